@@ -1,0 +1,175 @@
+"""Every error that Bourne raises on purpose, on one screen, under one root.
+
+Each message says what failed, where, what was expected and found, and what to do next; the same facts are
+fields of the exception, so that programs need not read prose. `exit_code` is what the command line exits
+with (the table is in docs/cli.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a text: `start` and exclusive `end`, in characters, from 0."""
+
+    start: int
+    end: int
+
+    def point_at(self, text: str) -> str:
+        """Return the line of `text` that holds the span, with a marker below it."""
+        line_start = text.rfind("\n", 0, self.start) + 1
+        line_end = text.find("\n", self.start)
+        line = text[line_start : line_end if line_end >= 0 else len(text)]
+        column = self.start - line_start
+        width = max(1, min(self.end - self.start, len(line) - column))
+        line_number = text.count("\n", 0, self.start) + 1
+        return f"line {line_number}, column {column + 1}\n    {line}\n    {' ' * column}{'^' * width}"
+
+
+class BourneError(Exception):
+    """The root of all of them: catch this to catch everything that Bourne raises on purpose."""
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: object = None,
+        found: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+        lines = [what]
+        for label, value in (("where", where), ("expected", expected), ("found", found), ("to do", hint)):
+            if value is not None:
+                lines.append(f"  {label + ':':<10}{value}")
+        super().__init__("\n".join(lines))
+
+
+class DefinitionError(BourneError):
+    """An app, a log or a view is declared in a way that cannot work."""
+
+    exit_code = 3
+
+
+class SqlError(DefinitionError):
+    """A view's SQL is wrong. `span` is its place in `sql`, where known."""
+
+    def __init__(self, what: str, *, sql: str, span: Span | None = None, view: str | None = None,
+                 hint: str | None = None) -> None:  # fmt: skip
+        self.sql = sql
+        self.span = span
+        self.view = view
+        place = span.point_at(sql) if span else None
+        named = f"view {view!r}" if view else None
+        super().__init__(what, where=", ".join(part for part in (named, place) if part) or None, hint=hint)
+
+
+class NotMaintainable(SqlError):
+    """Correct SQL that Bourne cannot keep up to date incrementally (yet). `construct` names what."""
+
+    def __init__(self, construct: str, *, sql: str, span: Span | None = None, view: str | None = None,
+                 hint: str | None = None) -> None:  # fmt: skip
+        self.construct = construct
+        super().__init__(
+            f"{construct} cannot be maintained incrementally yet", sql=sql, span=span, view=view, hint=hint
+        )
+
+
+class InputError(BourneError):
+    """Data handed in does not fit: nothing of that call was stored."""
+
+    exit_code = 4
+
+
+class UnknownColumn(InputError):
+    """The data has a column that the log's schema does not know."""
+
+
+class ValueMismatch(InputError):
+    """A value does not fit the type of its column."""
+
+
+class MalformedInput(InputError):
+    """A file or a line cannot be parsed at all."""
+
+
+class UnknownName(BourneError):
+    """There is no log or view of that name."""
+
+    exit_code = 4
+
+
+class QueryError(BourneError):
+    """A query could not be answered."""
+
+    exit_code = 8
+
+
+class StorageError(BourneError):
+    """The disk or the data folder refuses: full, read-only, missing, of another format."""
+
+    exit_code = 7
+
+
+class DiskFull(StorageError):
+    """No space (or quota, or file size limit) for a frame. What was acknowledged before is safe."""
+
+
+class FormatTooNew(StorageError):
+    """The data folder was written by a newer Bourne."""
+
+
+class LogLocked(BourneError):
+    """Another process writes to this log or runs these views. `pid` is its process, where known."""
+
+    exit_code = 5
+
+    def __init__(self, what: str, *, where: str, pid: int | None) -> None:
+        self.pid = pid
+        super().__init__(
+            what,
+            where=where,
+            expected="one writer at a time",
+            found=f"held by process {pid}" if pid else "held by another process",
+            hint="let that process do the work, or stop it and try again",
+        )
+
+
+class Closed(BourneError):
+    """A method was called on something that is closed."""
+
+
+class CorruptFrame(BourneError):
+    """Bytes on disk are not what was written: never served, never skipped."""
+
+    exit_code = 6
+
+    def __init__(self, reason: str, *, log: str, partition: int, file: str, byte: int,
+                 offset: int | None = None) -> None:  # fmt: skip
+        self.log = log
+        self.partition = partition
+        self.file = file
+        self.byte = byte
+        self.offset = offset
+        after = f", records from offset {offset}" if offset is not None else ""
+        super().__init__(
+            f"log {log!r} is damaged: {reason}",
+            where=f"partition {partition}{after}, file {file}, byte {byte}",
+            hint="restore that file from a copy; if the log is a view's output, delete the view's folder: "
+            "it is rebuilt from its input logs",
+        )
+
+
+class ViewFailed(BourneError):
+    """A view's step failed. Its committed output is intact; it goes on from there when run again."""
+
+    exit_code = 9

@@ -1,0 +1,47 @@
+"""Every bound in one place, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A frame must fit its 32-bit length field, and a reader maps it whole; 64 MiB keeps both far away and is
+# large enough that per-frame costs vanish.
+FRAME_BYTES_MAX: Final = 64 << 20
+
+# A view's epoch is one frame, so its output may be larger than a log's frame; the 32-bit field is the bound.
+EPOCH_BYTES_MAX: Final = (1 << 32) - 256
+
+# Rows per frame when a large table is appended: about 20-60 MB of usual rows.
+FRAME_ROWS_MAX: Final = 1 << 20
+
+# A segment is the unit of retention; 256 MiB keeps the number of files small and a recovery scan short.
+SEGMENT_BYTES_MAX: Final = 256 << 20
+
+# Extra facts of one frame (positions, request ids): JSON that a person may want to read.
+META_BYTES_MAX: Final = 1 << 20
+
+# Rows that one epoch takes in. It starts small, so that a small append is seen at once, and doubles while
+# there is a backlog, so that the output of hot keys is consolidated before it is written.
+EPOCH_ROWS_MIN: Final = 1 << 16
+EPOCH_ROWS_MAX: Final = 1 << 22
+
+# Rows between two snapshots of a view: what a restart may have to compute again at most (a second or two).
+SNAPSHOT_ROWS: Final = 1 << 23
+
+# Group numbers live in 32 bits of an index slot.
+GROUPS_MAX: Final = (1 << 32) - 2
+
+# Names become folder names and SQL identifiers.
+NAME_CHARS_MAX: Final = 64
+
+# One line from a socket or standard input; longer ones are refused, so that a client cannot fill the memory.
+LINE_BYTES_MAX: Final = 1 << 20
+
+# Lines taken in before they are appended as one batch (a source exerts back-pressure beyond it).
+SOURCE_LINES_MAX: Final = 1 << 14
+
+# SQL nests at most this deep: each level is a few Python frames when a plan is read.
+SQL_DEPTH_MAX: Final = 150
+
+# How often a running app looks for records that other processes appended, in seconds.
+POLL_INTERVAL_S: Final = 0.005

@@ -1,0 +1,1 @@
+"""The log: ordered, durable, immutable records in a folder. See docs/log_format.md."""

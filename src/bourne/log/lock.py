@@ -1,0 +1,77 @@
+"""One writer at a time: a file lock with a fencing number.
+
+The kernel frees the lock when its process dies, however it dies. The fencing number grows with every holder
+and stands in each frame, so that frames of a writer that was replaced can be told apart.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from pathlib import Path
+
+from bourne.errors import LogLocked
+
+# A reader that repairs a torn tail holds the lock for a moment; a writer waits that moment out.
+_WAIT_S = 0.5
+_RETRY_S = 0.01
+
+
+class WriterLock:
+    """Holds the lock from `acquire` to `release`. `fence` is this holder's fencing number."""
+
+    def __init__(self, descriptor: int, fence: int) -> None:
+        self._descriptor: int | None = descriptor
+        self.fence = fence
+
+    @staticmethod
+    def acquire(path: Path, *, what: str, wait: bool = True) -> WriterLock:
+        """Take the lock.
+
+        Raises:
+            LogLocked: another holder has it; names its process.
+            OSError: the lock file cannot be opened.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            tries = int(_WAIT_S / _RETRY_S) if wait else 1
+            for attempt in range(tries):
+                if _try_lock(descriptor):
+                    break
+                if attempt + 1 == tries:
+                    raise LogLocked(what, where=str(path.parent), pid=_holder(descriptor)[0])
+                threading.Event().wait(_RETRY_S)
+            fence = _holder(descriptor)[1] + 1
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "fence": fence}).ljust(64).encode(), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return WriterLock(descriptor, fence)
+
+    def release(self) -> None:
+        """Give the lock back. Safe to call twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _holder(descriptor: int) -> tuple[int | None, int]:
+    """Return the process id and fencing number in the lock file; (None, 0) in a new one."""
+    try:
+        content = json.loads(os.pread(descriptor, 64, 0))
+        return int(content["pid"]), int(content["fence"])
+    except (ValueError, KeyError, TypeError):
+        return None, 0

@@ -1,0 +1,121 @@
+"""The doors to the world, as small protocols: the clock and the files.
+
+Everything that must be durable goes through `Files`, so that a test can fail, tear or forget any write.
+Reading is not a port: a reader only ever sees what is really on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Says what time it is."""
+
+    def now_us(self) -> int:
+        """Return microseconds since 1970-01-01 UTC."""
+        ...
+
+
+class SystemClock:
+    """The computer's own clock."""
+
+    def now_us(self) -> int:
+        """Return microseconds since 1970-01-01 UTC."""
+        return time.time_ns() // 1000
+
+
+class Files(Protocol):
+    """Writes and makes durable. Every method may raise `OSError`."""
+
+    def open(self, path: Path) -> int:
+        """Open `path` for reading and writing, creating it if missing; return the file descriptor."""
+        ...
+
+    def write(self, descriptor: int, parts: Sequence[memoryview], position: int) -> None:
+        """Write all of `parts` one after another at `position`; not durable yet."""
+        ...
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        ...
+
+    def sync(self, descriptor: int) -> None:
+        """Return when all that was written to the file is durable."""
+        ...
+
+    def sync_folder(self, path: Path) -> None:
+        """Return when the names in the folder are durable."""
+        ...
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename `source` to `target`, replacing it, atomically; durable after `sync_folder`."""
+        ...
+
+    def close(self, descriptor: int) -> None:
+        """Close the file."""
+        ...
+
+
+class OsFiles:
+    """The operating system's files."""
+
+    def open(self, path: Path) -> int:
+        """Open for reading and writing, create if missing."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def write(self, descriptor: int, parts: Sequence[memoryview], position: int) -> None:
+        """Write all parts at `position`, going on after short writes."""
+        pending = [part.cast("B") for part in parts if len(part)]
+        while pending:
+            written = os.pwritev(descriptor, pending[:_IOV_MAX], position)
+            position += written
+            while pending and written >= len(pending[0]):
+                written -= len(pending.pop(0))
+            if written:
+                pending[0] = pending[0][written:]
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file."""
+        os.ftruncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        """Flush data and the file's length to the disk."""
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+
+    def sync_folder(self, path: Path) -> None:
+        """Flush the folder's entries."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename atomically."""
+        os.replace(source, target)  # noqa: PTH105  (the port speaks the system's own verb)
+
+    def close(self, descriptor: int) -> None:
+        """Close the file."""
+        os.close(descriptor)
+
+
+_IOV_MAX = 512
+
+
+def write_durably(files: Files, path: Path, content: bytes) -> None:
+    """Write a small file so that after a crash it is there whole, or as it was before."""
+    draft = path.with_name(path.name + ".draft")
+    descriptor = files.open(draft)
+    try:
+        files.truncate(descriptor, 0)
+        files.write(descriptor, [memoryview(content)], 0)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    files.replace(draft, path)
+    files.sync_folder(path.parent)

@@ -1,0 +1,404 @@
+"""What a record looks like: columns with DuckDB types, their Arrow form, and making data fit them.
+
+Law: a value is stored only if it is exactly representable in its column's type; nothing is rounded, cut or
+guessed. DuckDB is the authority on type names and on their Arrow form.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bourne.errors import DefinitionError, InputError, UnknownColumn, ValueMismatch
+from bourne.limits import NAME_CHARS_MAX
+
+# Columns that Bourne adds to a view's output start with two underscores; users' columns may not.
+HIDDEN_PREFIX = "__"
+
+# Types whose Arrow form reads back as another DuckDB type: relations cast them back.
+_CAST_BACK = frozenset({"HUGEINT", "UUID", "JSON"})
+
+_TYPE_KEY = b"bourne:type"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its DuckDB type in DuckDB's spelling, and whether it may be NULL."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of a log or a view, in order."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names, in order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column | None:
+        """Return the column of that name, or None. Names are compared as SQL does, ignoring case."""
+        folded = name.casefold()
+        return next((column for column in self.columns if column.name.casefold() == folded), None)
+
+    def to_arrow(self) -> pa.Schema:
+        """Return the Arrow schema; each field's metadata keeps the DuckDB type."""
+        return pa.schema(
+            [
+                pa.field(c.name, arrow_type(c.type), c.nullable, metadata={_TYPE_KEY: c.type.encode()})
+                for c in self.columns
+            ]
+        )
+
+    @staticmethod
+    def from_arrow(schema: pa.Schema) -> Schema:
+        """Read back what `to_arrow` wrote."""
+        return Schema(
+            tuple(
+                Column(field.name, (field.metadata or {})[_TYPE_KEY].decode(), field.nullable)
+                for field in schema
+            )
+        )
+
+    def to_json(self) -> list[list[Any]]:
+        """Return a JSON form."""
+        return [[column.name, column.type, column.nullable] for column in self.columns]
+
+    @staticmethod
+    def from_json(rows: Iterable[Sequence[Any]]) -> Schema:
+        """Read back what `to_json` wrote."""
+        return Schema(tuple(Column(str(row[0]), str(row[1]), bool(row[2])) for row in rows))
+
+
+def declare_schema(columns: Mapping[str, str], *, where: str) -> Schema:
+    """Check what a user declared, `{"amount": "decimal(10,2) not null"}`, and return the schema.
+
+    Raises:
+        DefinitionError: an unknown or unstorable type, or a bad or repeated column name.
+    """
+    if not columns:
+        raise DefinitionError("a log needs at least one column", where=where, hint="add columns to `schema`")
+    result = []
+    seen: set[str] = set()
+    for name, declared in columns.items():
+        check_name(name, kind="column", where=where)
+        if name.casefold() in seen:
+            raise DefinitionError(
+                f"column {name!r} is declared twice (SQL ignores case)", where=where, hint="rename one"
+            )
+        seen.add(name.casefold())
+        text = re.sub(r"\s+not\s+null\s*$", "", declared, flags=re.IGNORECASE)
+        result.append(Column(name, duckdb_type(text, where=f"{where}, column {name!r}"), text == declared))
+    return Schema(tuple(result))
+
+
+def check_name(name: str, *, kind: str, where: str | None = None) -> None:
+    """Refuse names that cannot be an SQL identifier and a folder name at once. Any script's letters will do."""
+    if not name.isidentifier() or len(name) > NAME_CHARS_MAX or len(name.encode()) > 240:
+        raise DefinitionError(
+            f"{name!r} cannot be a {kind} name",
+            where=where,
+            expected=f"letters, digits and underscores, not starting with a digit, at most {NAME_CHARS_MAX}",
+            hint="rename it",
+        )
+    if name.startswith(HIDDEN_PREFIX):
+        raise DefinitionError(
+            f"{name!r} cannot be a {kind} name: names that start with two underscores are Bourne's own",
+            where=where,
+            hint="rename it",
+        )
+
+
+def duckdb_type(text: str, *, where: str | None = None) -> str:
+    """Return DuckDB's own spelling of a type name, e.g. `DECIMAL(10,2)` for `numeric(10, 2)`.
+
+    Raises:
+        DefinitionError: DuckDB does not know it, or it cannot be stored in a log.
+    """
+    try:
+        spelled = str(duckdb.sqltype(text))
+        arrow_type(spelled)
+    except (duckdb.Error, RuntimeError) as error:
+        raise DefinitionError(
+            f"{text!r} is not a type",
+            where=where,
+            expected="a DuckDB type such as bigint, double, varchar, decimal(10,2), timestamp, date, boolean",
+            found=str(error).splitlines()[0],
+        ) from error
+    if not is_storable(spelled):
+        raise DefinitionError(
+            f"type {spelled} cannot be stored in a log",
+            where=where,
+            expected="numbers, varchar, blob, boolean, date, time, timestamp, uuid, json, lists, structs, maps",
+            hint="store it as varchar and CAST it in the view",
+        )
+    return spelled
+
+
+@functools.lru_cache(maxsize=4096)
+def arrow_type(spelled: str) -> pa.DataType:
+    """Return the Arrow type in which DuckDB hands out its type `spelled`."""
+    return _types().sql(f"SELECT NULL::{spelled} AS x").to_arrow_table().schema.field(0).type
+
+
+@functools.lru_cache(maxsize=4096)
+def is_storable(spelled: str) -> bool:
+    """Say whether a value of this type is the same after a trip through Arrow."""
+    arrow = arrow_type(spelled)
+    if pa.types.is_dictionary(arrow):
+        return False
+    empty = pa.table({"x": pa.array([], arrow)})
+    back = str(_types().from_arrow(empty).types[0])
+    return back == spelled or spelled in _CAST_BACK
+
+
+def cast_back(column: Column) -> str:
+    """Return the SQL expression that reads an Arrow column as its DuckDB type."""
+    name = quote(column.name)
+    return f"{name}::{column.type} AS {name}" if column.type in _CAST_BACK else name
+
+
+def quote(name: str) -> str:
+    """Return `name` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def interval_us(text: str, *, where: str) -> int:
+    """Return the length of a fixed interval such as '5 seconds', in microseconds.
+
+    Raises:
+        DefinitionError: no interval, negative, or with months, whose length is not fixed.
+    """
+    try:
+        parts = "datepart('year', i) * 12 + datepart('month', i), epoch_us(i)"
+        months, length_us = _types().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
+    except duckdb.Error as error:
+        raise DefinitionError(
+            f"{text!r} is not an interval", where=where, expected="e.g. '5 seconds' or '2 hours'"
+        ) from error
+    if months != 0 or length_us < 0:
+        raise DefinitionError(
+            f"{text!r} is not an interval of fixed length",
+            where=where,
+            expected="zero or more days, hours, minutes, seconds",
+        )
+    return int(length_us)
+
+
+# --- making data fit -----------------------------------------------------------------------------------
+
+
+def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
+    """Return `rows` as an Arrow table of exactly this schema.
+
+    Takes Arrow tables and batches, anything with the Arrow PyCapsule interface (Polars, pandas, DuckDB), or
+    an iterable of mappings. A column that is missing becomes NULL if it may be. Python floats are accepted
+    for decimals by their shortest text, ISO 8601 strings for dates and times; an instant with a time zone is
+    stored as UTC in a `timestamp` column.
+
+    Raises:
+        UnknownColumn, ValueMismatch, InputError: nothing was kept.
+    """
+    target = schema.to_arrow()
+    if isinstance(rows, pa.Table | pa.RecordBatch) or hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__"):
+        table = pa.table(rows)
+    elif isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+        raise InputError(
+            f"cannot append a {type(rows).__name__} to log {log!r}",
+            expected="a table (Arrow, Polars, pandas) or a list of dicts",
+        )
+    else:
+        return _from_mappings(list(rows), schema, target, log)
+    _check_columns(table.column_names, schema, log)
+    columns = []
+    for column, field in zip(schema.columns, target, strict=True):
+        index = _index_of(column.name, table.column_names)
+        if index is None:
+            columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
+        else:
+            columns.append(_cast(table.column(index), field.type, column, log))
+        _check_nulls(columns[-1], column, log)
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def _check_columns(names: Sequence[str], schema: Schema, log: str) -> None:
+    """Refuse columns that the schema lacks, repeated ones, and missing ones that may not be NULL."""
+    for name in names:
+        if schema.column(name) is None:
+            raise UnknownColumn(
+                f"log {log!r} has no column {name!r}",
+                expected=", ".join(schema.names),
+                found=name,
+                hint="rename or drop that column, or declare it in the log's schema",
+            )
+    present = [name.casefold() for name in names]
+    for column in schema.columns:
+        count = present.count(column.name.casefold())
+        if count > 1:
+            raise InputError(f"column {column.name!r} is there {count} times", where=f"log {log!r}")
+        if count == 0 and not column.nullable:
+            raise ValueMismatch(
+                f"column {column.name!r} of log {log!r} is missing and may not be NULL",
+                expected=", ".join(schema.names),
+                found=", ".join(names) or "no columns",
+            )
+
+
+def _index_of(name: str, names: Sequence[str]) -> int | None:
+    folded = name.casefold()
+    return next((index for index, other in enumerate(names) if other.casefold() == folded), None)
+
+
+def _check_nulls(values: pa.ChunkedArray, column: Column, log: str) -> None:
+    if not column.nullable and values.null_count:
+        row = pc.index(pc.is_null(values), True).as_py()
+        raise ValueMismatch(
+            f"NULL in column {column.name!r}, which may not be NULL",
+            where=f"log {log!r}, row {row} of this call",
+            expected=column.type,
+            found="NULL",
+        )
+
+
+def _cast(values: pa.ChunkedArray, target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
+    """Cast without loss; on failure name the first row that does not fit."""
+    if values.type == target and column.type not in ("UUID", "JSON"):
+        return values
+    if pa.types.is_timestamp(values.type) and values.type.tz and pa.types.is_timestamp(target) and not target.tz:
+        values = values.cast(pa.timestamp(values.type.unit, "UTC"))
+    try:
+        return _cast_exactly(values, target, column)
+    except _MISFIT as error:
+        row, value = _first_misfit(values, target, column)
+        raise ValueMismatch(
+            f"column {column.name!r}: a value does not fit {column.type}",
+            where=f"log {log!r}, row {row} of this call",
+            expected=column.type,
+            found=f"{value!r} ({values.type})",
+        ) from error
+
+
+def _cast_exactly(values: pa.ChunkedArray, target: pa.DataType, column: Column) -> pa.ChunkedArray:
+    """Cast, and refuse what Arrow's safe cast lets through: rounded decimals, texts that are no UUID or JSON."""
+    if pa.types.is_decimal(target) and pa.types.is_integer(values.type):
+        values = values.cast(pa.decimal128(38, min(target.scale, 19)))  # Arrow wants room for any integer
+    result = values.cast(target, safe=True)
+    if pa.types.is_decimal(target) and pa.types.is_floating(values.type):
+        back = result.cast(values.type)
+        if not pc.all(pc.or_kleene(pc.equal(back, values), pc.is_null(values)), min_count=0).as_py():
+            raise pa.ArrowInvalid("rounded")
+    return _check_text(result, column)
+
+
+def _check_text(values: Any, column: Column) -> Any:
+    """Let DuckDB judge texts that stand for a UUID or JSON, and spell them its way."""
+    if column.type not in ("UUID", "JSON"):
+        return values
+    relation = _types().from_arrow(pa.table({"x": values}))
+    spelled = relation.select(duckdb.SQLExpression(f"x::{column.type}::VARCHAR AS x"))
+    return spelled.to_arrow_table().column(0)
+
+
+def _first_misfit(values: pa.ChunkedArray, target: pa.DataType, column: Column) -> tuple[int, Any]:
+    """Find the first value that cannot be cast, by halving: O(n) work in all."""
+    start, end = 0, len(values)
+    while end - start > 1:
+        middle = (start + end) // 2
+        try:
+            _cast_exactly(values.slice(start, middle - start), target, column)
+            start = middle
+        except _MISFIT:
+            end = middle
+    return start, (values[start].as_py() if len(values) else None)
+
+
+def _from_mappings(rows: list[Any], schema: Schema, target: pa.Schema, log: str) -> pa.Table:
+    """Build the columns from dicts."""
+    names: dict[str, None] = {}
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(
+                f"row {number} is a {type(row).__name__}, not a mapping",
+                where=f"log {log!r}",
+                expected="a list of dicts such as {'user': 'ann', 'amount': 3}",
+                found=repr(row)[:80],
+            )
+        names.update(dict.fromkeys(row))
+    _check_columns([str(name) for name in names], schema, log)
+    columns = []
+    for column, field in zip(schema.columns, target, strict=True):
+        name = next((key for key in names if str(key).casefold() == column.name.casefold()), None)
+        values = [None if name is None else row.get(name) for row in rows]
+        columns.append(_array(values, field.type, column, log))
+        _check_nulls(columns[-1], column, log)
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def _array(values: list[Any], target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
+    try:
+        return _check_text(pa.chunked_array([_array_unnamed(values, target)]), column)
+    except _MISFIT as error:
+        for row, value in enumerate(values):
+            try:
+                _check_text(pa.chunked_array([_array_unnamed([value], target)]), column)
+            except _MISFIT:
+                raise ValueMismatch(
+                    f"column {column.name!r}: a value does not fit {column.type}",
+                    where=f"log {log!r}, row {row} of this call",
+                    expected=column.type,
+                    found=f"{value!r} ({type(value).__name__})"[:200],
+                ) from error
+        raise
+
+
+def _array_unnamed(values: list[Any], target: pa.DataType) -> pa.Array:
+    if pa.types.is_decimal(target):
+        values = [Decimal(repr(v)) if isinstance(v, float) else v for v in values]
+        if any(isinstance(v, str) for v in values):
+            values = [Decimal(v) if isinstance(v, str) else v for v in values]
+    elif pa.types.is_temporal(target) and any(isinstance(v, str) for v in values):
+        kind = pa.timestamp("us", "UTC") if _has_zone(values) and pa.types.is_timestamp(target) else target
+        return pa.array([v if v is None else str(v) for v in values], pa.string()).cast(kind).cast(target)
+    elif pa.types.is_integer(target):
+        if any(isinstance(v, bool) or (isinstance(v, float) and not v.is_integer()) for v in values):
+            raise TypeError("not a whole number")
+    elif pa.types.is_date(target):
+        if any(isinstance(v, datetime.datetime) and v.time() != datetime.time() for v in values):
+            raise TypeError("a date has no time of day")
+    elif pa.types.is_floating(target):
+        values = [float(v) if isinstance(v, Decimal) else v for v in values]
+    return pa.array(values, target)
+
+
+_MISFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, ArithmeticError, duckdb.Error)
+
+_ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+
+
+def _has_zone(values: list[Any]) -> bool:
+    """Say whether the texts carry a zone. All must or none: a mixture fails in the cast."""
+    return any(isinstance(v, str) and "T" in v.upper().replace(" ", "T") and _ZONE.search(v) for v in values)
+
+
+def _types() -> duckdb.DuckDBPyConnection:
+    """Return a private cursor that only answers questions about types; safe in any thread."""
+    return _types_database().cursor()
+
+
+@functools.cache
+def _types_database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"threads": 1})
