@@ -185,7 +185,9 @@ def interval_us(text: str, *, where: str) -> int:
     """
     try:
         parts = "datepart('year', i) * 12 + datepart('month', i), epoch_us(i)"
-        months, length_us = _types().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
+        months, length_us = (
+            _types().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
+        )
     except duckdb.Error as error:
         raise DefinitionError(
             f"{text!r} is not an interval", where=where, expected="e.g. '5 seconds' or '2 hours'"
@@ -214,7 +216,11 @@ def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
         UnknownColumn, ValueMismatch, InputError: nothing was kept.
     """
     target = schema.to_arrow()
-    if isinstance(rows, pa.Table | pa.RecordBatch) or hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__"):
+    if (
+        isinstance(rows, pa.Table | pa.RecordBatch)
+        or hasattr(rows, "__arrow_c_stream__")
+        or hasattr(rows, "__arrow_c_array__")
+    ):
         table = pa.table(rows)
     elif isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         raise InputError(
@@ -278,7 +284,12 @@ def _cast(values: pa.ChunkedArray, target: pa.DataType, column: Column, log: str
     """Cast without loss; on failure name the first row that does not fit."""
     if values.type == target and column.type not in ("UUID", "JSON"):
         return values
-    if pa.types.is_timestamp(values.type) and values.type.tz and pa.types.is_timestamp(target) and not target.tz:
+    if (
+        pa.types.is_timestamp(values.type)
+        and values.type.tz
+        and pa.types.is_timestamp(target)
+        and not target.tz
+    ):
         values = values.cast(pa.timestamp(values.type.unit, "UTC"))
     try:
         return _cast_exactly(values, target, column)

@@ -51,7 +51,9 @@ def write_log_info(folder: Path, info: LogInfo, files: Files) -> None:
     """Create the log's folder and write `log.json` durably."""
     folder.mkdir(parents=True, exist_ok=True)
     partition_folder(folder).mkdir(exist_ok=True)
-    write_durably(files, folder / "log.json", json.dumps(info.to_json(), indent=1, ensure_ascii=False).encode())
+    write_durably(
+        files, folder / "log.json", json.dumps(info.to_json(), indent=1, ensure_ascii=False).encode()
+    )
     files.sync_folder(folder.parent)
 
 

@@ -168,7 +168,9 @@ def payload_of(header: Header, body: memoryview) -> pa.Buffer:
 def encode_head(head: Head) -> bytes:
     """Return the 96 bytes of the file `head`."""
     raw = bytearray(
-        _HEAD.pack(_HEAD_MAGIC, head.segment, head.end, head.last, head.next_offset, head.fence, 0, 0, head.hash, 0)
+        _HEAD.pack(
+            _HEAD_MAGIC, head.segment, head.end, head.last, head.next_offset, head.fence, 0, 0, head.hash, 0
+        )
     )
     struct.pack_into("<I", raw, _HEAD_CRC_AT, _head_crc(raw))
     return bytes(raw)

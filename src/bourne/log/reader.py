@@ -162,7 +162,9 @@ class LogReader:
                     continue
                 if until is not None and self._offset >= until:
                     return
-                frame = self._decode(header, window[at + HEADER_BYTES : at + header.frame_bytes], until, rows_left)
+                frame = self._decode(
+                    header, window[at + HEADER_BYTES : at + header.frame_bytes], until, rows_left
+                )
                 rows_left -= frame.batch.num_rows
                 self._offset = frame.next_offset
                 if self._offset == header.next_offset:

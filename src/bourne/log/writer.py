@@ -240,7 +240,9 @@ class LogWriter:
 
 def _after(head: Head, frame: Encoded) -> Head:
     header = frame.header
-    return Head(head.segment, head.end + header.frame_bytes, head.end, header.next_offset, header.fence, header.hash)
+    return Head(
+        head.segment, head.end + header.frame_bytes, head.end, header.next_offset, header.fence, header.hash
+    )
 
 
 def _storage_error(error: OSError, folder: Path, what: str) -> BourneError:
