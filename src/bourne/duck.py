@@ -1,0 +1,25 @@
+"""Opens DuckDB the one way that every room uses it: private, in memory, in UTC, cut off from the world.
+
+The same SQL must mean the same everywhere and for ever, so nothing may depend on the machine's time zone, on
+files, on extensions that happen to be installed, or on Python variables in scope.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+
+def connect(*, threads: int = 1) -> duckdb.DuckDBPyConnection:
+    """Return a new in-memory DuckDB. Cursors of it (`.cursor()`) share its threads, not its settings."""
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "enable_external_access": False,
+        },
+    )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL python_enable_replacements = false")
+    return connection

@@ -1,0 +1,492 @@
+"""DuckDB's bound plan, read into ours. The only file that knows the plan's JSON (DuckDB 2.0).
+
+Law: a query is accepted only if what we read from the plan, rendered to SQL and bound again, is the same
+expression. Whatever is unknown (an operator, a field, a kind of expression) is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+
+from bourne.duck import connect
+from bourne.errors import NotMaintainable, Span, SqlError
+from bourne.limits import SQL_DEPTH_MAX
+from bourne.schema import Column, Schema, quote
+from bourne.sql.plan import (
+    Aggregate,
+    Aggregation,
+    BoundQuery,
+    Call,
+    Case,
+    Cast,
+    Expr,
+    Filter,
+    Get,
+    Literal,
+    Logic,
+    Plan,
+    Project,
+    Ref,
+    Test,
+    walk,
+)
+from bourne.sql.render import render
+from bourne.sql.windows import Rewritten, find_word, rewrite_windows
+
+Json = dict[str, Any]
+
+# The only kind of function that a view may call: its answer depends on its arguments alone.
+_STABLE = "CONSISTENT"
+
+_REFUSED_OPERATORS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "LOGICAL_COMPARISON_JOIN": ("a join or an IN / EXISTS subquery", ("JOIN", "EXISTS", "IN", "SELECT")),
+    "LOGICAL_ANY_JOIN": ("a join", ("JOIN",)),
+    "LOGICAL_CROSS_PRODUCT": ("a cross join", ("CROSS", "JOIN", ",")),
+    "LOGICAL_ASOF_JOIN": ("an ASOF join", ("ASOF",)),
+    "LOGICAL_DELIM_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
+    "LOGICAL_DEPENDENT_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
+    "LOGICAL_WINDOW": ("a window function (OVER)", ("OVER",)),
+    "LOGICAL_DISTINCT": ("DISTINCT", ("DISTINCT",)),
+    "LOGICAL_UNION": ("UNION", ("UNION",)),
+    "LOGICAL_EXCEPT": ("EXCEPT", ("EXCEPT",)),
+    "LOGICAL_INTERSECT": ("INTERSECT", ("INTERSECT",)),
+    "LOGICAL_UNNEST": ("UNNEST", ("UNNEST",)),
+    "LOGICAL_LIMIT": ("LIMIT", ("LIMIT", "FETCH", "OFFSET")),
+    "LOGICAL_SAMPLE": ("a sample", ("SAMPLE", "TABLESAMPLE")),
+    "LOGICAL_RECURSIVE_CTE": ("a recursive CTE", ("RECURSIVE",)),
+    "LOGICAL_EXPRESSION_GET": ("VALUES", ("VALUES",)),
+    "LOGICAL_DUMMY_SCAN": ("a SELECT without FROM", ("SELECT",)),
+}
+
+
+def bind(sql: str, relations: Mapping[str, Schema], *, view: str | None = None) -> BoundQuery:
+    """Bind a view's SQL against the relations it may read.
+
+    Raises:
+        SqlError: the SQL is wrong, with the place.
+        NotMaintainable: it is right, but cannot be kept up to date incrementally yet.
+    """
+    try:
+        rewritten = rewrite_windows(sql, relations)
+        with _connect(relations) as connection:
+            return _Binder(connection, rewritten, relations).bind()
+    except _UnknownType as error:
+        raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
+    except SqlError as error:
+        if error.view is None and view is not None:
+            raise _with_view(error, view) from error.__cause__
+        raise
+    except RecursionError as error:
+        raise NotMaintainable("SQL nested this deep", sql=sql, view=view,
+                              hint="split it into several views") from error  # fmt: skip
+
+
+def _with_view(error: SqlError, view: str) -> SqlError:
+    if isinstance(error, NotMaintainable):
+        return NotMaintainable(error.construct, sql=error.sql, span=error.span, view=view, hint=error.hint)
+    return type(error)(error.what, sql=error.sql, span=error.span, view=view, hint=error.hint)
+
+
+def _connect(relations: Mapping[str, Schema]) -> duckdb.DuckDBPyConnection:
+    """Return a private DuckDB with an empty table for each relation, and nothing else."""
+    connection = connect()
+    for name, schema in relations.items():
+        columns = ", ".join(f"{quote(column.name)} {column.type}" for column in schema.columns)
+        connection.execute(f"CREATE TABLE {quote(name)} ({columns})")
+    return connection
+
+
+class _UnknownType(Exception):
+    """A type whose JSON we do not read."""
+
+
+class _Binder:
+    """Reads one query's plan. Lives as long as `bind` runs."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, text: Rewritten, relations: Mapping[str, Schema]
+    ) -> None:
+        self._connection = connection
+        self._text = text
+        self._relations = relations
+        self._common: dict[int, Plan] = {}
+
+    def bind(self) -> BoundQuery:
+        root = self._plan_json(self._text.sql)
+        plan = self._plan(root)
+        self._check_functions(plan)
+        return BoundQuery(plan, self._schema(), self._text.sql)
+
+    # --- asking DuckDB ---
+
+    def _plan_json(self, sql: str) -> Json:
+        """Return the root operator of the bound, unoptimised plan."""
+        options = "skip_null := true, skip_empty := true, skip_default := true"
+        row = self._connection.execute(f"SELECT json_serialize_plan(?, {options})", [sql]).fetchall()[0]
+        answer = json.loads(row[0])
+        if answer["error"]:
+            raise self._error(answer)
+        plans = answer["plans"]
+        if len(plans) != 1:
+            raise SqlError(f"a view is one SELECT; here are {len(plans)} statements", sql=self._text.original)
+        root: Json = plans[0]
+        return root
+
+    def _error(self, answer: Json) -> SqlError:
+        """Map DuckDB's error to ours, with the place in the user's text."""
+        message = str(answer.get("error_message", "DuckDB cannot bind this")).strip()
+        span = None
+        if "position" in answer:
+            location = str(answer.get("location", "[0,1]")).strip("[]").split(",")
+            span = self._text.origin(int(answer["position"]), int(location[1]) if len(location) > 1 else 1)
+        if message.startswith("Cannot plan statement of type"):
+            return SqlError("a view is a SELECT statement", sql=self._text.original,
+                            hint=message)  # fmt: skip
+        known = ", ".join(self._relations) or "none"
+        hint = f"known logs: {known}" if answer.get("error_type") == "catalog" else None
+        return SqlError(message, sql=self._text.original, span=span, hint=hint)
+
+    def _schema(self) -> Schema:
+        """Return the output columns' names and types, as DuckDB names them."""
+        relation = self._connection.sql(self._text.sql)
+        names = relation.columns
+        if len({name.casefold() for name in names}) != len(names):
+            repeated = next(
+                n for i, n in enumerate(names) if n.casefold() in {m.casefold() for m in names[:i]}
+            )
+            raise SqlError(f"two output columns are called {repeated!r}", sql=self._text.original,
+                           hint="give one another name with AS")  # fmt: skip
+        columns = [Column(name, str(kind)) for name, kind in zip(names, relation.types, strict=True)]
+        for column in columns:
+            if column.name.startswith("__"):
+                raise SqlError(f"output column {column.name!r} starts with two underscores",
+                               sql=self._text.original, hint="those names are Bourne's: use AS")  # fmt: skip
+        return Schema(tuple(columns))
+
+    # --- operators ---
+
+    def _plan(self, node: Json) -> Plan:
+        kind = node["type"]
+        children = node.get("children", [])
+        match kind:
+            case "LOGICAL_GET":
+                return self._get(node)
+            case "LOGICAL_PROJECTION":
+                self._expect(node, {"table_index", "expressions"})
+                child = self._plan(children[0])
+                return Project(child, self._expressions(node, child))
+            case "LOGICAL_FILTER":
+                self._expect(node, {"expressions"})
+                child = self._plan(children[0])
+                return Filter(child, self._expressions(node, child))
+            case "LOGICAL_AGGREGATE_AND_GROUP_BY":
+                return self._aggregate(node)
+            case "LOGICAL_MATERIALIZED_CTE":
+                self._common[node.get("table_index", 0)] = self._plan(children[0])
+                return self._plan(children[1])
+            case "LOGICAL_CTE_REF":
+                return self._common[node.get("cte_index", 0)]
+            case "LOGICAL_ORDER_BY":
+                raise self._refuse(
+                    "ORDER BY", "ORDER", hint="a view has no order: put ORDER BY into the query"
+                )
+        construct, words = _REFUSED_OPERATORS.get(kind, (kind.removeprefix("LOGICAL_"), ("SELECT",)))
+        raise self._refuse(construct, *words)
+
+    def _get(self, node: Json) -> Get:
+        table = node.get("function_data", {}).get("table")
+        if node["qname"]["path"] != ["seq_scan"] or table is None:
+            raise self._refuse(f"the table function {node['qname']['path'][-1]}", node["qname"]["path"][-1])
+        self._expect(
+            node,
+            {
+                "table_index", "returned_types", "names", "projection_ids", "table_filters", "arguments",
+                "qname", "has_serialize", "function_data", "parameters", "named_parameters",
+                "input_table_types", "input_table_names", "projected_input", "column_indexes",
+                "table_filters_by_projection",
+            },
+        )  # fmt: skip
+        if node.get("projection_ids") or node.get("table_filters"):
+            raise self._refuse("this scan", "FROM")
+        schema = self._relations[table]
+        indexes = [entry.get("index", 0) for entry in node["column_indexes"]]
+        # DuckDB asks for the row number where a query needs rows but no column: any column will do.
+        columns = [schema.columns[index if index < len(schema.columns) else 0] for index in indexes]
+        return Get(table, tuple(c.name for c in columns), tuple(c.type for c in columns))
+
+    def _aggregate(self, node: Json) -> Aggregate:
+        self._expect(
+            node,
+            {"expressions", "groups", "grouping_sets", "group_index", "aggregate_index", "groupings_index"},
+        )
+        child = self._plan(node["children"][0])
+        groups = tuple(self._expression(group, child.types) for group in node.get("groups", []))
+        sets = node.get("grouping_sets", [])
+        if len(sets) > 1 or (sets and sets[0] != list(range(len(groups)))):
+            raise self._refuse("GROUPING SETS, ROLLUP or CUBE", "ROLLUP", "CUBE", "GROUPING")
+        self._check_round_trip(groups, node.get("groups", []), child.types)
+        aggregations = tuple(self._aggregation(e, child.types) for e in node.get("expressions", []))
+        return Aggregate(child, groups, aggregations)
+
+    def _aggregation(self, node: Json, types: Sequence[str]) -> Aggregation:
+        function = node["qname"]["path"][-1]
+        if node.get("aggregate_type", "NON_DISTINCT") != "NON_DISTINCT":
+            raise self._refuse(f"{function}(DISTINCT …)", "DISTINCT")
+        if "filter" in node:
+            raise self._refuse("FILTER on an aggregate", "FILTER")
+        if "order_bys" in node:
+            raise self._refuse("ORDER BY inside an aggregate", "ORDER")
+        known = {
+            "expression_class", "type", "alias", "query_location", "query_location_length", "return_type",
+            "children", "arguments", "original_arguments", "qname", "has_serialize", "aggregate_type",
+            "function_data",
+        }  # fmt: skip
+        if set(node) - known:
+            raise self._refuse(f"{function} with {', '.join(sorted(set(node) - known))}", function)
+        children = node.get("children", [])
+        arguments = tuple(self._expression(child, types) for child in children)
+        self._check_round_trip(arguments, children, types)
+        return Aggregation(function, arguments, type_text(node["return_type"]))
+
+    def _expressions(self, node: Json, child: Plan) -> tuple[Expr, ...]:
+        nodes = node.get("expressions", [])
+        expressions = tuple(self._expression(expression, child.types) for expression in nodes)
+        self._check_round_trip(expressions, nodes, child.types)
+        return expressions
+
+    # --- expressions ---
+
+    def _expression(self, node: Json, types: Sequence[str], depth: int = 0) -> Expr:
+        if depth > SQL_DEPTH_MAX:
+            raise self._refuse("an expression nested this deep", "SELECT", hint="split it into several views")
+
+        def below(nodes: Sequence[Json]) -> tuple[Expr, ...]:
+            return tuple(self._expression(child, types, depth + 1) for child in nodes)
+
+        children = node.get("children", [])
+        match node["expression_class"]:
+            case "BOUND_REF":
+                index = node.get("index", 0)
+                return Ref(index, types[index])
+            case "BOUND_CONSTANT":
+                return self._literal(node)
+            case "BOUND_CONJUNCTION":
+                return Logic("AND" if node["type"] == "CONJUNCTION_AND" else "OR", below(children))
+            case "BOUND_CASE":
+                branches = tuple(
+                    below([check["when_expr"], check["then_expr"]]) for check in node["case_checks"]
+                )
+                (otherwise,) = below([node["else_expr"]])
+                pairs = tuple((when, then) for when, then in branches)
+                return Case(pairs, otherwise, type_text(node["return_type"]))
+            case "BOUND_OPERATOR" if node["type"] in _TESTS:
+                return Test(_TESTS[node["type"]], below(children), _type_of(node))
+            case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
+                (argument,) = below(children)
+                is_try = node["function_data"]["try_cast"]
+                return Cast(argument, type_text(node["return_type"]), is_try, self._span(node))
+            case "BOUND_FUNCTION" if "lambda_expr" not in node.get("function_data", {}):
+                count, names = len(children), node.get("named_arguments", [])
+                arguments = below(children)
+                padded = ("",) * (count - len(names)) + tuple(names)
+                return Call(node["qname"]["path"][-1], arguments, padded, _type_of(node), self._span(node))
+        raise self._refuse("a lambda" if "lambda" in json.dumps(node) else "this expression", "lambda", "SELECT",
+                           span=self._span(node))  # fmt: skip
+
+    def _literal(self, node: Json) -> Literal:
+        value = node["value"]
+        kind = type_text(value["type"])
+        if value["is_null"]:
+            return Literal("NULL" if kind == '"NULL"' else f"NULL::{kind}", kind)
+        text = _literal_text(kind, value["type"], value.get("value"))
+        if text is None:
+            raise self._refuse(f"a constant of type {kind}", "SELECT", span=self._span(node))
+        return Literal(text, kind)
+
+    # --- checks ---
+
+    def _check_round_trip(
+        self, expressions: Sequence[Expr], nodes: Sequence[Json], types: Sequence[str]
+    ) -> None:
+        """Refuse expressions that, rendered and bound again, are not the same."""
+        if all(isinstance(expression, Ref) for expression in expressions):
+            return
+        columns = ", ".join(f"NULL::{kind} AS c{i}" for i, kind in enumerate(types))
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE __child AS SELECT {columns}")
+        for expression, node in zip(expressions, nodes, strict=True):
+            text = render(expression, lambda index: f"c{index}")
+            try:
+                root = self._plan_json(f"SELECT {text} FROM __child")
+            except SqlError:
+                root = {}
+            again = root.get("expressions", [{}])[0] if root.get("type") == "LOGICAL_PROJECTION" else {}
+            scan = root.get("children", [{}])[0] if root else {}
+            mapping = [entry.get("index", 0) for entry in scan.get("column_indexes", [])]
+            if not self._is_same(node, again, mapping):
+                raise self._refuse("this expression", "SELECT", span=self._span(node))
+
+    def _is_same(self, first: Any, second: Any, mapping: Sequence[int]) -> bool:
+        """Compare two bound expressions; column i of the second is column mapping[i] of the first.
+
+        Parts without columns are compared by type and value, as DuckDB folds some constants when it binds.
+        """
+        if isinstance(first, dict) and isinstance(second, dict):
+            if first.get("expression_class") == "BOUND_REF":
+                return (
+                    second.get("expression_class") == "BOUND_REF"
+                    and first.get("index", 0) == mapping[second.get("index", 0)]
+                    and first.get("return_type") == second.get("return_type")
+                )
+            if "expression_class" in first and not _has_ref(first) and not _has_ref(second):
+                return self._is_same_value(first, second)
+            keys = (set(first) | set(second)) - _NOISE
+            return all(self._is_same(first.get(key), second.get(key), mapping) for key in keys)
+        if isinstance(first, list) and isinstance(second, list):
+            pairs = zip(first, second, strict=False)
+            return len(first) == len(second) and all(self._is_same(a, b, mapping) for a, b in pairs)
+        return bool(first == second)
+
+    def _is_same_value(self, first: Json, second: Json) -> bool:
+        """Compare two expressions without columns by evaluating them."""
+        texts = [render(self._expression(part, ()), lambda index: f"c{index}") for part in (first, second)]
+        if texts[0] == texts[1]:
+            return True
+        try:
+            sql = "SELECT typeof({0}) = typeof({1}) AND ({0}) IS NOT DISTINCT FROM ({1})".format(*texts)
+            return bool(self._connection.execute(sql).fetchall()[0][0])
+        except duckdb.Error:
+            return False
+
+    def _check_functions(self, plan: Plan) -> None:
+        """Refuse functions whose answer depends on more than their arguments."""
+        expressions: list[Expr] = []
+        node = plan
+        while not isinstance(node, Get):
+            if isinstance(node, Project):
+                expressions += node.expressions
+            elif isinstance(node, Filter):
+                expressions += node.predicates
+            else:
+                expressions += node.groups
+                expressions += [a for aggregation in node.aggregations for a in aggregation.arguments]
+            node = node.child
+        calls = [part for expression in expressions for part in walk(expression) if isinstance(part, Call)]
+        for call in calls:
+            rows = self._connection.execute(
+                "SELECT DISTINCT stability FROM duckdb_functions() WHERE function_name = ?", [call.function]
+            ).fetchall()
+            if any(stability not in (_STABLE, None) for (stability,) in rows):
+                raise self._refuse(
+                    f"{call.function}(), whose answer changes from call to call,", call.function, span=call.span,
+                    hint="record the value in the log when the event happens, and read it from there",
+                )  # fmt: skip
+
+    def _expect(self, node: Json, known: set[str]) -> None:
+        """Refuse an operator with fields that we do not know: they would change its meaning."""
+        unknown = set(node) - known - {"type", "children"}
+        if unknown:
+            what = f"{node['type'].removeprefix('LOGICAL_')} with {', '.join(sorted(unknown))}"
+            raise self._refuse(what, "GROUPING", "SELECT")
+
+    def _span(self, node: Json) -> Span | None:
+        if "query_location" not in node:
+            return next((s for child in node.get("children", []) if (s := self._span(child))), None)
+        return self._text.origin(node["query_location"], node.get("query_location_length", 1))
+
+    def _refuse(
+        self, construct: str, *words: str, span: Span | None = None, hint: str | None = None
+    ) -> NotMaintainable:
+        place = span or find_word(self._text.original, *words)
+        return NotMaintainable(construct, sql=self._text.original, span=place, hint=hint)
+
+
+_TESTS = {
+    "OPERATOR_NOT": "NOT",
+    "OPERATOR_IS_NULL": "IS NULL",
+    "OPERATOR_IS_NOT_NULL": "IS NOT NULL",
+    "COMPARE_IN": "IN",
+    "COMPARE_NOT_IN": "NOT IN",
+    "OPERATOR_COALESCE": "COALESCE",
+}
+
+
+def type_text(node: Json) -> str:
+    """Return DuckDB's spelling of a type given as JSON."""
+    info = node.get("type_info") or {}
+    match node["id"]:
+        case "DECIMAL":
+            return f"DECIMAL({info['width']},{info.get('scale', 0)})"
+        case "LIST":
+            return f"{type_text(info['child_type'])}[]"
+        case "ARRAY":
+            return f"{type_text(info['child_type'])}[{info['size']}]"
+        case "STRUCT":
+            children = info["child_types"]
+            return (
+                "STRUCT(" + ", ".join(f"{quote(c['first'])} {type_text(c['second'])}" for c in children) + ")"
+            )
+        case "MAP":
+            key, value = (c["second"] for c in info["child_type"]["type_info"]["child_types"])
+            return f"MAP({type_text(key)}, {type_text(value)})"
+        case "VARCHAR" if info.get("alias") == "JSON" or node.get("alias") == "JSON":
+            return "JSON"
+        case "NULL":
+            return '"NULL"'
+        case plain if not info or set(info) <= {"type"}:
+            return str(plain)
+    raise _UnknownType(node["id"])
+
+
+def _type_of(node: Json) -> str:
+    return type_text(node["return_type"]) if "return_type" in node else "BOOLEAN"
+
+
+def _literal_text(kind: str, node: Json, value: Any) -> str | None:
+    """Return SQL that reads as this constant, or None if we cannot write it exactly."""
+    if kind == "VARCHAR":
+        return None if "\0" in value else "'" + value.replace("'", "''") + "'"
+    if kind == "BOOLEAN":
+        return "true" if value else "false"
+    if kind == "INTEGER":
+        return str(value)
+    if kind in ("TINYINT", "SMALLINT", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"):
+        return f"({value})::{kind}"
+    if kind in ("HUGEINT", "UHUGEINT"):
+        return f"'{_wide(value)}'::{kind}"
+    if kind == "DOUBLE" and isinstance(value, int | float):
+        text = repr(float(value))
+        return text if "e" in text else text + "e0"
+    if node["id"] == "DECIMAL":
+        scale = node["type_info"].get("scale", 0)
+        number = Decimal(_wide(value)).scaleb(-scale)
+        return f"'{number:f}'::{kind}"
+    if kind == "INTERVAL":
+        sizes = {"to_months": "months", "to_days": "days", "to_microseconds": "micros"}
+        parts = [f"{make}({value[unit]})" for make, unit in sizes.items() if value.get(unit)]
+        return "(" + (" + ".join(parts) or "to_days(0)") + ")"
+    return None
+
+
+def _wide(value: Any) -> int:
+    """Return a number that may be given in two 64-bit halves."""
+    return (value.get("upper", 0) << 64) + value.get("lower", 0) if isinstance(value, dict) else int(value)
+
+
+# Fields that say where an expression stands or how it was written, not what it is.
+_NOISE = frozenset(
+    {
+        "query_location", "query_location_length", "alias", "has_serialize", "original_arguments", "arguments",
+        "is_operator",
+    }
+)  # fmt: skip
+
+
+def _has_ref(node: Any) -> bool:
+    if isinstance(node, dict):
+        return node.get("expression_class") == "BOUND_REF" or any(_has_ref(value) for value in node.values())
+    return isinstance(node, list) and any(_has_ref(item) for item in node)

@@ -1,0 +1,57 @@
+"""Bound expressions to SQL text that DuckDB binds to the same expression again.
+
+That it does is not believed but checked: `bourne.sql.bind` binds what this file renders and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bourne.schema import quote
+from bourne.sql.plan import Call, Case, Cast, Expr, Literal, Logic, Ref, Test
+
+
+def render(expression: Expr, column: Callable[[int], str]) -> str:
+    """Return the expression as SQL; `column` names the child's columns."""
+
+    def text(part: Expr) -> str:
+        return render(part, column)
+
+    match expression:
+        case Ref(index=index):
+            return column(index)
+        case Literal(text=literal):
+            return literal
+        case Cast(argument=argument, type=target, is_try=is_try):
+            return f"{'TRY_CAST' if is_try else 'CAST'}({text(argument)} AS {target})"
+        case Logic(word=word, arguments=arguments):
+            return "(" + f" {word} ".join(text(a) for a in arguments) + ")"
+        case Case(branches=branches, otherwise=otherwise):
+            whens = " ".join(f"WHEN {text(when)} THEN {text(then)}" for when, then in branches)
+            return f"CASE {whens} ELSE {text(otherwise)} END"
+        case Test(kind=kind, arguments=arguments):
+            return _test(kind, [text(a) for a in arguments])
+        case Call():
+            return _call(expression, [text(a) for a in expression.arguments])
+
+
+def _test(kind: str, arguments: list[str]) -> str:
+    first, rest = arguments[0], ", ".join(arguments[1:])
+    return {
+        "NOT": f"(NOT {first})",
+        "IS NULL": f"({first} IS NULL)",
+        "IS NOT NULL": f"({first} IS NOT NULL)",
+        "IN": f"({first} IN ({rest}))",
+        "NOT IN": f"({first} NOT IN ({rest}))",
+        "COALESCE": f"COALESCE({', '.join(arguments)})",
+    }[kind]
+
+
+def _call(call: Call, arguments: list[str]) -> str:
+    is_symbol = not call.function.isidentifier()
+    if is_symbol and len(arguments) == 2:
+        return f"({arguments[0]} {call.function} {arguments[1]})"
+    if is_symbol and len(arguments) == 1:
+        return f"({call.function} {arguments[0]})"
+    named = [f"{quote(name)} := {a}" if name else a for name, a in zip(call.names, arguments, strict=True)]
+    return f"{quote(call.function)}({', '.join(named)})"
