@@ -6,6 +6,8 @@ Reading is not a port: a reader only ever sees what is really on the disk.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -56,6 +58,10 @@ class Files(Protocol):
         """Rename `source` to `target`, replacing it, atomically; durable after `sync_folder`."""
         ...
 
+    def remove(self, path: Path) -> None:
+        """Delete the file, if it is there; durable after `sync_folder`."""
+        ...
+
     def close(self, descriptor: int) -> None:
         """Close the file."""
         ...
@@ -73,6 +79,8 @@ class OsFiles:
         pending = [part.cast("B") for part in parts if len(part)]
         while pending:
             written = os.pwritev(descriptor, pending[:_IOV_MAX], position)
+            if written == 0:
+                raise OSError(errno.EIO, "the system wrote nothing")
             position += written
             while pending and written >= len(pending[0]):
                 written -= len(pending.pop(0))
@@ -85,7 +93,10 @@ class OsFiles:
 
     def sync(self, descriptor: int) -> None:
         """Flush data and the file's length to the disk."""
-        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: its fsync leaves the bytes in the disk's cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(descriptor)
 
     def sync_folder(self, path: Path) -> None:
         """Flush the folder's entries."""
@@ -98,6 +109,10 @@ class OsFiles:
     def replace(self, source: Path, target: Path) -> None:
         """Rename atomically."""
         os.replace(source, target)  # noqa: PTH105  (the port speaks the system's own verb)
+
+    def remove(self, path: Path) -> None:
+        """Delete the file, if it is there."""
+        path.unlink(missing_ok=True)
 
     def close(self, descriptor: int) -> None:
         """Close the file."""
@@ -119,3 +134,11 @@ def write_durably(files: Files, path: Path, content: bytes) -> None:
         files.close(descriptor)
     files.replace(draft, path)
     files.sync_folder(path.parent)
+
+
+def make_folder_durably(files: Files, path: Path) -> None:
+    """Create a folder and its missing parents so that they are there after a crash."""
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        files.sync_folder(folder.parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bourne.errors import FormatTooNew, StorageError
-from bourne.ports import Files, write_durably
+from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.schema import Schema
 
 FORMAT = 1
@@ -49,12 +49,9 @@ def partition_folder(log_folder: Path, partition: int = 0) -> Path:
 
 def write_log_info(folder: Path, info: LogInfo, files: Files) -> None:
     """Create the log's folder and write `log.json` durably."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partition_folder(folder).mkdir(exist_ok=True)
-    write_durably(
-        files, folder / "log.json", json.dumps(info.to_json(), indent=1, ensure_ascii=False).encode()
-    )
-    files.sync_folder(folder.parent)
+    make_folder_durably(files, partition_folder(folder))
+    content = json.dumps(info.to_json(), indent=1, ensure_ascii=False)
+    write_durably(files, folder / "log.json", content.encode())
 
 
 def read_log_info(folder: Path) -> LogInfo | None:
@@ -66,15 +63,21 @@ def read_log_info(folder: Path) -> LogInfo | None:
     content = read_json(folder / "log.json")
     if content is None:
         return None
-    return LogInfo(
-        name=content["name"],
-        schema=Schema.from_json(content["columns"]),
-        key=content["key"],
-        time=content["time"],
-        watermark_us=content["watermark_us"],
-        changes=content["changes"],
-        partitions=content["partitions"],
-    )
+    try:
+        return LogInfo(
+            name=content["name"],
+            schema=Schema.from_json(content["columns"]),
+            key=content["key"],
+            time=content["time"],
+            watermark_us=content["watermark_us"],
+            changes=content["changes"],
+            partitions=content["partitions"],
+        )
+    except (KeyError, IndexError, TypeError) as error:
+        raise StorageError(
+            "log.json is not a log's", where=str(folder / "log.json"), found=f"{error!r}",
+            hint="restore that file from a copy",
+        ) from error  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

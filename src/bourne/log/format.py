@@ -27,8 +27,8 @@ KIND_SCHEMA: Final = 1
 KIND_RECORDS: Final = 2
 
 NO_HASH: Final = bytes(32)
+MAGIC: Final = b"BOURNEFR"
 
-_MAGIC = b"BOURNEFR"
 _HEADER = struct.Struct("<8sHBBIIIQqQIIII32s32s")
 _CRC_AT = 60
 _HEAD_MAGIC = b"BOURNEHD"
@@ -102,7 +102,7 @@ def encode(
     meta: Mapping[str, Any] | None = None,
 ) -> Encoded:
     """Return the frame around an Arrow IPC message."""
-    meta_bytes = json.dumps(meta, separators=(",", ":"), ensure_ascii=False).encode() if meta else b""
+    meta_bytes = encode_meta(meta)
     body = tuple(
         memoryview(part).cast("B")
         for part in (meta_bytes, _padding(len(meta_bytes)), payload, _padding(payload.size))
@@ -114,7 +114,7 @@ def encode(
         crc = zlib.crc32(part, crc)
     header = bytearray(
         _HEADER.pack(
-            _MAGIC, VERSION, kind, 0, 0, partition, row_count, base_offset, append_time_us, fence,
+            MAGIC, VERSION, kind, 0, 0, partition, row_count, base_offset, append_time_us, fence,
             len(meta_bytes), payload.size, crc, 0, previous_hash, digest.digest(),
         )
     )  # fmt: skip
@@ -122,6 +122,17 @@ def encode(
     decoded = decode_header(header)
     assert decoded is not None
     return Encoded((memoryview(header), *body), decoded)
+
+
+def encode_meta(meta: Mapping[str, Any] | None) -> bytes:
+    """Return the meta part.
+
+    Raises:
+        TypeError, ValueError: it is not plain JSON.
+    """
+    if not meta:
+        return b""
+    return json.dumps(meta, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> Header | None:
@@ -135,7 +146,7 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
     raw = bytes(data[:HEADER_BYTES])
     (magic, version, kind, zero, flags, partition, row_count, base_offset, append_time_us, fence,
      meta_bytes, payload_bytes, body_crc, header_crc, previous_hash, body_hash) = _HEADER.unpack(raw)  # fmt: skip
-    if magic != _MAGIC or header_crc != _header_crc(raw):
+    if magic != MAGIC or header_crc != _header_crc(raw):
         return None
     if version != VERSION or flags != 0 or zero != 0 or kind not in (KIND_SCHEMA, KIND_RECORDS):
         raise FormatTooNew(
@@ -156,7 +167,8 @@ def is_body_intact(header: Header, body: memoryview) -> bool:
 
 def decode_meta(header: Header, body: memoryview) -> dict[str, Any]:
     """Return the meta part of a checked body."""
-    return json.loads(bytes(body[: header.meta_bytes])) if header.meta_bytes else {}  # type: ignore[no-any-return]
+    meta: dict[str, Any] = json.loads(bytes(body[: header.meta_bytes])) if header.meta_bytes else {}
+    return meta
 
 
 def payload_of(header: Header, body: memoryview) -> pa.Buffer:

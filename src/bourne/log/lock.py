@@ -19,6 +19,9 @@ from bourne.errors import LogLocked
 _WAIT_S = 0.5
 _RETRY_S = 0.01
 
+# A larger number in the lock file is damage: frames keep it in 64 bits.
+_FENCE_MAX = 1 << 63
+
 
 class WriterLock:
     """Holds the lock from `acquire` to `release`. `fence` is this holder's fencing number."""
@@ -45,17 +48,31 @@ class WriterLock:
                     raise LogLocked(what, where=str(path.parent), pid=_holder(descriptor)[0])
                 threading.Event().wait(_RETRY_S)
             fence = _holder(descriptor)[1] + 1
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "fence": fence}).ljust(64).encode(), 0)
+            _sign(descriptor, fence)
         except BaseException:
             os.close(descriptor)
             raise
         return WriterLock(descriptor, fence)
+
+    def outrun(self, fence: int) -> None:
+        """Make this holder's number greater than `fence`: a power cut can take the lock file's content back.
+
+        Raises:
+            OSError: the lock file cannot be written.
+        """
+        if self._descriptor is not None and fence >= self.fence:
+            self.fence = fence + 1
+            _sign(self._descriptor, self.fence)
 
     def release(self) -> None:
         """Give the lock back. Safe to call twice."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _sign(descriptor: int, fence: int) -> None:
+    os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "fence": fence}).ljust(64).encode(), 0)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -69,9 +86,10 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> tuple[int | None, int]:
-    """Return the process id and fencing number in the lock file; (None, 0) in a new one."""
+    """Return the process id and fencing number in the lock file; (None, 0) in a new or damaged one."""
     try:
         content = json.loads(os.pread(descriptor, 64, 0))
-        return int(content["pid"]), int(content["fence"])
-    except (ValueError, KeyError, TypeError):
+        pid, fence = int(content["pid"]), int(content["fence"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None, 0
+    return (pid, fence) if 0 <= fence < _FENCE_MAX else (None, 0)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from bourne.errors import CorruptFrame, InputError, LogLocked
+from bourne.errors import BourneError, Closed, CorruptFrame, InputError, LogLocked, StorageError
 from bourne.log.catalog import LogInfo, partition_folder
+from bourne.log.disk import disk_errors
 from bourne.log.format import (
     HEADER_BYTES,
     KIND_SCHEMA,
@@ -29,10 +31,12 @@ from bourne.log.format import (
 from bourne.log.lock import WriterLock
 from bourne.log.recovery import needs_recovery, publish_head, read_head, recover
 from bourne.log.segment import headers, read_bytes, read_schema, segment_bases, segment_path
-from bourne.ports import OsFiles
+from bourne.ports import Files, OsFiles
 
 # How much of a segment is mapped at a time; a frame that is longer is mapped whole.
 _WINDOW_BYTES = 64 << 20
+
+_OS_FILES = OsFiles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +51,35 @@ class Frame:
     @property
     def next_offset(self) -> int:
         """The offset after the last record."""
-        return self.base_offset + self.batch.num_rows
+        return self.base_offset + int(self.batch.num_rows)
 
 
 class LogReader:
     """A cursor over one partition. Not for use by two threads at once: open one each."""
 
-    def __init__(self, log_folder: Path, info: LogInfo, *, partition: int = 0) -> None:
-        """Open for reading, at the first record. A torn tail that a crash left is mended if nobody writes."""
+    def __init__(
+        self, log_folder: Path, info: LogInfo, *, partition: int = 0, files: Files = _OS_FILES
+    ) -> None:
+        """Open for reading, at the first frame. A torn tail that a crash left is mended if nobody writes.
+
+        Raises:
+            CorruptFrame: acknowledged bytes are missing or damaged.
+            StorageError: the disk refuses.
+        """
         self.info = info
         self._partition = partition
         self._folder = partition_folder(log_folder, partition)
+        self._files = files
         self._head: Head | None = None
         self._descriptor: int | None = None
+        self._is_closed = False
         self._segment = -1
         self._schema: pa.Schema | None = None
+        self._hash: bytes | None = None  # of the frame before the one that the cursor is in
         self._byte = 0  # where the frame that the cursor is in starts
         self._offset = 0  # the next record to serve
-        self._mend()
+        with self._disk_errors():
+            self._mend()
         self.seek(self.first_offset)
 
     @property
@@ -92,29 +107,34 @@ class LogReader:
         return sum(segment_path(self._folder, base).stat().st_size for base in segment_bases(self._folder))
 
     def seek(self, offset: int) -> None:
-        """Move the cursor. O(frames in the segment).
+        """Move the cursor to the first frame that holds `offset`, or starts at it. O(frames in the segment).
+
+        So frames without records that stand right before that record are served, too.
 
         Raises:
             InputError: there is no such offset (yet, or any more).
+            CorruptFrame, StorageError, Closed.
         """
+        self._check_open()
         end = self.end_offset()
         first = self.first_offset
         if not first <= offset <= end:
             raise InputError(
                 f"log {self.info.name!r} has no offset {offset}", expected=f"{first} to {end}", found=offset
             )
-        bases = [base for base in segment_bases(self._folder) if base <= offset]
         self._offset = offset
-        if not bases:
-            self._segment = -1
+        self._leave()
+        if self._head is None:
             return
-        self._enter(bases[-1])
-        assert self._descriptor is not None
-        for byte, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
-            self._byte = byte
-            if header.kind != KIND_SCHEMA and header.next_offset > offset:
-                return
-            self._byte = byte + header.frame_bytes
+        with self._disk_errors():
+            bases = self._published_bases()
+            self._enter(max((base for base in bases if base < offset), default=first))
+            assert self._descriptor is not None
+            for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+                holds = header.next_offset > offset or header.base_offset == offset
+                if header.kind != KIND_SCHEMA and holds:
+                    return
+                self._step_over(header)
 
     def read(
         self, *, until: int | None = None, rows_max: int = 1 << 62, bytes_max: int = 1 << 62
@@ -125,17 +145,24 @@ class LogReader:
         views of a memory map: they stay valid as long as they are referenced.
 
         Raises:
-            CorruptFrame: a frame is not what was written. Nothing of it is served.
+            CorruptFrame: the next frame is not what was written. Nothing of it is served, all before it was.
+            StorageError, Closed.
         """
+        self._check_open()
         self._refresh()
         result: list[Frame] = []
         rows = size = 0
-        for frame in self._frames(until, rows_max):
-            result.append(frame)
-            rows += frame.batch.num_rows
-            size += frame.batch.nbytes
-            if rows >= rows_max or size >= bytes_max:
-                break
+        try:
+            with self._disk_errors():
+                for frame in self._frames(until, rows_max):
+                    result.append(frame)
+                    rows += frame.batch.num_rows
+                    size += frame.batch.nbytes + HEADER_BYTES
+                    if rows >= rows_max or size >= bytes_max:
+                        break
+        except BourneError:
+            if not result:
+                raise  # else the next call comes to it again
         return result
 
     def _frames(self, until: int | None, rows_max: int) -> Iterator[Frame]:
@@ -157,18 +184,17 @@ class LogReader:
                     if at == 0:
                         self._damaged("its header is not whole" if header is None else "it is cut short")
                     break
-                if header.kind == KIND_SCHEMA:
-                    self._byte += header.frame_bytes
-                    continue
                 if until is not None and self._offset >= until:
                     return
-                frame = self._decode(
-                    header, window[at + HEADER_BYTES : at + header.frame_bytes], until, rows_left
-                )
+                body = window[at + HEADER_BYTES : at + header.frame_bytes]
+                self._check(header, body)
+                if header.kind == KIND_SCHEMA:
+                    self._damaged("a schema in the middle of a segment", header)
+                frame = self._decode(header, body, until, rows_left)
                 rows_left -= frame.batch.num_rows
                 self._offset = frame.next_offset
                 if self._offset == header.next_offset:
-                    self._byte += header.frame_bytes
+                    self._step_over(header)
                 yield frame
 
     def _window(self, start: int) -> memoryview:
@@ -179,10 +205,7 @@ class LogReader:
         return read_bytes(self._descriptor, start, min(self._limit(), start + size))
 
     def _decode(self, header: Header, body: memoryview, until: int | None, rows_max: int) -> Frame:
-        if not is_body_intact(header, body):
-            self._damaged("its checksum does not match its bytes", header)
-        if not header.base_offset <= self._offset <= header.next_offset:
-            self._damaged(f"it starts at offset {header.base_offset}", header)
+        """Return the records at the cursor of a checked frame."""
         assert self._schema is not None
         batch = pa.ipc.read_record_batch(payload_of(header, body), self._schema)
         skip = self._offset - header.base_offset
@@ -192,7 +215,30 @@ class LogReader:
             batch = batch.slice(skip, rows)
         return Frame(self._offset, batch, decode_meta(header, body), header.append_time_us)
 
-    def _damaged(self, reason: str, header: Header | None = None) -> None:
+    def _check(self, header: Header, body: memoryview) -> None:
+        """Check that this is the frame that was written here.
+
+        Raises:
+            CorruptFrame: it is not.
+        """
+        if not is_body_intact(header, body):
+            self._damaged("its checksum does not match its bytes", header)
+        if self._hash is not None and header.previous_hash != self._hash:
+            self._damaged("it does not continue the frame before it", header)
+        holds = header.base_offset <= self._offset < header.next_offset
+        if (
+            header.kind != KIND_SCHEMA
+            and not holds
+            and (header.row_count or self._offset != header.base_offset)
+        ):
+            self._damaged(f"it starts at offset {header.base_offset}", header)
+
+    def _step_over(self, header: Header) -> None:
+        """Move the cursor behind the frame that it is in."""
+        self._byte += header.frame_bytes
+        self._hash = header.hash
+
+    def _damaged(self, reason: str, header: Header | None = None) -> NoReturn:
         raise CorruptFrame(
             f"a frame is not what was written: {reason}", log=self.info.name, partition=self._partition,
             file=self._file, byte=self._byte, offset=header.base_offset if header else self._offset,
@@ -214,59 +260,89 @@ class LogReader:
         """Go on to the next segment, if it is durable."""
         if self._head is None or self._segment == self._head.segment:
             return False
-        following = [base for base in segment_bases(self._folder) if base > self._segment]
-        if not following or following[0] > self._head.segment:
-            return False
+        following = [base for base in self._published_bases() if base > self._segment]
+        if not following:
+            self._damaged("its segment is missing")
+        if following[0] != self._offset:
+            self._damaged(f"the next segment starts at offset {following[0]}")
         self._enter(following[0])
         return True
 
     def _enter(self, base: int) -> None:
-        """Open a segment and read its schema."""
+        """Open a published segment, read its schema, and stand behind it."""
         descriptor = os.open(segment_path(self._folder, base), os.O_RDONLY | os.O_CLOEXEC)
-        self.close()
-        self._descriptor, self._segment, self._byte = descriptor, base, 0
-        if self._limit() == 0:
-            return
+        before = self._hash
+        self._leave()
+        self._descriptor, self._segment, self._hash = descriptor, base, before
         header = decode_header(os.pread(descriptor, HEADER_BYTES, 0), file=self._file)
-        if header is None or header.kind != KIND_SCHEMA:
-            self._damaged("the segment does not start with a schema")
-        assert header is not None
+        if header is None or header.kind != KIND_SCHEMA or header.base_offset != base:
+            self._damaged("the segment does not start with its schema")
         body = read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)
-        if not is_body_intact(header, body):
-            self._damaged("its checksum does not match its bytes", header)
+        self._check(header, body)
         self._schema = read_schema(payload_of(header, body))
-        self._byte = header.frame_bytes
+        self._step_over(header)
+
+    def _leave(self) -> None:
+        """Close the segment that the cursor is in."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._segment, self._byte, self._hash = None, -1, 0, None
+
+    def _published_bases(self) -> list[int]:
+        """Return the segments that `head` vouches for: a writer may be creating one more."""
+        assert self._head is not None
+        bases = [base for base in segment_bases(self._folder) if base <= self._head.segment]
+        if not bases:
+            self._damaged("its segment is missing")
+        return bases
 
     def _refresh(self) -> Head | None:
         """Look how far the log is durable now. A torn read of `head` counts as no news."""
-        head = read_head(self._folder)
+        with self._disk_errors():
+            head = read_head(self._folder)
         if head is not None and (self._head is None or head.next_offset >= self._head.next_offset):
             self._head = head
         return self._head
 
     def _mend(self) -> None:
         """If a crash left bytes past `head` and nobody writes, do what the next writer would do."""
-        if not needs_recovery(self._folder, read_head(self._folder)):
+        head = read_head(self._folder)
+        if not needs_recovery(self._folder, head):
             return
-        files = OsFiles()
         try:
             lock = WriterLock.acquire(self._folder / "lock", what="", wait=False)
         except LogLocked:
             return  # its writer is alive: it publishes `head` itself
-        except OSError:
-            return  # a read-only disk: serve what `head` vouches for
+        except OSError as error:
+            if head is not None:
+                return  # a read-only disk: serve what `head` vouches for
+            raise StorageError(
+                f"log {self.info.name!r} must be mended before it can be read: its file 'head' is missing or damaged",
+                where=str(self._folder),
+                found=str(error),
+                hint="open it once where it may be written",
+            ) from error
         try:
-            recovered = recover(self._folder, log=self.info.name, partition=self._partition, files=files)
-            if recovered is not None:
-                descriptor = files.open(self._folder / "head")
-                publish_head(descriptor, recovered.head)
-                files.close(descriptor)
+            recovered = recover(
+                self._folder, log=self.info.name, partition=self._partition, files=self._files
+            )
+            if recovered is not None and recovered.head.end:
+                descriptor = self._files.open(self._folder / "head")
+                try:
+                    publish_head(self._files, descriptor, recovered.head)
+                finally:
+                    self._files.close(descriptor)
         finally:
             lock.release()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Closed(f"the reader of log {self.info.name!r} is closed", hint="open another one")
+
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        return disk_errors(self._folder, f"cannot read log {self.info.name!r}")
+
     def close(self) -> None:
         """Close the file. Batches already read stay valid. Safe to call twice."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            self._segment = -1
+        self._leave()
+        self._is_closed = True

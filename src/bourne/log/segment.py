@@ -7,31 +7,44 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-from bourne.log.format import HEADER_BYTES, Header, decode_header, is_body_intact
+from bourne.log.format import (
+    ALIGNMENT,
+    HEADER_BYTES,
+    KIND_SCHEMA,
+    MAGIC,
+    Header,
+    decode_header,
+    is_body_intact,
+    payload_of,
+)
 
-_SUFFIX = ".seg"
+_NAME = re.compile(r"[0-9]{20}\.seg")
 
 # A range shorter than this is copied: a memory map of its own would cost more.
 _MAP_BYTES_MIN = 1 << 20
 
+# How much is searched for a frame at a time; a multiple of the alignment, so that no magic is cut in two.
+_SCAN_BYTES = 1 << 20
+
 
 def segment_path(folder: Path, base_offset: int) -> Path:
     """Return the path of the segment whose first record has this offset."""
-    return folder / f"{base_offset:020d}{_SUFFIX}"
+    return folder / f"{base_offset:020d}.seg"
 
 
 def segment_bases(folder: Path) -> list[int]:
     """Return the base offsets of the partition's segments, ascending."""
     try:
-        names = os.listdir(folder)
+        names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(int(name.removesuffix(_SUFFIX)) for name in names if name.endswith(_SUFFIX))
+    return sorted(int(name[:20]) for name in names if _NAME.fullmatch(name))
 
 
 def read_bytes(descriptor: int, start: int, end: int) -> memoryview:
@@ -67,16 +80,25 @@ def frames(descriptor: int, start: int, *, file: str) -> Iterator[tuple[int, Hea
         yield byte, header
 
 
-def has_frame_after(descriptor: int, start: int, *, file: str) -> bool:
-    """Say whether any whole frame starts after byte `start`: then `start` is damage, not a torn tail."""
+def has_frame_from(descriptor: int, start: int, *, file: str) -> bool:
+    """Say whether any whole frame starts at byte `start` or later: then `start` is damage, not a torn tail."""
     size = os.fstat(descriptor).st_size
-    data = read_bytes(descriptor, start, size)
-    for at in range(64, len(data), 64):
-        if data[at : at + 8] == b"BOURNEFR":
-            header = decode_header(data[at : at + HEADER_BYTES], file=file)
-            if header and is_body_intact(header, data[at + HEADER_BYTES : at + header.frame_bytes]):
+    while start < size:
+        piece = os.pread(descriptor, _SCAN_BYTES, start)
+        at = piece.find(MAGIC)
+        while at >= 0:
+            if (start + at) % ALIGNMENT == 0 and any(frames(descriptor, start + at, file=file)):
                 return True
+            at = piece.find(MAGIC, at + 1)
+        start += _SCAN_BYTES
     return False
+
+
+def segment_schema(descriptor: int) -> pa.Schema:
+    """Return the Arrow schema in the first frame, which must be whole, of a segment."""
+    header = decode_header(os.pread(descriptor, HEADER_BYTES, 0))
+    assert header is not None and header.kind == KIND_SCHEMA
+    return read_schema(payload_of(header, read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)))
 
 
 def read_schema(payload: pa.Buffer) -> pa.Schema:
