@@ -1,0 +1,1 @@
+"""The incremental engine: a plan becomes a circuit, a circuit follows logs in epochs, exactly once."""

@@ -1,0 +1,108 @@
+"""Arrow arrays as NumPy arrays and back, without copying where the bytes allow it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+Valid = NDArray[np.bool_]
+
+ALL_VALID: Valid = np.empty(0, np.bool_)
+
+
+def as_array(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return one contiguous array."""
+    if isinstance(values, pa.ChunkedArray):
+        return (
+            values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays(values.chunks or [_none(values)])
+        )
+    return values
+
+
+def _none(values: pa.ChunkedArray) -> pa.Array:
+    return pa.array([], values.type)
+
+
+def validity(values: pa.Array) -> Valid:
+    """Return which values are not NULL; an empty array if all are."""
+    return pc.is_valid(values).to_numpy(zero_copy_only=False) if values.null_count else ALL_VALID
+
+
+def longs(values: pa.Array) -> NDArray[np.int64]:
+    """Return integers, booleans, dates, times and instants as 64-bit numbers that keep their order.
+
+    `uint64` wraps: only its equality survives. What stands for NULL is undefined.
+    """
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())
+    kind = np.dtype(
+        f"{'u' if pa.types.is_unsigned_integer(values.type) else 'i'}{values.type.bit_width // 8}"
+    )
+    plain = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset : values.offset + len(values)]
+    return plain.view(np.int64) if kind == np.uint64 else plain.astype(np.int64, copy=False)
+
+
+def doubles(values: pa.Array) -> NDArray[np.float64]:
+    """Return floating-point numbers. What stands for NULL is undefined."""
+    kind = np.float32 if pa.types.is_float32(values.type) else np.float64
+    plain = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset : values.offset + len(values)]
+    return plain.astype(np.float64, copy=False)
+
+
+def wides(values: pa.Array) -> NDArray[np.int64]:
+    """Return 128-bit decimals as (rows, 2): the low word, to be read as unsigned, and the high word."""
+    plain = np.frombuffer(values.buffers()[1] or b"", np.int64)
+    return plain.reshape(-1, 2)[values.offset : values.offset + len(values)]
+
+
+def text_buffers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return (starts, bytes) of texts or blobs; text i is bytes[starts[i]:starts[i + 1]]."""
+    if not len(values):
+        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
+    _, offsets, data = values.buffers()
+    is_large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    starts = np.frombuffer(offsets, np.int64 if is_large else np.int32)
+    starts = starts[values.offset : values.offset + len(values) + 1].astype(np.int64)
+    return starts, np.frombuffer(data or b"", np.uint8)
+
+
+def from_longs(numbers: NDArray[np.int64], valid: Valid, target: pa.DataType) -> pa.Array:
+    """Return the Arrow array that `longs` was made from."""
+    if pa.types.is_boolean(target):
+        return _with_nulls(pa.array(numbers != 0), valid)
+    kind = np.dtype(f"{'u' if pa.types.is_unsigned_integer(target) else 'i'}{target.bit_width // 8}")
+    plain = numbers.view(np.uint64) if kind == np.uint64 else numbers.astype(kind, copy=False)
+    return _from_data(plain, valid, target)
+
+
+def from_doubles(numbers: NDArray[np.float64], valid: Valid, target: pa.DataType) -> pa.Array:
+    """Return an Arrow array of floats."""
+    plain = numbers.astype(np.float32) if pa.types.is_float32(target) else numbers
+    return _from_data(plain, valid, target)
+
+
+def from_wides(words: NDArray[np.int64], valid: Valid, target: pa.DataType) -> pa.Array:
+    """Return 128-bit decimals from (rows, 2) words."""
+    return _from_data(words, valid, target)
+
+
+def _from_data(plain: NDArray[Any], valid: Valid, target: pa.DataType) -> pa.Array:
+    mask = pa.array(valid).buffers()[1] if len(valid) else None
+    return pa.Array.from_buffers(target, len(plain), [mask, pa.py_buffer(np.ascontiguousarray(plain))])
+
+
+def _with_nulls(values: pa.Array, valid: Valid) -> pa.Array:
+    return pc.if_else(pa.array(valid), values, pa.scalar(None, values.type)) if len(valid) else values
+
+
+def grown(array: NDArray[Any], size: int, fill: float = 0) -> NDArray[Any]:
+    """Return `array`, or a copy that is at least `size` long and twice as large, the new part filled."""
+    if len(array) >= size:
+        return array
+    larger = np.full((max(size, 2 * len(array)), *array.shape[1:]), fill, array.dtype)
+    larger[: len(array)] = array
+    return larger

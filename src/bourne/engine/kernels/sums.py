@@ -1,0 +1,89 @@
+"""Running counts and sums per group: exact for whole numbers and decimals, compensated for floats.
+
+Law: rows are added one by one in their order, so the result does not depend on how the input was cut.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Longs = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+Valid = NDArray[np.bool_]
+
+
+@numba.njit(nogil=True, cache=True)
+def count_rows(groups: Longs, counts: Longs) -> None:
+    """Add one to each row's group."""
+    for i in range(len(groups)):
+        counts[groups[i]] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def count_valid(groups: Longs, valid: Valid, counts: Longs) -> None:
+    """Add one to the group of each row that is not NULL."""
+    for i in range(len(groups)):
+        counts[groups[i]] += valid[i]
+
+
+@numba.njit(nogil=True, cache=True)
+def sum_longs(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> None:
+    """Add 64-bit numbers to 128-bit sums, (groups, 2): low word, high word."""
+    for i in range(len(groups)):
+        if len(valid) and not valid[i]:
+            continue
+        group, value = groups[i], values[i]
+        low = np.uint64(sums[group, 0])
+        total = low + np.uint64(value)
+        sums[group, 0] = np.int64(total)
+        sums[group, 1] += (value >> 63) + (total < low)
+
+
+@numba.njit(nogil=True, cache=True)
+def sum_wides(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> bool:
+    """Add 128-bit numbers to 128-bit sums; return whether one overflowed."""
+    overflow = False
+    for i in range(len(groups)):
+        if len(valid) and not valid[i]:
+            continue
+        group = groups[i]
+        low, high = np.uint64(sums[group, 0]), sums[group, 1]
+        total = low + np.uint64(values[i, 0])
+        carry = np.int64(total < low)
+        new_high = high + values[i, 1] + carry
+        overflow |= (high < 0) == (values[i, 1] < 0) and (new_high < 0) != (high < 0)
+        sums[group, 0] = np.int64(total)
+        sums[group, 1] = new_high
+    return overflow
+
+
+@numba.njit(nogil=True, cache=True)
+def sum_doubles(groups: Longs, values: Doubles, valid: Valid, sums: Doubles) -> None:
+    """Add floats, (groups, 2): the plain sum, and the part that rounding lost (Neumaier 1974)."""
+    for i in range(len(groups)):
+        if len(valid) and not valid[i]:
+            continue
+        group, value = groups[i], values[i]
+        old = sums[group, 0]
+        new = old + value
+        if abs(old) >= abs(value):
+            sums[group, 1] += (old - new) + value
+        else:
+            sums[group, 1] += (value - new) + old
+        sums[group, 0] = new
+
+
+@numba.njit(nogil=True, cache=True)
+def first_touches(groups: Longs, marks: Longs, stamp: int) -> Longs:
+    """Return the distinct groups in the order of their first row. `marks` holds the stamp of the last call."""
+    result = np.empty(len(groups), np.int64)
+    count = 0
+    for i in range(len(groups)):
+        group = groups[i]
+        if marks[group] != stamp:
+            marks[group] = stamp
+            result[count] = group
+            count += 1
+    return result[:count]
