@@ -26,7 +26,7 @@ ROWS = [(1, "a"), (2, "나"), (3, "🌊")]
 def test_appended_records_are_there_after_reopening(tmp_path: Path) -> None:
     log = ScratchLog(tmp_path)
     with log.writer() as writer:
-        assert log.append(writer, ROWS) == range(0, 3)
+        assert log.append(writer, ROWS) == range(3)
         assert log.append(writer, []) == range(3, 3)
         assert log.append(writer, [(4, "b")]) == range(3, 4)
     with log.writer() as writer:

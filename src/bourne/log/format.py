@@ -192,8 +192,8 @@ def decode_head(raw: bytes) -> Head | None:
     """Return what the file `head` says, or None if it is not whole and undamaged."""
     if len(raw) != HEAD_BYTES:
         return None
-    magic, segment, end, last, next_offset, fence, crc, _, last_hash, _ = _HEAD.unpack(raw)
-    if magic != _HEAD_MAGIC or crc != _head_crc(raw):
+    magic, segment, end, last, next_offset, fence, crc, zero, last_hash, _ = _HEAD.unpack(raw)
+    if magic != _HEAD_MAGIC or crc != _head_crc(raw) or zero != 0:
         return None
     return Head(segment, end, last, next_offset, fence, last_hash)
 

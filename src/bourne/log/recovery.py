@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bourne.errors import CorruptFrame
 from bourne.log.format import HEAD_BYTES, HEADER_BYTES, NO_HASH, Head, decode_head, decode_header, encode_head
-from bourne.log.segment import frames, has_frame_from, segment_bases, segment_path
+from bourne.log.segment import frames, has_frame_from, segment_bases, segment_path, segment_schema
 from bourne.ports import Files
 
 # A reader can meet `head` half overwritten; it looks again this often.
@@ -184,15 +184,17 @@ class _Damage:
                             offset=head.next_offset)  # fmt: skip
 
     def check_head(self, head: Head) -> None:
-        """Check that the frame that `head` calls the last is there.
+        """Check that the schema is there, and the frame that `head` calls the last.
 
         Raises:
-            CorruptFrame: it is not, or is another one.
+            CorruptFrame: one is not, or is another one.
         """
         path = segment_path(self.folder, head.segment)
         if _size(path) < head.end:
             raise self.error("the file ends before what was acknowledged", head, head.end)
         with path.open("rb") as file:
+            if segment_schema(file.fileno()) is None:
+                raise self.error("the segment does not start with its schema", head, 0)
             header = decode_header(os.pread(file.fileno(), HEADER_BYTES, head.last), file=path.name)
         if header is None or header.hash != head.hash or head.last + header.frame_bytes != head.end:
             raise self.error("its last acknowledged frame is not what was written", head, head.last)

@@ -94,11 +94,13 @@ def has_frame_from(descriptor: int, start: int, *, file: str) -> bool:
     return False
 
 
-def segment_schema(descriptor: int) -> pa.Schema:
-    """Return the Arrow schema in the first frame, which must be whole, of a segment."""
+def segment_schema(descriptor: int) -> pa.Schema | None:
+    """Return the Arrow schema that a segment starts with; None if that frame is not whole."""
     header = decode_header(os.pread(descriptor, HEADER_BYTES, 0))
-    assert header is not None and header.kind == KIND_SCHEMA
-    return read_schema(payload_of(header, read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)))
+    if header is None or header.kind != KIND_SCHEMA:
+        return None
+    body = read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)
+    return read_schema(payload_of(header, body)) if is_body_intact(header, body) else None
 
 
 def read_schema(payload: pa.Buffer) -> pa.Schema:

@@ -90,7 +90,9 @@ class LogWriter:
 
     def _check_schema(self, descriptor: int) -> None:
         """Refuse to append records that the segment's schema frame would make a reader misread."""
-        found = Schema.from_arrow(segment_schema(descriptor))
+        on_disk = segment_schema(descriptor)
+        assert on_disk is not None  # recovery looked
+        found = Schema.from_arrow(on_disk)
         if found != self.info.schema:
             raise DefinitionError(
                 f"log {self.info.name!r} has other columns on the disk",

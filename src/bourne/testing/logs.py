@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from bourne.limits import SEGMENT_BYTES_MAX
 from bourne.log.catalog import LogInfo, partition_folder, read_log_info, write_log_info
-from bourne.log.reader import LogReader
+from bourne.log.reader import Frame, LogReader
 from bourne.log.writer import LogWriter
 from bourne.schema import declare_schema
 from bourne.testing.clock import SimulatedClock
@@ -76,13 +76,20 @@ class ScratchLog:
         """Read all records with a new reader."""
         return [row for _, rows, _ in self.frames() for row in rows]
 
-    @staticmethod
-    def read_on(reader: LogReader) -> list[Seen]:
+    @classmethod
+    def read_on(cls, reader: LogReader) -> list[Seen]:
         """Read what is there from the reader's cursor on. Nothing of it stays mapped."""
         seen: list[Seen] = []
         while frames := reader.read():
-            for frame in frames:
-                columns = frame.batch.to_pydict()
-                rows = list(zip(columns["number"], columns["text"], strict=True))
-                seen.append((frame.base_offset, rows, frame.meta))
+            seen += cls.frames_of(frames)
+        return seen
+
+    @staticmethod
+    def frames_of(frames: Sequence[Frame]) -> list[Seen]:
+        """Return frames in plain Python."""
+        seen: list[Seen] = []
+        for frame in frames:
+            columns = frame.batch.to_pydict()
+            rows = list(zip(columns["number"], columns["text"], strict=True))
+            seen.append((frame.base_offset, rows, frame.meta))
         return seen
