@@ -72,6 +72,10 @@ class SqlError(DefinitionError):
         named = f"view {view!r}" if view else None
         super().__init__(what, where=", ".join(part for part in (named, place) if part) or None, hint=hint)
 
+    def in_view(self, view: str | None) -> SqlError:
+        """Return the same error, naming the view."""
+        return type(self)(self.what, sql=self.sql, span=self.span, view=view or self.view, hint=self.hint)
+
 
 class NotMaintainable(SqlError):
     """Correct SQL that Bourne cannot keep up to date incrementally (yet). `construct` names what."""
@@ -81,6 +85,12 @@ class NotMaintainable(SqlError):
         self.construct = construct
         super().__init__(
             f"{construct} cannot be maintained incrementally yet", sql=sql, span=span, view=view, hint=hint
+        )
+
+    def in_view(self, view: str | None) -> NotMaintainable:
+        """Return the same error, naming the view."""
+        return NotMaintainable(
+            self.construct, sql=self.sql, span=self.span, view=view or self.view, hint=self.hint
         )
 
 

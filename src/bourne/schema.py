@@ -1,17 +1,15 @@
 """What a record looks like: columns with DuckDB types, their Arrow form, and making data fit them.
 
 Law: a value is stored only if it is exactly representable in its column's type; nothing is rounded, cut or
-guessed. DuckDB is the authority on type names and on their Arrow form.
+guessed (`bourne.values` does that, a column at a time). DuckDB is the authority on type names and on their Arrow form.
 """
 
 from __future__ import annotations
 
-import datetime
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -20,6 +18,7 @@ import pyarrow.compute as pc
 
 from bourne.errors import DefinitionError, InputError, UnknownColumn, ValueMismatch
 from bourne.limits import NAME_CHARS_MAX
+from bourne.values import MISFITS, fit_column, fit_objects, types_cursor
 
 # Columns that Bourne adds to a view's output start with two underscores; users' columns may not.
 HIDDEN_PREFIX = "__"
@@ -54,6 +53,13 @@ class Schema:
         """Return the column of that name, or None. Names are compared as SQL does, ignoring case."""
         folded = name.casefold()
         return next((column for column in self.columns if column.name.casefold() == folded), None)
+
+    def with_not_null(self, name: str) -> Schema:
+        """Return the schema in which that column may not be NULL."""
+        folded = name.casefold()
+        return Schema(
+            tuple(Column(c.name, c.type, c.nullable and c.name.casefold() != folded) for c in self.columns)
+        )
 
     def to_arrow(self) -> pa.Schema:
         """Return the Arrow schema; each field's metadata keeps the DuckDB type."""
@@ -132,7 +138,7 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
     try:
         spelled = str(duckdb.sqltype(text))
         arrow_type(spelled)
-    except (duckdb.Error, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError, pa.ArrowException) as error:
         raise DefinitionError(
             f"{text!r} is not a type",
             where=where,
@@ -152,17 +158,17 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
 @functools.lru_cache(maxsize=4096)
 def arrow_type(spelled: str) -> pa.DataType:
     """Return the Arrow type in which DuckDB hands out its type `spelled`."""
-    return _types().sql(f"SELECT NULL::{spelled} AS x").to_arrow_table().schema.field(0).type
+    return types_cursor().sql(f"SELECT NULL::{spelled} AS x").to_arrow_table().schema.field(0).type
 
 
 @functools.lru_cache(maxsize=4096)
 def is_storable(spelled: str) -> bool:
     """Say whether a value of this type is the same after a trip through Arrow."""
     arrow = arrow_type(spelled)
-    if pa.types.is_dictionary(arrow):
+    if pa.types.is_dictionary(arrow) or pa.types.is_null(arrow) or isinstance(arrow, pa.BaseExtensionType):
         return False
     empty = pa.table({"x": pa.array([], arrow)})
-    back = str(_types().from_arrow(empty).types[0])
+    back = str(types_cursor().from_arrow(empty).types[0])
     return back == spelled or spelled in _CAST_BACK
 
 
@@ -186,7 +192,7 @@ def interval_us(text: str, *, where: str) -> int:
     try:
         parts = "datepart('year', i) * 12 + datepart('month', i), epoch_us(i)"
         months, length_us = (
-            _types().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
+            types_cursor().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
         )
     except duckdb.Error as error:
         raise DefinitionError(
@@ -208,37 +214,49 @@ def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
     """Return `rows` as an Arrow table of exactly this schema.
 
     Takes Arrow tables and batches, anything with the Arrow PyCapsule interface (Polars, pandas, DuckDB), or
-    an iterable of mappings. A column that is missing becomes NULL if it may be. Python floats are accepted
-    for decimals by their shortest text, ISO 8601 strings for dates and times; an instant with a time zone is
-    stored as UTC in a `timestamp` column.
+    an iterable of mappings. A column that is missing becomes NULL if it may be; what pandas calls missing
+    (NaN, NaT) is NULL. Which values fit which types is said in `bourne.values`: floats are accepted for
+    decimals by their shortest text, texts for decimals and (as ISO 8601) for dates and times; an instant with
+    a time zone is stored as UTC in a `timestamp` column, and a time without one is in UTC.
 
     Raises:
         UnknownColumn, ValueMismatch, InputError: nothing was kept.
     """
-    target = schema.to_arrow()
-    if (
-        isinstance(rows, pa.Table | pa.RecordBatch)
-        or hasattr(rows, "__arrow_c_stream__")
-        or hasattr(rows, "__arrow_c_array__")
-    ):
-        table = pa.table(rows)
-    elif isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
-        raise InputError(
-            f"cannot append a {type(rows).__name__} to log {log!r}",
-            expected="a table (Arrow, Polars, pandas) or a list of dicts",
-        )
-    else:
-        return _from_mappings(list(rows), schema, target, log)
+    table = _as_table(rows, log)
+    if table is None:
+        return _from_mappings(list(rows), schema, log)
     _check_columns(table.column_names, schema, log)
+    target = schema.to_arrow()
     columns = []
     for column, field in zip(schema.columns, target, strict=True):
         index = _index_of(column.name, table.column_names)
         if index is None:
             columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
         else:
-            columns.append(_cast(table.column(index), field.type, column, log))
+            columns.append(_fit_arrow(table.column(index), field.type, column, log))
         _check_nulls(columns[-1], column, log)
     return pa.Table.from_arrays(columns, schema=target)
+
+
+def _as_table(rows: Any, log: str) -> pa.Table | None:
+    """Return rows that come in columns as an Arrow table; None if they come one by one."""
+    problem = None
+    if isinstance(rows, pa.Table):
+        return rows
+    if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__"):
+        try:
+            table = pa.table(rows)
+            # A pandas index without a name is a row number and not data.
+            return table.drop_columns([name for name in table.column_names if _INDEX.fullmatch(name)])
+        except MISFITS as error:
+            problem = error
+    elif isinstance(rows, Iterable) and not isinstance(rows, Mapping | str | bytes):
+        return None
+    raise InputError(
+        f"cannot append a {type(rows).__name__} to log {log!r}",
+        expected="a table (Arrow, Polars, pandas) or a list of dicts",
+        found=problem,
+    ) from problem
 
 
 def _check_columns(names: Sequence[str], schema: Schema, log: str) -> None:
@@ -280,66 +298,48 @@ def _check_nulls(values: pa.ChunkedArray, column: Column, log: str) -> None:
         )
 
 
-def _cast(values: pa.ChunkedArray, target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
-    """Cast without loss; on failure name the first row that does not fit."""
-    if values.type == target and column.type not in ("UUID", "JSON"):
-        return values
-    if (
-        pa.types.is_timestamp(values.type)
-        and values.type.tz
-        and pa.types.is_timestamp(target)
-        and not target.tz
-    ):
-        values = values.cast(pa.timestamp(values.type.unit, "UTC"))
+def _fit_arrow(values: pa.ChunkedArray, target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
     try:
-        return _cast_exactly(values, target, column)
-    except _MISFIT as error:
-        row, value = _first_misfit(values, target, column)
-        raise ValueMismatch(
-            f"column {column.name!r}: a value does not fit {column.type}",
-            where=f"log {log!r}, row {row} of this call",
-            expected=column.type,
-            found=f"{value!r} ({values.type})",
-        ) from error
+        return fit_column(values, target, column.type)
+    except MISFITS as error:
+        row = _first_misfit(values, target, column.type)
+        raise _mismatch(column, log, row, f"{_shown(values[row])} ({values.type})") from error
 
 
-def _cast_exactly(values: pa.ChunkedArray, target: pa.DataType, column: Column) -> pa.ChunkedArray:
-    """Cast, and refuse what Arrow's safe cast lets through: rounded decimals, texts that are no UUID or JSON."""
-    if pa.types.is_decimal(target) and pa.types.is_integer(values.type):
-        values = values.cast(pa.decimal128(38, min(target.scale, 19)))  # Arrow wants room for any integer
-    result = values.cast(target, safe=True)
-    if pa.types.is_decimal(target) and pa.types.is_floating(values.type):
-        back = result.cast(values.type)
-        if not pc.all(pc.or_kleene(pc.equal(back, values), pc.is_null(values)), min_count=0).as_py():
-            raise pa.ArrowInvalid("rounded")
-    return _check_text(result, column)
-
-
-def _check_text(values: Any, column: Column) -> Any:
-    """Let DuckDB judge texts that stand for a UUID or JSON, and spell them its way."""
-    if column.type not in ("UUID", "JSON"):
-        return values
-    relation = _types().from_arrow(pa.table({"x": values}))
-    spelled = relation.select(duckdb.SQLExpression(f"x::{column.type}::VARCHAR AS x"))
-    return spelled.to_arrow_table().column(0)
-
-
-def _first_misfit(values: pa.ChunkedArray, target: pa.DataType, column: Column) -> tuple[int, Any]:
-    """Find the first value that cannot be cast, by halving: O(n) work in all."""
+def _first_misfit(values: pa.ChunkedArray, target: pa.DataType, spelled: str) -> int:
+    """Find the first value that does not fit, by halving: O(n) work in all."""
     start, end = 0, len(values)
     while end - start > 1:
         middle = (start + end) // 2
         try:
-            _cast_exactly(values.slice(start, middle - start), target, column)
+            fit_column(values.slice(start, middle - start), target, spelled)
             start = middle
-        except _MISFIT:
+        except MISFITS:
             end = middle
-    return start, (values[start].as_py() if len(values) else None)
+    return start
 
 
-def _from_mappings(rows: list[Any], schema: Schema, target: pa.Schema, log: str) -> pa.Table:
+def _shown(scalar: pa.Scalar) -> str:
+    """Return a value as a person wants to see it."""
+    try:
+        return repr(scalar.as_py())[:200]
+    except (ValueError, OverflowError):  # beyond Python's own types
+        return str(scalar)[:200]
+
+
+def _mismatch(column: Column, log: str, row: int, found: str) -> ValueMismatch:
+    return ValueMismatch(
+        f"column {column.name!r}: a value does not fit {column.type}",
+        where=f"log {log!r}, row {row} of this call",
+        expected=column.type,
+        found=found,
+        hint="convert it before appending: nothing is rounded, cut or guessed",
+    )
+
+
+def _from_mappings(rows: list[Any], schema: Schema, log: str) -> pa.Table:
     """Build the columns from dicts."""
-    names: dict[str, None] = {}
+    names: dict[Any, None] = {}
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise InputError(
@@ -350,66 +350,29 @@ def _from_mappings(rows: list[Any], schema: Schema, target: pa.Schema, log: str)
             )
         names.update(dict.fromkeys(row))
     _check_columns([str(name) for name in names], schema, log)
+    target = schema.to_arrow()
     columns = []
     for column, field in zip(schema.columns, target, strict=True):
         name = next((key for key in names if str(key).casefold() == column.name.casefold()), None)
         values = [None if name is None else row.get(name) for row in rows]
-        columns.append(_array(values, field.type, column, log))
+        columns.append(_fit_python(values, field.type, column, log))
         _check_nulls(columns[-1], column, log)
     return pa.Table.from_arrays(columns, schema=target)
 
 
-def _array(values: list[Any], target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
+def _fit_python(values: list[Any], target: pa.DataType, column: Column, log: str) -> pa.ChunkedArray:
     try:
-        return _check_text(pa.chunked_array([_array_unnamed(values, target)]), column)
-    except _MISFIT as error:
+        return fit_objects(values, target, column.type)
+    except MISFITS as error:
         for row, value in enumerate(values):
             try:
-                _check_text(pa.chunked_array([_array_unnamed([value], target)]), column)
-            except _MISFIT:
-                raise ValueMismatch(
-                    f"column {column.name!r}: a value does not fit {column.type}",
-                    where=f"log {log!r}, row {row} of this call",
-                    expected=column.type,
-                    found=f"{value!r} ({type(value).__name__})"[:200],
-                ) from error
-        raise
+                fit_objects([value], target, column.type)
+            except MISFITS:
+                found = f"{value!r:.200} ({type(value).__name__})"
+                raise _mismatch(column, log, row, found) from error
+        raise InputError(
+            f"column {column.name!r} cannot be stored", where=f"log {log!r}", found=error
+        ) from error
 
 
-def _array_unnamed(values: list[Any], target: pa.DataType) -> pa.Array:
-    if pa.types.is_decimal(target):
-        values = [Decimal(repr(v)) if isinstance(v, float) else v for v in values]
-        if any(isinstance(v, str) for v in values):
-            values = [Decimal(v) if isinstance(v, str) else v for v in values]
-    elif pa.types.is_temporal(target) and any(isinstance(v, str) for v in values):
-        kind = pa.timestamp("us", "UTC") if _has_zone(values) and pa.types.is_timestamp(target) else target
-        return pa.array([v if v is None else str(v) for v in values], pa.string()).cast(kind).cast(target)
-    elif pa.types.is_integer(target):
-        if any(isinstance(v, bool) or (isinstance(v, float) and not v.is_integer()) for v in values):
-            raise TypeError("not a whole number")
-    elif pa.types.is_date(target):
-        if any(isinstance(v, datetime.datetime) and v.time() != datetime.time() for v in values):
-            raise TypeError("a date has no time of day")
-    elif pa.types.is_floating(target):
-        values = [float(v) if isinstance(v, Decimal) else v for v in values]
-    return pa.array(values, target)
-
-
-_MISFIT = (pa.ArrowException, TypeError, ValueError, OverflowError, ArithmeticError, duckdb.Error)
-
-_ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
-
-
-def _has_zone(values: list[Any]) -> bool:
-    """Say whether the texts carry a zone. All must or none: a mixture fails in the cast."""
-    return any(isinstance(v, str) and "T" in v.upper().replace(" ", "T") and _ZONE.search(v) for v in values)
-
-
-def _types() -> duckdb.DuckDBPyConnection:
-    """Return a private cursor that only answers questions about types; safe in any thread."""
-    return _types_database().cursor()
-
-
-@functools.cache
-def _types_database() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(":memory:", config={"threads": 1})
+_INDEX = re.compile(r"__index_level_\d+__")

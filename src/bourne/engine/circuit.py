@@ -100,12 +100,21 @@ def _run(operators: Sequence[Operator], delta: Delta) -> Delta:
     return delta
 
 
-def compile_circuit(query: BoundQuery, database: duckdb.DuckDBPyConnection, *, sql: str) -> Circuit:
+def compile_circuit(
+    query: BoundQuery, database: duckdb.DuckDBPyConnection, *, sql: str, view: str | None = None
+) -> Circuit:
     """Return a new circuit without state. `database` runs its stages.
 
     Raises:
         NotMaintainable: an operator or function has no rule yet; names its place in `sql`.
     """
+    try:
+        return _compile(query, database, sql)
+    except NotMaintainable as error:
+        raise error.in_view(view) from None
+
+
+def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -> Circuit:
     linear, below = _linear_part(query.plan)
     if isinstance(below, Get):
         return Circuit(below, _linear_operators(linear, below, database, is_keyed=False), "append")

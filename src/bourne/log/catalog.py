@@ -42,6 +42,19 @@ class LogInfo:
         }
 
 
+def log_info_from_json(content: dict[str, Any]) -> LogInfo:
+    """Read back what `LogInfo.to_json` wrote."""
+    return LogInfo(
+        name=content["name"],
+        schema=Schema.from_json(content["columns"]),
+        key=content["key"],
+        time=content["time"],
+        watermark_us=content["watermark_us"],
+        changes=content["changes"],
+        partitions=content["partitions"],
+    )
+
+
 def partition_folder(log_folder: Path, partition: int = 0) -> Path:
     """Return the folder of one partition."""
     return log_folder / str(partition)
@@ -64,15 +77,7 @@ def read_log_info(folder: Path) -> LogInfo | None:
     if content is None:
         return None
     try:
-        return LogInfo(
-            name=content["name"],
-            schema=Schema.from_json(content["columns"]),
-            key=content["key"],
-            time=content["time"],
-            watermark_us=content["watermark_us"],
-            changes=content["changes"],
-            partitions=content["partitions"],
-        )
+        return log_info_from_json(content)
     except (KeyError, IndexError, TypeError) as error:
         raise StorageError(
             "log.json is not a log's", where=str(folder / "log.json"), found=f"{error!r}",

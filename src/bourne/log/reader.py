@@ -165,6 +165,29 @@ class LogReader:
                 raise  # else the next call comes to it again
         return result
 
+    def last_frame(self) -> Frame | None:
+        """Return the newest frame, with records or without; None if there is none. Moves the cursor to the end.
+
+        O(frames in the last segment).
+        """
+        self._check_open()
+        if self._refresh() is None:
+            return None
+        with self._disk_errors():
+            for base in reversed(self._published_bases()):
+                self._leave()
+                self._enter(base)
+                assert self._descriptor is not None
+                last = None
+                for byte, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+                    if last is not None:
+                        self._step_over(last)
+                    self._byte, last = byte, header
+                if last is not None:
+                    self._offset = last.base_offset
+                    return self.read()[-1]
+        return None
+
     def _frames(self, until: int | None, rows_max: int) -> Iterator[Frame]:
         """Serve frames and move the cursor past each as it is served."""
         if self._segment < 0 and not self._enter_next():

@@ -78,18 +78,10 @@ def bind(sql: str, relations: Mapping[str, Schema], *, view: str | None = None) 
     except _UnknownType as error:
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
     except SqlError as error:
-        if error.view is None and view is not None:
-            raise _with_view(error, view) from error.__cause__
-        raise
+        raise error.in_view(view) from error.__cause__
     except RecursionError as error:
         raise NotMaintainable("SQL nested this deep", sql=sql, view=view,
                               hint="split it into several views") from error  # fmt: skip
-
-
-def _with_view(error: SqlError, view: str) -> SqlError:
-    if isinstance(error, NotMaintainable):
-        return NotMaintainable(error.construct, sql=error.sql, span=error.span, view=view, hint=error.hint)
-    return type(error)(error.what, sql=error.sql, span=error.span, view=view, hint=error.hint)
 
 
 def _connect(relations: Mapping[str, Schema]) -> duckdb.DuckDBPyConnection:

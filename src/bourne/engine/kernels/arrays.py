@@ -65,7 +65,7 @@ def text_buffers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)
     _, offsets, data = values.buffers()
     is_large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
-    starts = np.frombuffer(offsets, np.int64 if is_large else np.int32)
+    starts: NDArray[Any] = np.frombuffer(offsets, np.int64 if is_large else np.int32)
     starts = starts[values.offset : values.offset + len(values) + 1].astype(np.int64)
     return starts, np.frombuffer(data or b"", np.uint8)
 

@@ -5,9 +5,10 @@ Law: the result is SQL's: NULLs do not count, NaN is greater than every other fl
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -15,7 +16,7 @@ Valid = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def extreme_longs(groups: Longs, values: Longs, valid: Valid, is_max: bool, best: Longs, seen: Valid) -> None:
     """Keep each group's least (or greatest) 64-bit number."""
     for i in range(len(groups)):
@@ -27,7 +28,7 @@ def extreme_longs(groups: Longs, values: Longs, valid: Valid, is_max: bool, best
             seen[group] = True
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def extreme_doubles(
     groups: Longs, values: Doubles, valid: Valid, is_max: bool, best: Doubles, seen: Valid
 ) -> None:
@@ -48,7 +49,7 @@ def extreme_doubles(
             seen[group] = True
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def extreme_wides(groups: Longs, values: Longs, valid: Valid, is_max: bool, best: Longs, seen: Valid) -> None:
     """Keep each group's least (or greatest) 128-bit number, (groups, 2)."""
     for i in range(len(groups)):
@@ -64,7 +65,7 @@ def extreme_wides(groups: Longs, values: Longs, valid: Valid, is_max: bool, best
             seen[group] = True
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def extreme_text_rows(
     groups: Longs, starts: Longs, data: Bytes, valid: Valid, is_max: bool, rows: Longs
 ) -> Longs:

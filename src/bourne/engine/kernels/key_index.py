@@ -7,10 +7,12 @@ Cost: O(rows) per call, two or three cache misses a row; memory 16-32 bytes a ke
 
 from __future__ import annotations
 
-import numba
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bourne.engine.kernels.compiled import compiled
 from bourne.engine.kernels.hashing import SEED, mix
 from bourne.limits import GROUPS_MAX
 
@@ -79,15 +81,15 @@ class KeyIndex:
         _insert_all(self._slots, self._keys, self._count)
 
 
-@numba.njit(nogil=True, cache=True)
-def _hash(words: Words, row: int) -> int:
+@compiled
+def _hash(words: Words, row: int) -> Any:
     state = SEED
     for column in range(words.shape[1]):
         state = mix(state, words[row, column])
     return state
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _assign(
     words: Words, row: int, slots: Words, keys: Words, count: int, numbers: NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -141,7 +143,7 @@ def _assign(
     return row, count
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _insert_all(slots: Words, keys: Words, count: int) -> None:
     mask = np.uint64(len(slots) - 1)
     for number in range(count):

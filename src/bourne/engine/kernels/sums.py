@@ -5,30 +5,31 @@ Law: rows are added one by one in their order, so the result does not depend on 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 Valid = NDArray[np.bool_]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_rows(groups: Longs, counts: Longs) -> None:
     """Add one to each row's group."""
     for i in range(len(groups)):
         counts[groups[i]] += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def count_valid(groups: Longs, valid: Valid, counts: Longs) -> None:
     """Add one to the group of each row that is not NULL."""
     for i in range(len(groups)):
         counts[groups[i]] += valid[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def sum_longs(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> None:
     """Add 64-bit numbers to 128-bit sums, (groups, 2): low word, high word."""
     for i in range(len(groups)):
@@ -41,7 +42,7 @@ def sum_longs(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> None:
         sums[group, 1] += (value >> 63) + (total < low)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def sum_wides(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> bool:
     """Add 128-bit numbers to 128-bit sums; return whether one overflowed."""
     overflow = False
@@ -59,7 +60,7 @@ def sum_wides(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> bool:
     return overflow
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def sum_doubles(groups: Longs, values: Doubles, valid: Valid, sums: Doubles) -> None:
     """Add floats, (groups, 2): the plain sum, and the part that rounding lost (Neumaier 1974)."""
     for i in range(len(groups)):
@@ -75,7 +76,7 @@ def sum_doubles(groups: Longs, values: Doubles, valid: Valid, sums: Doubles) -> 
         sums[group, 0] = new
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def first_touches(groups: Longs, marks: Longs, stamp: int) -> Longs:
     """Return the distinct groups in the order of their first row. `marks` holds the stamp of the last call."""
     result = np.empty(len(groups), np.int64)

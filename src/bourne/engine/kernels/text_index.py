@@ -6,12 +6,14 @@ forgotten: memory is that of the distinct texts.
 
 from __future__ import annotations
 
-import numba
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.engine.kernels.arrays import as_array, text_buffers
+from bourne.engine.kernels.compiled import compiled
 from bourne.engine.kernels.hashing import SEED, mix
 
 Bytes = NDArray[np.uint8]
@@ -43,7 +45,8 @@ class TextIndex:
         numbers = self._assign_distinct(distinct)
         if not len(numbers):
             return np.zeros(len(values), np.int64)
-        return numbers[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+        result: Longs = numbers[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+        return result
 
     def _assign_distinct(self, values: pa.Array) -> Longs:
         starts, data = text_buffers(values)
@@ -105,8 +108,8 @@ class TextIndex:
         _insert_all(self._slots, self._ends, self._bytes, self._count)
 
 
-@numba.njit(nogil=True, cache=True)
-def _hash(data: Bytes, start: int, end: int) -> int:
+@compiled
+def _hash(data: Bytes, start: int, end: int) -> Any:
     state = mix(SEED, end - start)
     word = np.uint64(0)
     filled = 0
@@ -119,7 +122,7 @@ def _hash(data: Bytes, start: int, end: int) -> int:
     return mix(state, word)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _assign(
     starts: Longs, data: Bytes, row: int, slots: Longs, ends: Longs, texts: Bytes, count: int, numbers: Longs
 ) -> tuple[int, int]:
@@ -159,7 +162,7 @@ def _assign(
     return row, count
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _insert_all(slots: Longs, ends: Longs, texts: Bytes, count: int) -> None:
     mask = np.uint64(len(slots) - 1)
     for number in range(count):
@@ -170,7 +173,7 @@ def _insert_all(slots: Longs, ends: Longs, texts: Bytes, count: int) -> None:
         slots[at] = (np.int64(state >> _SHIFT) << 32) | (number + 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _take(numbers: Longs, ends: Longs, texts: Bytes) -> tuple[Longs, Bytes]:
     starts = np.zeros(len(numbers) + 1, np.int64)
     for i in range(len(numbers)):

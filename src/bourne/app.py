@@ -1,0 +1,145 @@
+"""What a user declares: logs, views and sources. Pure data; nothing happens until `bourne.open`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bourne.errors import DefinitionError
+from bourne.schema import Schema, check_name, declare_schema, interval_us
+
+
+@dataclass(frozen=True, slots=True)
+class LogDefinition:
+    """A declared log. `watermark_us` is how late its records may be, in microseconds of event time."""
+
+    name: str
+    schema: Schema
+    key: str | None
+    time: str | None
+    watermark_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewDefinition:
+    """A declared view: a name for a SELECT."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDefinition:
+    """A declared source: where records come from, and the log that they go into."""
+
+    url: str
+    into: str
+
+
+class App:
+    """Names logs, the views that follow them, and the sources that feed them.
+
+    >>> app = App("shop")
+    >>> app.log("orders", schema={"user": "varchar", "amount": "decimal(10,2)", "at": "timestamp"}, time="at")
+    >>> app.view("spend", "SELECT user, sum(amount) AS total FROM orders GROUP BY user")
+    >>> app
+    App('shop', logs=['orders'], views=['spend'])
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start an empty app.
+
+        Raises:
+            DefinitionError: the name cannot be used.
+        """
+        check_name(name, kind="app")
+        self.name = name
+        self.logs: dict[str, LogDefinition] = {}
+        self.views: dict[str, ViewDefinition] = {}
+        self.sources: list[SourceDefinition] = []
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r}, logs={list(self.logs)}, views={list(self.views)})"
+
+    def log(
+        self,
+        name: str,
+        *,
+        schema: Mapping[str, str],
+        key: str | None = None,
+        time: str | None = None,
+        watermark: str = "0 seconds",
+    ) -> None:
+        """Declare a log.
+
+        Args:
+            name: its name in SQL and on disk.
+            schema: column names and DuckDB types, `"not null"` allowed: `{"user": "varchar not null"}`.
+            key: the column that says what a record is about. May not be NULL.
+            time: the column that says when it happened (event time): a timestamp.
+            watermark: how late records may be, e.g. `"5 seconds"`.
+
+        Raises:
+            DefinitionError: something in this does not fit together.
+        """
+        where = f"log {name!r}"
+        self._check_free(name, "log")
+        declared = declare_schema(schema, where=where)
+        for role, column in (("key", key), ("time", time)):
+            found = declared.column(column) if column is not None else None
+            if column is not None and found is None:
+                raise DefinitionError(
+                    f"the {role} column {column!r} is not in the schema",
+                    where=where,
+                    expected=", ".join(declared.names),
+                    found=column,
+                )
+            if role == "time" and found is not None and not found.type.startswith("TIMESTAMP"):
+                raise DefinitionError(
+                    f"the time column {column!r} is a {found.type}",
+                    where=where,
+                    expected="a timestamp",
+                    found=found.type,
+                )
+        if key is not None:
+            declared = declared.with_not_null(key)
+        watermark_us = interval_us(watermark, where=f"{where}, watermark")
+        self.logs[name] = LogDefinition(name, declared, key, time, watermark_us)
+
+    def view(self, name: str, sql: str) -> None:
+        """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
+
+        Raises:
+            DefinitionError: the name cannot be used.
+        """
+        self._check_free(name, "view")
+        self.views[name] = ViewDefinition(name, sql)
+
+    def source(self, url: str, *, into: str) -> None:
+        """Declare where records come from while the app runs.
+
+        Args:
+            url: `tcp://HOST:PORT` (lines of text from any number of clients) or `stdin:`.
+            into: the log that they go into.
+
+        Raises:
+            DefinitionError: there is no such log (yet).
+        """
+        if into not in self.logs:
+            raise DefinitionError(
+                f"source {url!r} feeds a log {into!r} that is not declared",
+                expected=", ".join(self.logs) or "a log, declared before",
+                found=into,
+            )
+        self.sources.append(SourceDefinition(url, into))
+
+    def _check_free(self, name: str, kind: str) -> None:
+        check_name(name, kind=kind)
+        taken = {other.casefold(): other for other in (*self.logs, *self.views)}
+        if name.casefold() in taken:
+            raise DefinitionError(
+                f"the name {name!r} is taken (SQL ignores case)",
+                where=f"app {self.name!r}",
+                found=taken[name.casefold()],
+                hint="choose another name",
+            )

@@ -1,0 +1,1 @@
+"""Sources and, later, sinks: where records come from and go to."""

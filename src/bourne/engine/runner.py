@@ -1,0 +1,274 @@
+"""One view following its log in epochs, exactly once.
+
+An epoch reads a delta from where the last one ended, steps the circuit, and appends one frame to the view's output
+log: the output's change *and* the input position, in one durable write. That write is the commit; there is no
+other. Law: output and position move together or not at all, so a crash at any moment costs time, never truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bourne.engine.circuit import Circuit
+from bourne.engine.delta import Delta
+from bourne.engine.operators.accumulators import SumOverflow
+from bourne.engine.snapshot import Snapshot, newest_snapshot, save_snapshot
+from bourne.errors import BourneError, ViewFailed
+from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
+from bourne.log.catalog import LogInfo
+from bourne.log.reader import Frame, LogReader
+from bourne.log.writer import LogWriter
+from bourne.ports import Clock, Files
+
+# Closing saves the state only if computing it again would take noticeably long.
+_CLOSING_SNAPSHOT_ROWS = 1 << 18
+
+
+class ViewRunner:
+    """Keeps one view up to date. Holds the lock of its output log. For one thread at a time."""
+
+    def __init__(
+        self,
+        make_circuit: Callable[[], Circuit],
+        *,
+        folder: Path,
+        output: LogInfo,
+        input_folder: Path,
+        input_info: LogInfo,
+        files: Files,
+        clock: Clock,
+        snapshot_rows: int = SNAPSHOT_ROWS,
+    ) -> None:
+        """Restore the state: the newest snapshot, then the recorded epochs after it again.
+
+        Raises:
+            LogLocked: another process runs this view.
+            CorruptFrame, StorageError: the output or the input cannot be read.
+            ViewFailed: the recorded epochs do not come out the same.
+        """
+        self.name = output.name
+        self._make_circuit = make_circuit
+        self._snapshots = folder / "snapshots"
+        self._output = output
+        self._input = input_info
+        self._files = files
+        self._clock = clock
+        self._snapshot_rows = snapshot_rows
+        self._failure: BourneError | None = None
+        self._epoch_rows = EPOCH_ROWS_MIN
+        self._rows_since_snapshot = 0
+        self._epoch = -1
+        self._position = 0
+        self._watermark: int | None = None
+        self.circuit = make_circuit()
+        self._writer = LogWriter(folder, output, files=files, clock=clock)
+        try:
+            self._reader = LogReader(input_folder, input_info)
+            self._restore(LogReader(folder, output))
+        except BaseException:
+            self._writer.close()
+            raise
+
+    # --- where it stands ---
+
+    @property
+    def position(self) -> int:
+        """The input offset up to which (exclusive) the output is committed."""
+        return self._position
+
+    def lag(self) -> int:
+        """Return how many records of the input are not reflected yet."""
+        return self._reader.end_offset() - self._position
+
+    # --- going on ---
+
+    def step(self, *, until: int | None = None) -> int:
+        """Run one epoch over what is there (up to offset `until`); its output is durable when this returns.
+
+        Returns: how many input records it took in; 0 when there were none.
+
+        Raises:
+            ViewFailed: a record cannot be computed. Nothing of the epoch is kept; the view stands still.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        if self._failure is not None:
+            raise self._failure
+        frames = self._reader.read(until=until, rows_max=self._epoch_rows)
+        rows = sum(frame.batch.num_rows for frame in frames)
+        if rows == 0:
+            self._epoch_rows = EPOCH_ROWS_MIN
+            return 0
+        table = _table(frames)
+        try:
+            delta = self._compute(table)
+            self._advance(table)
+            self._commit(delta, self._position + rows)
+        except BourneError as error:
+            # The circuit may have taken in what was not committed: it has to be restored before it goes on.
+            self._failure = error
+            raise
+        if rows == self._epoch_rows:
+            self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
+        self._rows_since_snapshot += rows
+        if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self.circuit.state_rows()):
+            self.snapshot()
+        return rows
+
+    def _compute(self, table: pa.Table) -> Delta:
+        try:
+            return self.circuit.step(table)
+        except (duckdb.Error, SumOverflow) as error:
+            first, last = self._locate(table)
+            raise ViewFailed(
+                f"view {self.name!r} cannot compute a record: {str(error).splitlines()[0]}",
+                where=f"log {self._input.name!r}, offset {first}" + ("" if first == last else f" to {last}"),
+                hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
+                "the log and what the view had committed are intact",
+            ) from error
+
+    def _locate(self, table: pa.Table) -> tuple[int, int]:
+        """Return the first offset that cannot be computed even alone, else the whole range. O(rows)."""
+        start, end = 0, table.num_rows
+        while end - start > 1:
+            middle = (start + end) // 2
+            if self._fails_alone(table.slice(start, middle - start)):
+                end = middle
+            elif self._fails_alone(table.slice(middle, end - middle)):
+                start = middle
+            else:
+                return self._position, self._position + table.num_rows - 1
+        return self._position + start, self._position + end - 1
+
+    def _fails_alone(self, table: pa.Table) -> bool:
+        try:
+            self._make_circuit().step(table)
+        except (duckdb.Error, SumOverflow):
+            return True
+        return False
+
+    def _advance(self, table: pa.Table) -> None:
+        """Move the watermark: the latest event time seen, less the lateness that was declared."""
+        if self._input.time is not None:
+            instant = pc.max(table.column(self._input.time)).cast(pa.timestamp("us"), safe=False)
+            latest = instant.cast(pa.int64()).as_py()
+            if latest is not None:
+                reached = latest - self._input.watermark_us
+                self._watermark = reached if self._watermark is None else max(self._watermark, reached)
+
+    def _commit(self, delta: Delta, position: int) -> None:
+        meta = {
+            "epoch": self._epoch + 1,
+            "positions": {self._input.name: [position]},
+            "watermark": self._watermark,
+            "clock": self._clock.now_us(),
+            "state_rows": self.circuit.state_rows(),
+            "state_bytes": self.circuit.state_bytes(),
+        }
+        self._writer.append(_output_table(delta, self._output), meta)
+        self._epoch += 1
+        self._position = position
+
+    # --- saving and restoring ---
+
+    def snapshot(self) -> None:
+        """Save the state, so that a restart need not compute it again. O(state)."""
+        if not self.circuit.has_state:
+            return
+        state = Snapshot(
+            self._epoch, self._writer.next_offset, {self._input.name: [self._position]}, self.circuit.save()
+        )
+        save_snapshot(self._snapshots, state, self._files)
+        self._rows_since_snapshot = 0
+
+    def _restore(self, output: LogReader) -> None:
+        """Bring the circuit to the state that the last committed epoch left."""
+        last = output.last_frame()
+        if last is None:
+            delta = self.circuit.initial()
+            if delta is not None:
+                self._commit(delta, 0)
+            return
+        if self.circuit.has_state:
+            self._replay(output, last)
+        self._take_over(last)
+        self._reader.seek(self._position)
+
+    def _replay(self, output: LogReader, last: Frame) -> None:
+        """Load the newest snapshot and run the epochs after it again, as they were recorded."""
+        snapshot = newest_snapshot(self._snapshots, epoch_max=last.meta["epoch"])
+        if snapshot is None:
+            self.circuit.initial()
+            output.seek(output.first_offset)
+        else:
+            self.circuit.load(snapshot.parts)
+            self._epoch = snapshot.epoch
+            (self._position,) = snapshot.positions[self._input.name]
+            output.seek(snapshot.output_offset)
+            self._reader.seek(self._position)
+        while recorded := output.read(bytes_max=64 << 20):
+            for frame in recorded:
+                if frame.meta["epoch"] > self._epoch:
+                    self._repeat(frame)
+                    self._take_over(frame)
+        if self._epoch != last.meta["epoch"]:
+            raise self._not_repeated(
+                last.meta["epoch"], f"epoch {last.meta['epoch']}", f"epoch {self._epoch}"
+            )
+
+    def _repeat(self, frame: Frame) -> None:
+        """Run one recorded epoch again; its output must be what was committed."""
+        (position,) = frame.meta["positions"][self._input.name]
+        rows = position - self._position
+        if rows == 0:
+            return
+        table = _table(self._reader.read(until=position))
+        again = self._compute(table)
+        if table.num_rows != rows or again.rows != frame.batch.num_rows:
+            raise self._not_repeated(
+                frame.meta["epoch"],
+                f"{frame.batch.num_rows} changes from {rows} records",
+                f"{again.rows} changes from {table.num_rows} records",
+            )
+        self._rows_since_snapshot += rows
+
+    def _not_repeated(self, epoch: int, expected: str, found: str) -> ViewFailed:
+        return ViewFailed(
+            f"view {self.name!r} does not repeat its recorded epoch {epoch}",
+            expected=expected,
+            found=found,
+            hint="delete the view's folder to compute it anew from its log, and report this",
+        )
+
+    def _take_over(self, frame: Frame) -> None:
+        self._epoch = frame.meta["epoch"]
+        (self._position,) = frame.meta["positions"][self._input.name]
+        self._watermark = frame.meta["watermark"]
+
+    def close(self) -> None:
+        """Save the state if that pays, and give the lock back. Safe to call twice."""
+        if self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS:
+            self.snapshot()
+        self._rows_since_snapshot = 0
+        self._reader.close()
+        self._writer.close()
+
+
+def _table(frames: list[Frame]) -> pa.Table:
+    return pa.Table.from_batches([frame.batch for frame in frames])
+
+
+def _output_table(delta: Delta, output: LogInfo) -> pa.Table:
+    """Return the delta in the form of the output log."""
+    schema = output.schema.to_arrow()
+    columns: list[Any] = list(delta.table.columns)
+    if output.changes == "upsert":
+        weights = np.ones(delta.rows, np.int8) if delta.weights is None else delta.weights
+        columns = [pa.array(delta.keys), pa.array(weights), *columns]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,110 @@
+"""A view's saved state: a folder of Arrow files and a manifest that vouches for them.
+
+Law: a snapshot is there whole or not at all, and one that is damaged, or written by another engine version, is
+passed over: the state can always be computed again from the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from bourne.ports import Files
+
+# Grows when an operator's state changes its form; older snapshots are then computed anew.
+ENGINE_VERSION = 1
+
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state after an epoch, and where the view's output log stood."""
+
+    epoch: int
+    output_offset: int
+    positions: dict[str, list[int]]
+    parts: dict[str, pa.Table]
+
+
+def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
+    """Write a snapshot durably, then drop all but the newest two. O(state)."""
+    folder.mkdir(exist_ok=True)
+    draft = folder / "draft"
+    if draft.exists():
+        shutil.rmtree(draft)
+    draft.mkdir()
+    hashes = {}
+    for number, (name, table) in enumerate(snapshot.parts.items()):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        content = sink.getvalue()
+        _write(draft / f"{number}.arrow", content, files)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+    manifest = {
+        "engine": ENGINE_VERSION,
+        "epoch": snapshot.epoch,
+        "output_offset": snapshot.output_offset,
+        "positions": snapshot.positions,
+        "parts": hashes,
+    }
+    _write(draft / "manifest.json", json.dumps(manifest, indent=1).encode(), files)
+    files.sync_folder(draft)
+    target = folder / f"{snapshot.epoch:020d}"
+    if target.exists():
+        shutil.rmtree(target)
+    files.replace(draft, target)
+    files.sync_folder(folder)
+    for old in _epochs(folder)[:-_KEPT]:
+        shutil.rmtree(folder / f"{old:020d}")
+
+
+def newest_snapshot(folder: Path, *, epoch_max: int) -> Snapshot | None:
+    """Return the newest whole snapshot that is not after `epoch_max`, or None."""
+    for epoch in reversed(_epochs(folder)):
+        if epoch <= epoch_max:
+            snapshot = _load(folder / f"{epoch:020d}")
+            if snapshot is not None:
+                return snapshot
+    return None
+
+
+def _load(folder: Path) -> Snapshot | None:
+    """Return the snapshot, or None if it is damaged or of another engine version."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        if manifest["engine"] != ENGINE_VERSION:
+            return None
+        parts: Mapping[str, str] = manifest["parts"]
+        tables = {}
+        for number, (name, expected) in enumerate(parts.items()):
+            content = (folder / f"{number}.arrow").read_bytes()
+            if hashlib.sha256(content).hexdigest() != expected:
+                return None
+            with pa.ipc.open_stream(content) as reader:
+                tables[name] = reader.read_all()
+        return Snapshot(manifest["epoch"], manifest["output_offset"], manifest["positions"], tables)
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return None
+
+
+def _epochs(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+
+
+def _write(path: Path, content: bytes | pa.Buffer, files: Files) -> None:
+    descriptor = files.open(path)
+    try:
+        files.write(descriptor, [memoryview(content).cast("B")], 0)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)

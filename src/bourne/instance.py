@@ -1,0 +1,423 @@
+"""An app, opened on a data folder: append, follow, ask.
+
+Invariants: opening takes no lock. The first append to a log takes that log's, the first `catch_up` or `run` those of
+the views; both are held until `close`. Everything that a method has acknowledged is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from bourne.app import App, ViewDefinition
+from bourne.connect.sources import Source, open_source
+from bourne.duck import connect
+from bourne.engine.circuit import compile_circuit
+from bourne.engine.runner import ViewRunner
+from bourne.errors import Closed, StorageError, UnknownName
+from bourne.limits import POLL_INTERVAL_S
+from bourne.log.catalog import LogInfo
+from bourne.log.reader import LogReader
+from bourne.log.writer import LogWriter
+from bourne.ports import Clock, Files, OsFiles, SystemClock
+from bourne.schema import Schema, conform
+from bourne.sql.bind import bind
+from bourne.sql.plan import relations
+from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.fold import Fold
+from bourne.views.query import Queries
+from bourne.views.result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """How much a log holds."""
+
+    name: str
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """How far a view is. `watermark_us` is in microseconds of event time; None before the first record."""
+
+    name: str
+    version: int
+    input: str
+    position: int
+    lag_records: int
+    rows: int
+    epoch: int
+    watermark_us: int | None
+    state_rows: int
+    state_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All logs and views of a data folder, by name."""
+
+    logs: tuple[LogStatus, ...]
+    views: tuple[ViewStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one view is while it runs. `rows` counts the records taken in since the run began."""
+
+    view: str
+    rows: int
+    rows_per_s: float
+    lag_records: int
+
+
+def open_app(
+    app: App | None = None, *, data: str | os.PathLike[str] = "data", clock: Clock | None = None,
+    files: Files | None = None,
+) -> Instance:  # fmt: skip
+    """Open an app on a data folder, making the folder, its logs and views if they are not there.
+
+    Without `app`, open an existing folder as it is: append, query, tail and status work, views are not run.
+
+    Raises:
+        DefinitionError, SqlError, NotMaintainable: the app is declared wrongly; names the place.
+        StorageError: the folder cannot be used.
+    """
+    return Instance(app, Path(data), clock=clock or SystemClock(), files=files or OsFiles())
+
+
+class Instance:
+    """What `bourne.open` returns. Use it as a context manager, or call `close`; calling it twice is fine."""
+
+    def __init__(self, app: App | None, folder: Path, *, clock: Clock, files: Files) -> None:
+        self.app = app
+        self.folder = folder
+        self._clock = clock
+        self._files = files
+        self._catalog = Catalog(folder)
+        self._writers: dict[str, LogWriter] = {}
+        self._runners: dict[str, ViewRunner] = {}
+        self._folds: dict[tuple[str, Path], Fold] = {}
+        self._sources: list[Source] = []
+        self._mutex = threading.RLock()
+        self._is_closed = False
+        self._database = connect(threads=2)
+        self._views: dict[str, ViewInfo] = {}
+        if app is None:
+            if self._catalog.check() is None:
+                raise StorageError(
+                    "there is no data folder", where=str(folder), expected="a folder made by Bourne",
+                    hint="name it with data=… or --data, or open it with an app first",
+                )  # fmt: skip
+        else:
+            self._declare(app)
+        self._queries = Queries(self._schemas, self._rows_of)
+
+    def _declare(self, app: App) -> None:
+        """Check everything first, then make what is missing."""
+        logs = {d.name: LogInfo(d.name, d.schema, d.key, d.time, d.watermark_us) for d in app.logs.values()}
+        bound = [(view, *self._compile(view, logs)) for view in app.views.values()]
+        self._catalog.create(app.name, self._files)
+        for log in logs.values():
+            self._catalog.declare_log(log, self._files)
+        for view, source, schema, changes in bound:
+            info = self._catalog.declare_view(view.name, view.sql, source, schema, changes, self._files)
+            self._views[view.name] = info
+
+    def _compile(self, view: ViewDefinition, logs: dict[str, LogInfo]) -> tuple[LogInfo, Schema, Any]:
+        query = bind(view.sql, {name: log.schema for name, log in logs.items()}, view=view.name)
+        circuit = compile_circuit(query, self._database, sql=view.sql, view=view.name)
+        (name,) = relations(query.plan)
+        return logs[name], query.schema, circuit.changes
+
+    # --- writing ---
+
+    def append(self, log: str, rows: Any) -> range:
+        """Append records to a log; they are durable when this returns.
+
+        Args:
+            log: the log's name.
+            rows: an Arrow, Polars or pandas table, anything else with the Arrow PyCapsule interface, or a
+                list of dicts. All rows or none are taken.
+
+        Returns: the records' offsets, in the order of `rows`.
+
+        Raises:
+            UnknownName: there is no such log.
+            UnknownColumn, ValueMismatch, InputError: the data does not fit the log's schema.
+            LogLocked: another process appends to this log.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        writer = self._writer(log)
+        return writer.append(conform(rows, writer.info.schema, log=writer.info.name))
+
+    def _writer(self, name: str) -> LogWriter:
+        with self._mutex:
+            info = self._log(name)
+            if info.name not in self._writers:
+                folder = self._catalog.log_folder(info.name)
+                self._writers[info.name] = LogWriter(folder, info, files=self._files, clock=self._clock)
+            return self._writers[info.name]
+
+    def _log(self, name: str) -> LogInfo:
+        self._check_open()
+        if self.app is None or name not in self.app.logs:
+            info = self._catalog.log(name)
+        else:
+            declared = self.app.logs[name]
+            info = LogInfo(name, declared.schema, declared.key, declared.time, declared.watermark_us)
+        if info is None:
+            known = ", ".join(log.name for log in self._catalog.logs()) or "none"
+            raise UnknownName(f"there is no log {name!r}", where=str(self.folder), expected=known, found=name)
+        return info
+
+    # --- following ---
+
+    def catch_up(self) -> int:
+        """Let every view take in all that was appended before this call; committed when it returns.
+
+        Returns: how many records were taken in, over all views.
+
+        Raises:
+            LogLocked: another process runs these views.
+            ViewFailed: a record cannot be computed; the other views are caught up all the same.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        runners = self._running()
+        if len(runners) == 1:
+            return _catch_up(runners[0])
+        with ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1))) as pool:
+            futures = [pool.submit(_catch_up, runner) for runner in runners]
+        return sum(future.result() for future in futures)
+
+    def run(
+        self,
+        *,
+        until_caught_up: bool = False,
+        on_progress: Callable[[list[Progress]], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Open the sources and keep all views up to date, until `stop` is set (or Ctrl-C).
+
+        Args:
+            until_caught_up: return when the views have taken in everything and the sources have ended.
+            on_progress: called after each round that took something in, from this thread.
+            stop: set it, from any thread, to end the run after the current epochs.
+
+        Raises: as `catch_up`.
+        """
+        stop = stop or threading.Event()
+        runners = self._running()
+        self._open_sources()
+        rows = dict.fromkeys((runner.name for runner in runners), 0)
+        began = time.monotonic()
+        with ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1))) as pool:
+            while not stop.is_set():
+                fed = sum(self._feed(source) for source in self._sources)
+                futures = [(runner, pool.submit(runner.step)) for runner in runners]
+                taken = {runner.name: future.result() for runner, future in futures}
+                for name, count in taken.items():
+                    rows[name] += count
+                idle = fed == 0 and not any(taken.values())
+                if not idle and on_progress is not None:
+                    seconds = max(time.monotonic() - began, 1e-9)
+                    on_progress(
+                        [Progress(r.name, rows[r.name], rows[r.name] / seconds, r.lag()) for r in runners]
+                    )
+                if idle:
+                    if until_caught_up and all(source.has_ended for source in self._sources):
+                        return
+                    stop.wait(POLL_INTERVAL_S)
+
+    def _feed(self, source: Source) -> int:
+        """Move what a source has into its log."""
+        writer = self._writer(source.into)
+        rows = source.poll(writer.info, self._clock)
+        return 0 if rows is None else len(writer.append(conform(rows, writer.info.schema, log=source.into)))
+
+    def _open_sources(self) -> None:
+        if self.app is not None and not self._sources:
+            for declared in self.app.sources:
+                self._sources.append(open_source(declared.url, self._log(declared.into)))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that `run` has opened."""
+        return tuple(self._sources)
+
+    def _running(self) -> list[ViewRunner]:
+        """Return the views' runners, restoring their state the first time."""
+        with self._mutex:
+            self._check_open()
+            for name, view in self._views.items():
+                if name not in self._runners:
+                    self._runners[name] = self._start(view)
+            return list(self._runners.values())
+
+    def _start(self, view: ViewInfo) -> ViewRunner:
+        query = bind(view.sql, {view.input.name: view.input.schema}, view=view.name)
+        return ViewRunner(
+            lambda: compile_circuit(query, self._database, sql=view.sql, view=view.name),
+            folder=view.folder,
+            output=view.output,
+            input_folder=self._catalog.log_folder(view.input.name),
+            input_info=view.input,
+            files=self._files,
+            clock=self._clock,
+        )
+
+    # --- asking ---
+
+    def query(self, sql: str, parameters: Any = None) -> Result:
+        """Answer a SELECT over views and logs, as far as they are committed now.
+
+        Args:
+            sql: DuckDB's SQL, with `TUMBLE`; `?` or `$name` stand for parameters.
+            parameters: a list or a dict.
+
+        Raises:
+            QueryError, SqlError: the query is wrong.
+            CorruptFrame, StorageError: what it reads cannot be read.
+        """
+        self._check_open()
+        return self._queries.run(sql, parameters)
+
+    def tail(self, log: str, *, start: int | None = None, rows_max: int | None = None) -> pa.Table:
+        """Return the records of a log from offset `start` on (from the first, if None).
+
+        Raises:
+            UnknownName, InputError: there is no such log, or no such offset.
+        """
+        info = self._log(log)
+        reader = LogReader(self._catalog.log_folder(info.name), info)
+        try:
+            if start is not None:
+                reader.seek(start)
+            frames = reader.read(rows_max=1 << 62 if rows_max is None else rows_max)
+        finally:
+            reader.close()
+        return pa.Table.from_batches([frame.batch for frame in frames], info.schema.to_arrow())
+
+    def reader(self, log: str) -> LogReader:
+        """Return a cursor over a log, for reading it in batches or following it. Close it."""
+        info = self._log(log)
+        return LogReader(self._catalog.log_folder(info.name), info)
+
+    def status(self) -> Status:
+        """Return how much the logs hold and how far the views are, as committed."""
+        self._check_open()
+        logs, ends = [], {}
+        for info in self._catalog.logs():
+            reader = LogReader(self._catalog.log_folder(info.name), info)
+            ends[info.name] = reader.end_offset()
+            logs.append(LogStatus(info.name, reader.end_offset() - reader.first_offset, reader.size_bytes()))
+            reader.close()
+        views = [self._view_status(view, ends.get(view.input.name, 0)) for view in self._known_views()]
+        return Status(tuple(logs), tuple(views))
+
+    def _view_status(self, view: ViewInfo, end: int) -> ViewStatus:
+        reader = LogReader(view.folder, view.output)
+        last = reader.last_frame()
+        size = reader.size_bytes()
+        reader.close()
+        meta = last.meta if last else {}
+        position = meta["positions"][view.input.name][0] if meta else 0
+        return ViewStatus(
+            name=view.name,
+            version=view.version,
+            input=view.input.name,
+            position=position,
+            lag_records=end - position,
+            rows=self._fold(view.folder, view.output).table().num_rows,
+            epoch=meta.get("epoch", -1),
+            watermark_us=meta.get("watermark"),
+            state_rows=meta.get("state_rows", 0),
+            state_bytes=meta.get("state_bytes", 0),
+            output_bytes=size,
+        )
+
+    def _known_views(self) -> Iterable[ViewInfo]:
+        return self._views.values() if self.app is not None else self._catalog.views()
+
+    def _schemas(self) -> dict[str, Schema]:
+        schemas = {info.name: info.schema for info in self._catalog.logs()}
+        return schemas | {view.name: view.schema for view in self._catalog.views()} | {
+            view.name: view.schema for view in self._known_views()
+        }  # fmt: skip
+
+    def _rows_of(self, name: str) -> pa.Table:
+        """Return the rows of a log or view as of now."""
+        view = self._views.get(name) or self._catalog.view(name)
+        if view is not None:
+            return self._fold(view.folder, view.output).table()
+        return self._fold(self._catalog.log_folder(name), self._log(name)).table()
+
+    def _fold(self, folder: Path, info: LogInfo) -> Fold:
+        with self._mutex:
+            fold = self._folds.setdefault((info.name, folder), Fold(folder, info))
+            fold.refresh()
+            return fold
+
+    # --- ending ---
+
+    def close(self) -> None:
+        """Save the views' state where that pays, and give all locks back. Safe to call twice."""
+        with self._mutex:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            closing: list[Callable[[], None]] = [
+                *(source.close for source in self._sources),
+                *(runner.close for runner in self._runners.values()),
+                *(writer.close for writer in self._writers.values()),
+                *(fold.close for fold in self._folds.values()),
+                self._database.close,
+            ]
+            errors = [error for close in closing if (error := _attempt(close)) is not None]
+        if errors:
+            raise errors[0]
+
+    def __enter__(self) -> Instance:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = self.app.name if self.app else "no app"
+        return f"<bourne {name} on {self.folder}{', closed' if self._is_closed else ''}>"
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
+
+
+def _catch_up(runner: ViewRunner) -> int:
+    """Step until everything that was there at the call is committed."""
+    end = runner.position + runner.lag()
+    rows = 0
+    while runner.position < end:
+        rows += runner.step(until=end)
+    return rows
+
+
+def _attempt(action: Callable[[], None]) -> Exception | None:
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001  (every other thing has to be closed, too)
+        return error
+    return None

@@ -1,0 +1,183 @@
+"""The data folder: which logs and views there are, each described by a small file beside its data.
+
+Invariant: a view's folder is named by its version; a changed definition is a new version, computed anew from the
+log beside the old one, which stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bourne.errors import DefinitionError, StorageError
+from bourne.log.catalog import (
+    FORMAT,
+    Changes,
+    LogInfo,
+    log_info_from_json,
+    read_json,
+    read_log_info,
+    write_log_info,
+)
+from bourne.log.disk import disk_errors
+from bourne.ports import Files, make_folder_durably, write_durably
+from bourne.schema import Column, Schema
+
+# What an output log of changes by key holds before the view's own columns.
+KEY_COLUMN = Column("__key", "BIGINT", nullable=False)
+WEIGHT_COLUMN = Column("__weight", "TINYINT", nullable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewInfo:
+    """One version of a view: its SQL, the log that it reads, its rows' schema, and where its output is."""
+
+    name: str
+    version: int
+    sql: str
+    input: LogInfo
+    schema: Schema
+    changes: Changes
+    folder: Path
+
+    @property
+    def output(self) -> LogInfo:
+        """The view's output as a log."""
+        hidden = (KEY_COLUMN, WEIGHT_COLUMN) if self.changes == "upsert" else ()
+        return LogInfo(self.name, Schema((*hidden, *self.schema.columns)), changes=self.changes)
+
+
+class Catalog:
+    """What is in one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, app: str, files: Files) -> None:
+        """Make the data folder, or check that an existing one is ours.
+
+        Raises:
+            StorageError: it cannot be made, or holds something else.
+        """
+        with disk_errors(self.folder, "cannot make the data folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.check() is not None:
+                return
+            ours = {"bourne.json.draft", "logs", "views"}
+            if any(entry.name not in ours for entry in self.folder.iterdir()):
+                raise StorageError(
+                    "this folder holds something else",
+                    where=str(self.folder),
+                    expected="an empty folder, or one made by Bourne",
+                    hint="choose another folder",
+                )
+            for name in ("logs", "views"):
+                make_folder_durably(files, self.folder / name)
+            content = json.dumps({"format": FORMAT, "app": app}, ensure_ascii=False)
+            write_durably(files, self.folder / "bourne.json", content.encode())
+
+    def check(self) -> dict[str, Any] | None:
+        """Return what `bourne.json` says; None if this is not a data folder."""
+        return read_json(self.folder / "bourne.json")
+
+    # --- logs ---
+
+    def log_folder(self, name: str) -> Path:
+        """Return where a log's data is."""
+        return self.folder / "logs" / name
+
+    def log(self, name: str) -> LogInfo | None:
+        """Return a log by its name, ignoring case."""
+        folder = _child(self.folder / "logs", name)
+        return read_log_info(folder) if folder else None
+
+    def logs(self) -> list[LogInfo]:
+        """Return all logs, by name."""
+        infos = [read_log_info(folder) for folder in _folders(self.folder / "logs")]
+        return [info for info in infos if info is not None]
+
+    def declare_log(self, info: LogInfo, files: Files) -> None:
+        """Make a log, or check that the existing one is the same.
+
+        Raises:
+            DefinitionError: it is there with another definition.
+        """
+        existing = self.log(info.name)
+        if existing is None:
+            with disk_errors(self.folder, f"cannot make log {info.name!r}"):
+                write_log_info(self.log_folder(info.name), info, files)
+        elif existing != info:
+            old, new = existing.to_json(), info.to_json()
+            differing = [key for key in new if new[key] != old[key]]
+            raise DefinitionError(
+                f"log {info.name!r} is declared differently from how it was made",
+                where=str(self.log_folder(existing.name)),
+                expected=", ".join(f"{key} = {old[key]}" for key in differing),
+                found=", ".join(f"{key} = {new[key]}" for key in differing),
+                hint="declare it as it was, or give the changed log another name",
+            )
+
+    # --- views ---
+
+    def view(self, name: str) -> ViewInfo | None:
+        """Return the newest version of a view by its name, ignoring case."""
+        folder = _child(self.folder / "views", name)
+        if folder is None:
+            return None
+        versions = [entry for entry in _folders(folder) if (entry / "view.json").exists()]
+        return self._read_view(max(versions, key=lambda entry: int(entry.name))) if versions else None
+
+    def views(self) -> list[ViewInfo]:
+        """Return the newest version of each view, by name."""
+        infos = [self.view(folder.name) for folder in _folders(self.folder / "views")]
+        return [info for info in infos if info is not None]
+
+    def declare_view(
+        self, name: str, sql: str, source: LogInfo, schema: Schema, changes: Changes, files: Files
+    ) -> ViewInfo:
+        """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
+        newest = self.view(name)
+        version = 1 if newest is None else newest.version + 1
+        folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
+        info = ViewInfo(name, version, sql, source, schema, changes, folder / str(version))
+        if newest is not None and newest == replace(info, version=newest.version, folder=newest.folder):
+            return newest
+        with disk_errors(self.folder, f"cannot make view {name!r}"):
+            make_folder_durably(files, info.folder)
+            write_log_info(info.folder, info.output, files)
+            content = {
+                "format": FORMAT,
+                "name": name,
+                "version": version,
+                "sql": sql,
+                "input": source.to_json(),
+                "columns": schema.to_json(),
+                "changes": changes,
+            }
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            write_durably(files, info.folder / "view.json", text.encode())
+        return info
+
+    def _read_view(self, folder: Path) -> ViewInfo | None:
+        content = read_json(folder / "view.json")
+        if content is None:
+            return None
+        return ViewInfo(
+            name=content["name"],
+            version=content["version"],
+            sql=content["sql"],
+            input=log_info_from_json(content["input"]),
+            schema=Schema.from_json(content["columns"]),
+            changes=content["changes"],
+            folder=folder,
+        )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def _child(folder: Path, name: str) -> Path | None:
+    return next((entry for entry in _folders(folder) if entry.name.casefold() == name.casefold()), None)

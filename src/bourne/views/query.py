@@ -1,0 +1,75 @@
+"""Answers SELECTs over views and logs: DuckDB reads the folds where they lie.
+
+Invariant: a query reads; it can neither write nor reach files, the network or extensions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bourne.duck import connect
+from bourne.errors import QueryError
+from bourne.schema import Schema, cast_back, quote
+from bourne.sql.windows import rewrite_windows
+from bourne.views.result import Result
+
+
+class Queries:
+    """Answers queries over named relations. One at a time; safe to call from any thread."""
+
+    def __init__(self, schemas: Callable[[], Mapping[str, Schema]], table: Callable[[str], pa.Table]) -> None:
+        """`schemas` says which relations there are, `table` returns one's rows as of now."""
+        self._schemas = schemas
+        self._table = table
+        self._connection = connect(threads=2)
+        self._mutex = threading.Lock()
+
+    def run(self, sql: str, parameters: Any = None) -> Result:
+        """Answer one SELECT. Only the relations that it names are read.
+
+        Raises:
+            SqlError: TUMBLE is used wrongly.
+            QueryError: the SQL is wrong or is no SELECT, or a value cannot be computed.
+        """
+        schemas = self._schemas()
+        text = rewrite_windows(sql, schemas).sql
+        with self._mutex:
+            cursor = self._connection.cursor()
+            try:
+                self._check(text)
+                for name in self._named(cursor, text, schemas):
+                    self._offer(cursor, name, schemas[name])
+                relation = cursor.sql(text, params=parameters)
+                return Result(relation.to_arrow_table() if relation is not None else pa.table({}))
+            except duckdb.Error as error:
+                known = ", ".join(sorted(schemas)) or "none"
+                raise QueryError(
+                    f"the query cannot be answered: {error}", hint=f"logs and views here: {known}"
+                ) from error
+            finally:
+                cursor.close()
+
+    @staticmethod
+    def _check(sql: str) -> None:
+        statements = duckdb.extract_statements(sql)
+        allowed = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+        if len(statements) != 1 or statements[0].type not in allowed:
+            kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+            raise QueryError("a query is one SELECT", expected="SELECT …", found=kinds)
+
+    @staticmethod
+    def _named(cursor: duckdb.DuckDBPyConnection, sql: str, schemas: Mapping[str, Schema]) -> list[str]:
+        """Return the relations that the SQL names."""
+        names = {name.strip('"').casefold() for name in cursor.get_table_names(sql)}
+        return [name for name in schemas if name.casefold() in names]
+
+    def _offer(self, cursor: duckdb.DuckDBPyConnection, name: str, schema: Schema) -> None:
+        """Make a relation known to DuckDB under its name, with its own types."""
+        columns = ", ".join(cast_back(column) for column in schema.columns)
+        cursor.register(f"__{name}", self._table(name))
+        cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT {columns} FROM {quote(f'__{name}')}")

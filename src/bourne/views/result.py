@@ -1,0 +1,70 @@
+"""The answer to a query, in whatever form its reader likes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from bourne.duck import connect
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_SHOWN_ROWS = 40
+
+
+class Result:
+    """Rows and columns. Takes part in the Arrow PyCapsule interface, so any dataframe library reads it.
+
+    >>> result = Result(pa.table({"user": ["ann", "bo"], "total": [3, 4]}))
+    >>> result.fetchall()
+    [('ann', 3), ('bo', 4)]
+    >>> len(result), result.columns
+    (2, ['user', 'total'])
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return list(self._table.column_names)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        return text_table(self._table)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return the rows as Python tuples."""
+        return list(zip(*(column.to_pylist() for column in self._table.columns), strict=True))
+
+    def to_arrow(self) -> pa.Table:
+        """Return the Arrow table; nothing is copied."""
+        return self._table
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return a Polars dataframe (needs `polars`)."""
+        import polars  # noqa: PLC0415  (optional)
+
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a pandas dataframe (needs `pandas`)."""
+        return self._table.to_pandas()  # type: ignore[no-any-return]
+
+
+def text_table(table: pa.Table) -> str:
+    """Return a table as text, as DuckDB draws it; long ones are cut in the middle."""
+    if not table.num_columns:
+        return "(no columns)"
+    return str(connect().from_arrow(table)).rstrip()
