@@ -137,6 +137,7 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
     """
     try:
         spelled = str(duckdb.sqltype(text))
+        types_cursor().sql(f"SELECT CAST(NULL AS {text})")  # `sqltype` drops constraints without a word
         arrow_type(spelled)
     except (duckdb.Error, RuntimeError, pa.ArrowException) as error:
         raise DefinitionError(
@@ -167,7 +168,10 @@ def is_storable(spelled: str) -> bool:
     arrow = arrow_type(spelled)
     if pa.types.is_dictionary(arrow) or pa.types.is_null(arrow) or isinstance(arrow, pa.BaseExtensionType):
         return False
-    empty = pa.table({"x": pa.array([], arrow)})
+    try:
+        empty = pa.table({"x": pa.array([], arrow)})
+    except pa.ArrowException:  # unions
+        return False
     back = str(types_cursor().from_arrow(empty).types[0])
     return back == spelled or spelled in _CAST_BACK
 
@@ -245,8 +249,9 @@ def _as_table(rows: Any, log: str) -> pa.Table | None:
         return rows
     if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "__arrow_c_array__"):
         try:
-            table = pa.table(rows)
-            # A pandas index without a name is a row number and not data.
+            is_pandas = type(rows).__module__.split(".")[0] == "pandas" and hasattr(rows, "columns")
+            table = pa.Table.from_pandas(rows, preserve_index=True) if is_pandas else pa.table(rows)
+            # A pandas index with a name is a column; one without is a row number and not data.
             return table.drop_columns([name for name in table.column_names if _INDEX.fullmatch(name)])
         except MISFITS as error:
             problem = error
