@@ -7,8 +7,6 @@ Cost: O(rows) per call, two or three cache misses a row; memory 16-32 bytes a ke
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,29 +22,39 @@ _SHIFT = np.uint64(32)
 
 
 class KeyIndex:
-    """Numbers keys of `width` words. A key's number never changes."""
+    """Numbers keys of `width` words. A key's number never changes. Words come as (width, rows)."""
 
     def __init__(self, width: int) -> None:
-        self._keys: Words = np.zeros((1024, width), np.int64)
+        self._keys: Words = np.zeros((1024, width), np.int64)  # a key's words lie together
         self._slots: Words = np.zeros(4096, np.int64)
         self._count = 0
+
+    @property
+    def width(self) -> int:
+        """How many words a key has."""
+        return self._keys.shape[1]
 
     def __len__(self) -> int:
         return self._count
 
     def assign(self, words: Words) -> NDArray[np.int64]:
-        """Return the number of each row's key, giving new ones to new keys. `words` is (rows, width)."""
-        numbers = np.empty(len(words), np.int64)
+        """Return the number of each row's key, giving new ones to new keys."""
+        numbers = np.empty(words.shape[1], np.int64)
         row = 0
         while True:
             row, self._count = _assign(words, row, self._slots, self._keys, self._count, numbers)
-            if row == len(words):
+            if row == len(numbers):
                 return numbers
             self._grow()
 
     def keys(self, numbers: NDArray[np.int64]) -> Words:
         """Return the words of some keys."""
-        return self._keys[numbers]
+        return _take(self._keys, numbers)
+
+    def widen(self) -> None:
+        """Give every key one more word, zero."""
+        self._keys = np.column_stack([self._keys, np.zeros(len(self._keys), np.int64)])
+        self._rebuild()
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -54,13 +62,13 @@ class KeyIndex:
 
     def save(self) -> Words:
         """Return all keys' words, in the order of their numbers."""
-        return self._keys[: self._count]
+        return self._keys[: self._count].T
 
     def load(self, words: Words) -> None:
         """Become the index that `save` described."""
-        self._count = len(words)
-        self._keys = np.zeros((max(1024, self._count + _BLOCK), words.shape[1]), np.int64)
-        self._keys[: self._count] = words
+        width, self._count = words.shape
+        self._keys = np.zeros((max(1024, self._count + _BLOCK), width), np.int64)
+        self._keys[: self._count] = words.T
         self._rebuild()
 
     def _grow(self) -> None:
@@ -82,14 +90,6 @@ class KeyIndex:
 
 
 @compiled
-def _hash(words: Words, row: int) -> Any:
-    state = SEED
-    for column in range(words.shape[1]):
-        state = mix(state, words[row, column])
-    return state
-
-
-@compiled
 def _assign(
     words: Words, row: int, slots: Words, keys: Words, count: int, numbers: NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -98,7 +98,7 @@ def _assign(
     A slot holds the upper half of a hash and the key's number plus one; zero is free. Each block first touches
     all the memory that it will need, so that the cache misses overlap instead of waiting for one another.
     """
-    rows, width = words.shape
+    width, rows = words.shape
     mask = np.uint64(len(slots) - 1)
     hashes = np.empty(_BLOCK, np.uint64)
     touched = np.int64(0)
@@ -106,8 +106,10 @@ def _assign(
         if count + _BLOCK > len(keys) or 2 * (count + _BLOCK) > len(slots):
             return row, count
         end = min(rows, row + _BLOCK)
-        for i in range(row, end):
-            hashes[i - row] = _hash(words, i)
+        hashes[:] = SEED
+        for column in range(width):
+            for i in range(row, end):
+                hashes[i - row] = mix(hashes[i - row], words[column, i])
         for i in range(row, end):
             numbers[i] = (slots[hashes[i - row] & mask] & _LOW) - 1
         if width:
@@ -121,7 +123,7 @@ def _assign(
                 slot = slots[at]
                 if slot == 0:
                     for column in range(width):
-                        keys[count, column] = words[i, column]
+                        keys[count, column] = words[column, i]
                     slots[at] = (tag << 32) | (count + 1)
                     numbers[i] = count
                     count += 1
@@ -130,7 +132,7 @@ def _assign(
                     number = (slot & _LOW) - 1
                     same = True
                     for column in range(width):
-                        if keys[number, column] != words[i, column]:
+                        if keys[number, column] != words[column, i]:
                             same = False
                             break
                     if same:
@@ -147,8 +149,19 @@ def _assign(
 def _insert_all(slots: Words, keys: Words, count: int) -> None:
     mask = np.uint64(len(slots) - 1)
     for number in range(count):
-        state = _hash(keys, number)
+        state = SEED
+        for column in range(keys.shape[1]):
+            state = mix(state, keys[number, column])
         at = state & mask
         while slots[at] != 0:
             at = (at + np.uint64(1)) & mask
         slots[at] = (np.int64(state >> _SHIFT) << 32) | (number + 1)
+
+
+@compiled
+def _take(keys: Words, numbers: NDArray[np.int64]) -> Words:
+    result = np.empty((keys.shape[1], len(numbers)), np.int64)
+    for column in range(keys.shape[1]):
+        for i in range(len(numbers)):
+            result[column, i] = keys[numbers[i], column]
+    return result

@@ -62,9 +62,10 @@ class GroupKeys:
         self._types = tuple(types)
         self._kinds = tuple(_kind(target) for target in types)
         self._texts = {i: TextIndex() for i, kind in enumerate(self._kinds) if kind == "text"}
-        # One word (two for wide decimals) per column, and one whose bit i says that column i is NULL.
-        width = sum(2 if kind == "wide" else 1 for kind in self._kinds)
-        self._index = KeyIndex(width + 1 if types else 0)
+        # One word per column, two for a wide decimal. Once a NULL has come there is one word more, whose bit i
+        # says that column i is NULL.
+        self._width = sum(2 if kind == "wide" else 1 for kind in self._kinds)
+        self._index = KeyIndex(self._width)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -72,16 +73,21 @@ class GroupKeys:
     def assign(self, columns: Sequence[pa.Array], rows: int) -> NDArray[np.int64]:
         """Return the group number of each row."""
         words: list[Words] = []
-        nulls = np.zeros(rows, np.int64)
+        nulls: Words | None = None
         for i, (values, kind) in enumerate(zip(columns, self._kinds, strict=True)):
             valid = validity(values)
             for word in self._encode(i, values, kind):
                 words.append(np.where(valid, word, 0) if len(valid) else word)
             if len(valid):
-                nulls |= (~valid).astype(np.int64) << i
-        if not words:
-            return self._index.assign(np.zeros((rows, 0), np.int64))
-        return self._index.assign(np.column_stack([*words, nulls]))
+                mine = (~valid).astype(np.int64) << i
+                nulls = mine if nulls is None else nulls | mine
+        if nulls is not None and self._index.width == self._width:
+            self._index.widen()
+        if self._index.width > self._width:
+            words.append(np.zeros(rows, np.int64) if nulls is None else nulls)
+        if len(words) == 1:
+            return self._index.assign(words[0].reshape(1, rows))
+        return self._index.assign(np.stack(words) if words else np.zeros((0, rows), np.int64))
 
     def _encode(self, i: int, values: pa.Array, kind: str | None) -> list[Words]:
         match kind:
@@ -103,24 +109,25 @@ class GroupKeys:
         words = self._index.keys(numbers)
         result, at = [], 0
         for i, (target, kind) in enumerate(zip(self._types, self._kinds, strict=True)):
-            valid: Valid = (words[:, -1] >> i) & 1 == 0
-            if valid.all():
-                valid = ALL_VALID
-            first = words[:, at]
+            valid = ALL_VALID
+            if len(words) > self._width:
+                is_valid: Valid = (words[-1] >> i) & 1 == 0
+                valid = ALL_VALID if is_valid.all() else is_valid
+            first = words[at]
             match kind:
                 case "text":
                     result.append(self._texts[i].take(np.where(valid, first, 0) if len(valid) else first,
                                                       valid if len(valid) else None, target))  # fmt: skip
                 case "double":
-                    result.append(from_doubles(np.ascontiguousarray(first).view(np.float64), valid, target))
+                    result.append(from_doubles(first.view(np.float64), valid, target))
                 case "narrow":
                     pair = np.stack([first, first >> 63], axis=1)
                     result.append(from_wides(pair, valid, target))
                 case "wide":
-                    result.append(from_wides(words[:, at : at + 2], valid, target))
+                    result.append(from_wides(np.stack([first, words[at + 1]], axis=1), valid, target))
                     at += 1
                 case _:
-                    result.append(from_longs(np.ascontiguousarray(first), valid, target))
+                    result.append(from_longs(first, valid, target))
             at += 1
         return result
 
@@ -131,9 +138,8 @@ class GroupKeys:
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         words = self._index.save()
-        parts = {"keys": pa.table({f"w{i}": words[:, i] for i in range(words.shape[1])})}
-        if not words.shape[1]:
-            parts["keys"] = pa.table({"none": pa.nulls(len(words))})
+        columns = {f"w{i}": word for i, word in enumerate(words)}
+        parts = {"keys": pa.table(columns or {"none": pa.nulls(words.shape[1])})}
         for i, texts in self._texts.items():
             ends, data = texts.save()
             parts[f"texts{i}.ends"] = pa.table({"end": ends})
@@ -144,9 +150,9 @@ class GroupKeys:
         """Become what `save` described."""
         table = parts["keys"]
         if self._types:
-            self._index.load(np.column_stack([column.to_numpy() for column in table.columns]))
+            self._index.load(np.stack([column.to_numpy() for column in table.columns]))
         else:
-            self._index.load(np.zeros((table.num_rows, 0), np.int64))
+            self._index.load(np.zeros((0, table.num_rows), np.int64))
         for i, texts in self._texts.items():
             ends = parts[f"texts{i}.ends"].column(0).to_numpy()
             texts.load(ends, parts[f"texts{i}.bytes"].column(0).to_numpy())

@@ -77,6 +77,16 @@ def sum_doubles(groups: Longs, values: Doubles, valid: Valid, sums: Doubles) -> 
 
 
 @compiled
+def take_sums(sums: Doubles, groups: Longs) -> Doubles:
+    """Return the compensated sums of some groups. An infinite or NaN sum stays what it is."""
+    result = np.empty(len(groups), np.float64)
+    for i in range(len(groups)):
+        plain, lost = sums[groups[i], 0], sums[groups[i], 1]
+        result[i] = plain + lost if np.isfinite(plain) and np.isfinite(lost) else plain
+    return result
+
+
+@compiled
 def first_touches(groups: Longs, marks: Longs, stamp: int) -> Longs:
     """Return the distinct groups in the order of their first row. `marks` holds the stamp of the last call."""
     result = np.empty(len(groups), np.int64)

@@ -28,7 +28,7 @@ from bourne.engine.kernels.arrays import (
     wides,
 )
 from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extreme_text_rows, extreme_wides
-from bourne.engine.kernels.sums import count_rows, count_valid, sum_doubles, sum_longs, sum_wides
+from bourne.engine.kernels.sums import count_rows, count_valid, sum_doubles, sum_longs, sum_wides, take_sums
 from bourne.engine.kernels.text_index import TextIndex
 from bourne.errors import BourneError
 
@@ -187,9 +187,7 @@ class FloatSum(_Arrays):
 
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
         """Return the sums."""
-        sums = self.arrays["sums"][groups]
-        plain, lost = sums[:, 0], sums[:, 1]
-        return np.where(np.isfinite(plain), plain + np.where(np.isfinite(lost), lost, 0.0), plain)
+        return take_sums(self.arrays["sums"], groups)
 
     def result(self, groups: Groups) -> pa.Array:
         """Return the sums."""
