@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bourne.errors import Closed, CorruptFrame, InputError, StorageError
+from bourne.errors import Closed, CorruptFrame, DiskFull, InputError, StorageError
 from bourne.log import lock, reader, recovery
 from bourne.log.reader import LogReader
 from bourne.testing import ScratchLog
@@ -83,6 +83,53 @@ def test_seek_never_passes_over_a_frame_without_records_at_that_offset(log: Scra
     for offset, epochs in ((0, [0, 1, 2, 3, 4]), (3, [1, 2, 3, 4]), (4, [4]), (6, [4])):
         cursor.seek(offset)
         assert [frame.meta["epoch"] for frame in cursor.read() if frame.meta] == epochs
+
+
+def test_the_last_frame_is_the_newest_and_the_cursor_is_behind_it(tmp_path: Path) -> None:
+    for segment_bytes in (1, 1100, 1 << 20):
+        log = ScratchLog(tmp_path / str(segment_bytes))
+        assert log.reader().last_frame() is None
+        with log.writer(segment_bytes=segment_bytes) as writer:
+            follower = log.reader()
+            assert follower.last_frame() is None
+            for rows, meta in CALLS:
+                log.append(writer, rows, meta)
+                for cursor in (follower, log.reader()):
+                    last = cursor.last_frame()
+                    assert last is not None
+                    assert log.frames_of([last])[0][1:] == (rows, meta or {})
+                    assert cursor.read() == []
+                    assert cursor.offset == writer.next_offset
+
+
+def test_the_last_frame_before_a_segment_that_has_just_begun(tmp_path: Path) -> None:
+    log = ScratchLog(tmp_path)
+    with log.writer(segment_bytes=1) as writer:
+        log.append(writer, [(1, "a")], {"epoch": 1})
+        log.files.fail("write", name="*0001.seg", nth=2)  # its schema is written, its first record not
+        with pytest.raises(DiskFull):
+            log.append(writer, [(2, "lost")])
+    assert len(log.segments()) == 2
+    cursor = log.reader()
+    last = cursor.last_frame()
+    assert last is not None
+    assert last.meta == {"epoch": 1}
+    assert cursor.read() == []
+
+
+def test_a_damaged_frame_is_never_passed_over_for_an_older_last_one(tmp_path: Path) -> None:
+    log = ScratchLog(tmp_path)
+    with log.writer() as writer:
+        ends = []
+        for number in range(3):
+            ends.append(writer.head.end)
+            log.append(writer, [(number, "x")])
+    cursor = log.reader()
+    with log.segments()[0].open("r+b") as file:
+        file.seek(ends[2])
+        file.write(b"damage")
+    with pytest.raises(CorruptFrame):
+        cursor.last_frame()
 
 
 def test_part_of_a_frame_has_its_own_offsets(log: ScratchLog) -> None:

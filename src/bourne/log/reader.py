@@ -168,25 +168,40 @@ class LogReader:
     def last_frame(self) -> Frame | None:
         """Return the newest frame, with records or without; None if there is none. Moves the cursor to the end.
 
-        O(frames in the last segment).
+        O(1), or O(frames in the segment before) if a segment has just begun.
+
+        Raises:
+            CorruptFrame: it is not what was written.
+            StorageError, Closed.
         """
         self._check_open()
-        if self._refresh() is None:
+        head = self._refresh()
+        if head is None:
             return None
         with self._disk_errors():
-            for base in reversed(self._published_bases()):
-                self._leave()
-                self._enter(base)
-                assert self._descriptor is not None
-                last = None
-                for byte, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
-                    if last is not None:
-                        self._step_over(last)
-                    self._byte, last = byte, header
-                if last is not None:
-                    self._offset = last.base_offset
-                    return self.read()[-1]
-        return None
+            before = [base for base in self._published_bases() if base < head.segment]
+            self._leave()
+            if head.last == 0 and not before:
+                return None
+            self._enter(head.segment if head.last else before[-1])
+            self._byte, self._hash = head.last or self._last_byte(), None
+            assert self._descriptor is not None
+            header = decode_header(os.pread(self._descriptor, HEADER_BYTES, self._byte), file=self._file)
+            if header is None or (head.last and header.hash != head.hash):
+                self._damaged("its header is not whole or another one")
+            self._offset = header.base_offset
+        return self.read()[-1]
+
+    def _last_byte(self) -> int:
+        """Return where the last frame of the current segment starts."""
+        assert self._descriptor is not None
+        end = limit = self._limit()
+        last = self._byte
+        for last, header in headers(self._descriptor, self._byte, limit, file=self._file):
+            end = last + header.frame_bytes
+        if end != limit:
+            self._damaged("a frame is not whole")
+        return last
 
     def _frames(self, until: int | None, rows_max: int) -> Iterator[Frame]:
         """Serve frames and move the cursor past each as it is served."""
