@@ -93,6 +93,16 @@ def tokenize(sql: str) -> list[Token]:
         raise SqlError(f"the SQL cannot be read: {error}", sql=sql) from error
 
 
+def words_of(sql: str) -> frozenset[str]:
+    """Return all words and quoted names of a text, case folded: whatever could name a relation.
+
+    Raises:
+        SqlError: as `tokenize`.
+    """
+    tokens = tokenize(sql)
+    return frozenset(token.text.casefold() for token in tokens if token.token_type != TokenType.STRING)
+
+
 def find_word(sql: str, *words: str) -> Span | None:
     """Return the place of the first of the words that occurs in the text outside strings and comments."""
     tokens = tokenize(sql)

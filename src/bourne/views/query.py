@@ -15,7 +15,7 @@ import pyarrow as pa
 from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
-from bourne.sql.windows import rewrite_windows
+from bourne.sql.windows import rewrite_windows, words_of
 from bourne.views.result import Result
 
 
@@ -42,8 +42,10 @@ class Queries:
             cursor = self._connection.cursor()
             try:
                 self._check(text)
-                for name in self._named(cursor, text, schemas):
-                    self._offer(cursor, name, schemas[name])
+                words = words_of(text)
+                for name in schemas:
+                    if name.casefold() in words:
+                        self._offer(cursor, name, schemas[name])
                 relation = cursor.sql(text, params=parameters)
                 return Result(relation.to_arrow_table() if relation is not None else pa.table({}))
             except duckdb.Error as error:
@@ -61,12 +63,6 @@ class Queries:
         if len(statements) != 1 or statements[0].type not in allowed:
             kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
             raise QueryError("a query is one SELECT", expected="SELECT …", found=kinds)
-
-    @staticmethod
-    def _named(cursor: duckdb.DuckDBPyConnection, sql: str, schemas: Mapping[str, Schema]) -> list[str]:
-        """Return the relations that the SQL names."""
-        names = {name.strip('"').casefold() for name in cursor.get_table_names(sql)}
-        return [name for name in schemas if name.casefold() in names]
 
     def _offer(self, cursor: duckdb.DuckDBPyConnection, name: str, schema: Schema) -> None:
         """Make a relation known to DuckDB under its name, with its own types."""

@@ -1,0 +1,1 @@
+"""Benchmarks: run with `make bench`; the results are written to docs/benchmarks.md."""
