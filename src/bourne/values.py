@@ -55,6 +55,8 @@ def fit_column(values: pa.ChunkedArray, target: pa.DataType, spelled: str) -> pa
     values = _plain(values)
     if pa.types.is_nested(target):
         return _fit_nested(values, target, spelled)
+    if pa.types.is_interval(target) and (pa.types.is_duration(values.type) or values.type == target):
+        return fit_objects(values.to_pylist(), target, spelled)
     if values.type != target:
         source_kind, target_kind = _kind(values.type), _kind(target)
         if source_kind == target_kind and source_kind not in ("float", "timestamp"):
@@ -276,7 +278,9 @@ def _fit(value: Any, target: pa.DataType) -> Any:
         value = Decimal(str(value)) if kind == "decimal" and isinstance(value, np.floating) else value.item()
     if kind in _FITS:
         return _FITS[kind](value, target)
-    if isinstance(value, datetime.timedelta | pa.MonthDayNano) and pa.types.is_interval(target):
+    # A timedelta of pandas counts the nanoseconds beyond its microseconds; DuckDB's intervals have none.
+    is_length = isinstance(value, datetime.timedelta | pa.MonthDayNano)
+    if pa.types.is_interval(target) and is_length and getattr(value, "nanoseconds", 0) % 1000 == 0:
         return value
     raise _misfit(value, target)
 
