@@ -195,6 +195,15 @@ class ViewRunner:
             if delta is not None:
                 self._commit(delta, 0)
             return
+        (position,) = last.meta["positions"][self._input.name]
+        if position > self._reader.end_offset():
+            raise ViewFailed(
+                f"view {self.name!r} reflects records that its log does not have",
+                where=f"log {self._input.name!r}",
+                expected=f"at least {position} records",
+                found=f"{self._reader.end_offset()} records",
+                hint="restore the log; or, if it was started anew, delete the view's folder",
+            )
         if self.circuit.has_state:
             self._replay(output, last)
         self._take_over(last)
@@ -228,7 +237,10 @@ class ViewRunner:
         rows = position - self._position
         if rows == 0:
             return
-        table = _table(self._reader.read(until=position))
+        frames: list[Frame] = []
+        while self._reader.offset < position and (more := self._reader.read(until=position)):
+            frames += more
+        table = _table(frames)
         again = self._compute(table)
         if table.num_rows != rows or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
