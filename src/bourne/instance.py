@@ -23,7 +23,7 @@ from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
 from bourne.engine.circuit import compile_circuit
 from bourne.engine.runner import ViewRunner
-from bourne.errors import Closed, StorageError, UnknownName
+from bourne.errors import BourneError, Closed, StorageError, UnknownName
 from bourne.limits import POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo
 from bourne.log.reader import LogReader
@@ -74,12 +74,16 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one view is while it runs. `rows` counts the records taken in since the run began."""
+    """How far one view is while it runs. `rows` counts the records taken in since the run began.
+
+    A view with a `failure` stands still; the others go on.
+    """
 
     view: str
     rows: int
     rows_per_s: float
     lag_records: int
+    failure: BourneError | None = None
 
 
 def open_app(
@@ -215,30 +219,44 @@ class Instance:
             on_progress: called after each round that took something in, from this thread.
             stop: set it, from any thread, to end the run after the current epochs.
 
+        A view that fails stands still while the others go on; `on_progress` tells at once, and the first failure
+        is raised when the run ends, or when no view is left.
+
         Raises: as `catch_up`.
         """
         stop = stop or threading.Event()
         runners = self._running()
         self._open_sources()
+        failures: dict[str, BourneError] = {}
         rows = dict.fromkeys((runner.name for runner in runners), 0)
         began = time.monotonic()
         with ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1))) as pool:
-            while not stop.is_set():
+            while not stop.is_set() and (len(failures) < len(runners) or not runners):
                 fed = sum(self._feed(source) for source in self._sources)
-                futures = [(runner, pool.submit(runner.step)) for runner in runners]
-                taken = {runner.name: future.result() for runner, future in futures}
-                for name, count in taken.items():
-                    rows[name] += count
-                idle = fed == 0 and not any(taken.values())
-                if not idle and on_progress is not None:
+                going = [runner for runner in runners if runner.name not in failures]
+                taken = _step_all(pool, going)
+                is_idle = fed == 0 and not any(taken.values())
+                for name, outcome in taken.items():
+                    if isinstance(outcome, BourneError):
+                        failures[name] = outcome
+                    else:
+                        rows[name] += outcome
+                if on_progress is not None and not is_idle:
                     seconds = max(time.monotonic() - began, 1e-9)
                     on_progress(
-                        [Progress(r.name, rows[r.name], rows[r.name] / seconds, r.lag()) for r in runners]
+                        [
+                            Progress(
+                                r.name, rows[r.name], rows[r.name] / seconds, r.lag(), failures.get(r.name)
+                            )
+                            for r in runners
+                        ]
                     )
-                if idle:
+                if is_idle:
                     if until_caught_up and all(source.has_ended for source in self._sources):
-                        return
+                        break
                     stop.wait(POLL_INTERVAL_S)
+        for failure in failures.values():
+            raise failure
 
     def _feed(self, source: Source) -> int:
         """Move what a source has into its log."""
@@ -404,6 +422,18 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
+
+
+def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, int | BourneError]:
+    """Run one epoch of each view, side by side; return how many records each took in, or its failure."""
+
+    def step(runner: ViewRunner) -> int | BourneError:
+        try:
+            return runner.step()
+        except BourneError as error:
+            return error
+
+    return dict(zip((r.name for r in runners), pool.map(step, runners), strict=True))
 
 
 def _catch_up(runner: ViewRunner) -> int:
