@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,13 +19,12 @@ from bourne.app import App, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
 from bourne.engine.circuit import compile_circuit
-from bourne.engine.runner import ViewRunner
-from bourne.errors import BourneError, Closed, StorageError, UnknownName
-from bourne.limits import POLL_INTERVAL_S
+from bourne.errors import Closed, StorageError, UnknownName
 from bourne.log.catalog import LogInfo
 from bourne.log.reader import LogReader
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files, OsFiles, SystemClock
+from bourne.running import Progress, Runners
 from bourne.schema import Schema, conform
 from bourne.sql.bind import bind
 from bourne.sql.plan import relations
@@ -36,54 +32,7 @@ from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.fold import Fold
 from bourne.views.query import Queries
 from bourne.views.result import Result
-
-
-@dataclass(frozen=True, slots=True)
-class LogStatus:
-    """How much a log holds."""
-
-    name: str
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ViewStatus:
-    """How far a view is. `watermark_us` is in microseconds of event time; None before the first record."""
-
-    name: str
-    version: int
-    input: str
-    position: int
-    lag_records: int
-    rows: int
-    epoch: int
-    watermark_us: int | None
-    state_rows: int
-    state_bytes: int
-    output_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """All logs and views of a data folder, by name."""
-
-    logs: tuple[LogStatus, ...]
-    views: tuple[ViewStatus, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one view is while it runs. `rows` counts the records taken in since the run began.
-
-    A view with a `failure` stands still; the others go on.
-    """
-
-    view: str
-    rows: int
-    rows_per_s: float
-    lag_records: int
-    failure: BourneError | None = None
+from bourne.views.status import Status, log_status, view_status
 
 
 def open_app(
@@ -111,7 +60,6 @@ class Instance:
         self._files = files
         self._catalog = Catalog(folder)
         self._writers: dict[str, LogWriter] = {}
-        self._runners: dict[str, ViewRunner] = {}
         self._folds: dict[tuple[str, Path], Fold] = {}
         self._sources: list[Source] = []
         self._mutex = threading.RLock()
@@ -126,6 +74,7 @@ class Instance:
                 )  # fmt: skip
         else:
             self._declare(app)
+        self._runners = Runners(self._views, self._catalog, self._database, files, self._clock)
         self._queries = Queries(self._schemas, self._rows_of)
 
     def _declare(self, app: App) -> None:
@@ -198,12 +147,8 @@ class Instance:
             ViewFailed: a record cannot be computed; the other views are caught up all the same.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
-        runners = self._running()
-        if len(runners) == 1:
-            return _catch_up(runners[0])
-        with ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1))) as pool:
-            futures = [pool.submit(_catch_up, runner) for runner in runners]
-        return sum(future.result() for future in futures)
+        self._check_open()
+        return self._runners.catch_up()
 
     def run(
         self,
@@ -224,39 +169,16 @@ class Instance:
 
         Raises: as `catch_up`.
         """
-        stop = stop or threading.Event()
-        runners = self._running()
+        self._check_open()
+        self._runners.start()
         self._open_sources()
-        failures: dict[str, BourneError] = {}
-        rows = dict.fromkeys((runner.name for runner in runners), 0)
-        began = time.monotonic()
-        with ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1))) as pool:
-            while not stop.is_set() and (len(failures) < len(runners) or not runners):
-                fed = sum(self._feed(source) for source in self._sources)
-                going = [runner for runner in runners if runner.name not in failures]
-                taken = _step_all(pool, going)
-                is_idle = fed == 0 and not any(taken.values())
-                for name, outcome in taken.items():
-                    if isinstance(outcome, BourneError):
-                        failures[name] = outcome
-                    else:
-                        rows[name] += outcome
-                if on_progress is not None and not is_idle:
-                    seconds = max(time.monotonic() - began, 1e-9)
-                    on_progress(
-                        [
-                            Progress(
-                                r.name, rows[r.name], rows[r.name] / seconds, r.lag(), failures.get(r.name)
-                            )
-                            for r in runners
-                        ]
-                    )
-                if is_idle:
-                    if until_caught_up and all(source.has_ended for source in self._sources):
-                        break
-                    stop.wait(POLL_INTERVAL_S)
-        for failure in failures.values():
-            raise failure
+        self._runners.run(
+            lambda: sum(self._feed(source) for source in self._sources),
+            lambda: not all(source.has_ended for source in self._sources),
+            until_caught_up=until_caught_up,
+            on_progress=on_progress,
+            stop=stop or threading.Event(),
+        )
 
     def _feed(self, source: Source) -> int:
         """Move what a source has into its log."""
@@ -273,27 +195,6 @@ class Instance:
     def sources(self) -> tuple[Source, ...]:
         """The sources that `run` has opened."""
         return tuple(self._sources)
-
-    def _running(self) -> list[ViewRunner]:
-        """Return the views' runners, restoring their state the first time."""
-        with self._mutex:
-            self._check_open()
-            for name, view in self._views.items():
-                if name not in self._runners:
-                    self._runners[name] = self._start(view)
-            return list(self._runners.values())
-
-    def _start(self, view: ViewInfo) -> ViewRunner:
-        query = bind(view.sql, {view.input.name: view.input.schema}, view=view.name)
-        return ViewRunner(
-            lambda: compile_circuit(query, self._database, sql=view.sql, view=view.name),
-            folder=view.folder,
-            output=view.output,
-            input_folder=self._catalog.log_folder(view.input.name),
-            input_info=view.input,
-            files=self._files,
-            clock=self._clock,
-        )
 
     # --- asking ---
 
@@ -335,35 +236,17 @@ class Instance:
     def status(self) -> Status:
         """Return how much the logs hold and how far the views are, as committed."""
         self._check_open()
-        logs, ends = [], {}
-        for info in self._catalog.logs():
-            reader = LogReader(self._catalog.log_folder(info.name), info)
-            ends[info.name] = reader.end_offset()
-            logs.append(LogStatus(info.name, reader.end_offset() - reader.first_offset, reader.size_bytes()))
-            reader.close()
-        views = [self._view_status(view, ends.get(view.input.name, 0)) for view in self._known_views()]
+        logs = [log_status(self._catalog, info) for info in self._catalog.logs()]
+        ends = {log.name: log.end for log in logs}
+        views = [
+            view_status(
+                view,
+                input_end=ends.get(view.input.name, 0),
+                rows=self._fold(view.folder, view.output).table().num_rows,
+            )
+            for view in self._known_views()
+        ]
         return Status(tuple(logs), tuple(views))
-
-    def _view_status(self, view: ViewInfo, end: int) -> ViewStatus:
-        reader = LogReader(view.folder, view.output)
-        last = reader.last_frame()
-        size = reader.size_bytes()
-        reader.close()
-        meta = last.meta if last else {}
-        position = meta["positions"][view.input.name][0] if meta else 0
-        return ViewStatus(
-            name=view.name,
-            version=view.version,
-            input=view.input.name,
-            position=position,
-            lag_records=end - position,
-            rows=self._fold(view.folder, view.output).table().num_rows,
-            epoch=meta.get("epoch", -1),
-            watermark_us=meta.get("watermark"),
-            state_rows=meta.get("state_rows", 0),
-            state_bytes=meta.get("state_bytes", 0),
-            output_bytes=size,
-        )
 
     def _known_views(self) -> Iterable[ViewInfo]:
         return self._views.values() if self.app is not None else self._catalog.views()
@@ -397,7 +280,7 @@ class Instance:
             self._is_closed = True
             closing: list[Callable[[], None]] = [
                 *(source.close for source in self._sources),
-                *(runner.close for runner in self._runners.values()),
+                *self._runners.closers(),
                 *(writer.close for writer in self._writers.values()),
                 *(fold.close for fold in self._folds.values()),
                 self._database.close,
@@ -422,27 +305,6 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
-
-
-def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, int | BourneError]:
-    """Run one epoch of each view, side by side; return how many records each took in, or its failure."""
-
-    def step(runner: ViewRunner) -> int | BourneError:
-        try:
-            return runner.step()
-        except BourneError as error:
-            return error
-
-    return dict(zip((r.name for r in runners), pool.map(step, runners), strict=True))
-
-
-def _catch_up(runner: ViewRunner) -> int:
-    """Step until everything that was there at the call is committed."""
-    end = runner.position + runner.lag()
-    rows = 0
-    while runner.position < end:
-        rows += runner.step(until=end)
-    return rows
 
 
 def _attempt(action: Callable[[], None]) -> Exception | None:

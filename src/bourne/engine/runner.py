@@ -101,7 +101,7 @@ class ViewRunner:
         if self._failure is not None:
             raise self._failure
         frames = self._reader.read(until=until, rows_max=self._epoch_rows)
-        rows = sum(frame.batch.num_rows for frame in frames)
+        rows = sum(int(frame.batch.num_rows) for frame in frames)
         if rows == 0:
             self._epoch_rows = EPOCH_ROWS_MIN
             return 0

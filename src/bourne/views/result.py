@@ -60,7 +60,7 @@ class Result:
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas dataframe (needs `pandas`)."""
-        return self._table.to_pandas()  # type: ignore[no-any-return]
+        return self._table.to_pandas()
 
 
 def text_table(table: pa.Table) -> str:

@@ -32,7 +32,7 @@ class KeyIndex:
     @property
     def width(self) -> int:
         """How many words a key has."""
-        return self._keys.shape[1]
+        return int(self._keys.shape[1])
 
     def __len__(self) -> int:
         return self._count

@@ -1,0 +1,163 @@
+"""The views of an app at work: each runner on its own thread, step by step, until they are told to stop.
+
+Invariant: a view that fails stands still; it neither stops the others nor hides its failure.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import duckdb
+
+from bourne.engine.circuit import compile_circuit
+from bourne.engine.runner import ViewRunner
+from bourne.errors import BourneError
+from bourne.limits import POLL_INTERVAL_S
+from bourne.ports import Clock, Files
+from bourne.sql.bind import bind
+from bourne.views.catalog import Catalog, ViewInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one view is while it runs. `rows` counts the records taken in since the run began.
+
+    A view with a `failure` stands still; the others go on.
+    """
+
+    view: str
+    rows: int
+    rows_per_s: float
+    lag_records: int
+    failure: BourneError | None = None
+
+
+class Runners:
+    """The runners of some views, each started (its lock taken, its state restored) when first needed."""
+
+    def __init__(
+        self,
+        views: Mapping[str, ViewInfo],
+        catalog: Catalog,
+        database: duckdb.DuckDBPyConnection,
+        files: Files,
+        clock: Clock,
+    ) -> None:
+        self._views = views
+        self._catalog = catalog
+        self._database = database
+        self._files = files
+        self._clock = clock
+        self._started: dict[str, ViewRunner] = {}
+        self._mutex = threading.Lock()
+
+    def start(self) -> list[ViewRunner]:
+        """Return all runners, starting those that are not yet.
+
+        Raises:
+            LogLocked: another process runs a view.
+            ViewFailed, CorruptFrame, StorageError: a view cannot be restored.
+        """
+        with self._mutex:
+            for name, view in self._views.items():
+                if name not in self._started:
+                    self._started[name] = self._start(view)
+            return list(self._started.values())
+
+    def _start(self, view: ViewInfo) -> ViewRunner:
+        query = bind(view.sql, {view.input.name: view.input.schema}, view=view.name)
+        return ViewRunner(
+            lambda: compile_circuit(query, self._database, sql=view.sql, view=view.name),
+            folder=view.folder,
+            output=view.output,
+            input_folder=self._catalog.log_folder(view.input.name),
+            input_info=view.input,
+            files=self._files,
+            clock=self._clock,
+        )
+
+    def catch_up(self) -> int:
+        """Take in all that was there at the call, every view; raise the first failure when all are done."""
+        runners = self.start()
+        with _pool(runners) as pool:
+            futures = [pool.submit(_catch_up, runner) for runner in runners]
+        return sum(future.result() for future in futures)
+
+    def run(
+        self,
+        feed: Callable[[], int],
+        has_more: Callable[[], bool],
+        *,
+        until_caught_up: bool,
+        on_progress: Callable[[list[Progress]], None] | None,
+        stop: threading.Event,
+    ) -> None:
+        """Feed and step, round after round, until `stop` is set, or nothing is left to do and to come.
+
+        `feed` moves what has come into the logs and says how many records; `has_more` says whether more can come.
+        """
+        runners = self.start()
+        failures: dict[str, BourneError] = {}
+        rows = dict.fromkeys((runner.name for runner in runners), 0)
+        began = time.monotonic()
+        with _pool(runners) as pool:
+            while not stop.is_set() and (len(failures) < len(runners) or not runners):
+                fed = feed()
+                going = [runner for runner in runners if runner.name not in failures]
+                taken = _step_all(pool, going)
+                is_idle = fed == 0 and not any(taken.values())
+                for name, outcome in taken.items():
+                    if isinstance(outcome, BourneError):
+                        failures[name] = outcome
+                    else:
+                        rows[name] += outcome
+                if on_progress is not None and not is_idle:
+                    seconds = max(time.monotonic() - began, 1e-9)
+                    on_progress(
+                        [
+                            Progress(
+                                r.name, rows[r.name], rows[r.name] / seconds, r.lag(), failures.get(r.name)
+                            )
+                            for r in runners
+                        ]
+                    )
+                if is_idle:
+                    if until_caught_up and not has_more():
+                        break
+                    stop.wait(POLL_INTERVAL_S)
+        for failure in failures.values():
+            raise failure
+
+    def closers(self) -> Iterable[Callable[[], None]]:
+        """Return what closes each runner."""
+        return [runner.close for runner in self._started.values()]
+
+
+def _pool(runners: Sequence[ViewRunner]) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1)))
+
+
+def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, int | BourneError]:
+    """Run one epoch of each view, side by side; return how many records each took in, or its failure."""
+
+    def step(runner: ViewRunner) -> int | BourneError:
+        try:
+            return runner.step()
+        except BourneError as error:
+            return error
+
+    return dict(zip((r.name for r in runners), pool.map(step, runners), strict=True))
+
+
+def _catch_up(runner: ViewRunner) -> int:
+    """Step until everything that was there at the call is committed."""
+    end = runner.position + runner.lag()
+    rows = 0
+    while runner.position < end:
+        rows += runner.step(until=end)
+    return rows
