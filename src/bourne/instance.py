@@ -27,7 +27,7 @@ from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
 from bourne.schema import Schema, conform
 from bourne.sql.bind import bind
-from bourne.sql.plan import relations
+from bourne.sql.plan import BoundQuery, relations
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.fold import Fold
 from bourne.views.query import Queries
@@ -66,6 +66,7 @@ class Instance:
         self._is_closed = False
         self._database = connect(threads=2)
         self._views: dict[str, ViewInfo] = {}
+        self._bound: dict[str, BoundQuery] = {}
         if app is None:
             if self._catalog.check() is None:
                 raise StorageError(
@@ -74,7 +75,7 @@ class Instance:
                 )  # fmt: skip
         else:
             self._declare(app)
-        self._runners = Runners(self._views, self._catalog, self._database, files, self._clock)
+        self._runners = Runners(self._views, self._bound, self._catalog, self._database, files, self._clock)
         self._queries = Queries(self._schemas, self._rows_of)
 
     def _declare(self, app: App) -> None:
@@ -91,6 +92,7 @@ class Instance:
     def _compile(self, view: ViewDefinition, logs: dict[str, LogInfo]) -> tuple[LogInfo, Schema, Any]:
         query = bind(view.sql, {name: log.schema for name, log in logs.items()}, view=view.name)
         circuit = compile_circuit(query, self._database, sql=view.sql, view=view.name)
+        self._bound[view.name] = query
         (name,) = relations(query.plan)
         return logs[name], query.schema, circuit.changes
 

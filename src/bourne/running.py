@@ -19,7 +19,7 @@ from bourne.engine.runner import ViewRunner
 from bourne.errors import BourneError
 from bourne.limits import POLL_INTERVAL_S
 from bourne.ports import Clock, Files
-from bourne.sql.bind import bind
+from bourne.sql.plan import BoundQuery
 from bourne.views.catalog import Catalog, ViewInfo
 
 
@@ -43,12 +43,14 @@ class Runners:
     def __init__(
         self,
         views: Mapping[str, ViewInfo],
+        bound: Mapping[str, BoundQuery],
         catalog: Catalog,
         database: duckdb.DuckDBPyConnection,
         files: Files,
         clock: Clock,
     ) -> None:
         self._views = views
+        self._bound = bound
         self._catalog = catalog
         self._database = database
         self._files = files
@@ -70,7 +72,7 @@ class Runners:
             return list(self._started.values())
 
     def _start(self, view: ViewInfo) -> ViewRunner:
-        query = bind(view.sql, {view.input.name: view.input.schema}, view=view.name)
+        query = self._bound[view.name]
         return ViewRunner(
             lambda: compile_circuit(query, self._database, sql=view.sql, view=view.name),
             folder=view.folder,
