@@ -20,7 +20,7 @@ from bourne.engine.operators.accumulators import Accumulator, make_accumulator
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.linear import Linear, Pick
 from bourne.errors import NotMaintainable
-from bourne.schema import arrow_type, quote
+from bourne.schema import arrow_type, is_storable, quote
 from bourne.sql.plan import Aggregate, BoundQuery, Expr, Filter, Get, Plan, Project, Ref
 from bourne.sql.render import render
 from bourne.sql.windows import find_word
@@ -115,6 +115,8 @@ def compile_circuit(
 
 
 def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -> Circuit:
+    for column in query.schema.columns:
+        _check_crosses_arrow(column.type, sql)
     linear, below = _linear_part(query.plan)
     if isinstance(below, Get):
         return Circuit(below, _linear_operators(linear, below, database, is_keyed=False), "append")
@@ -144,7 +146,20 @@ def _linear_part(plan: Plan) -> tuple[list[Project | Filter], Get | Aggregate]:
     return part, plan
 
 
+def _check_crosses_arrow(spelled: str, sql: str) -> None:
+    """Refuse types whose values are not the same after a trip through Arrow."""
+    if not is_storable(spelled):
+        raise NotMaintainable(
+            f"a column of type {spelled}",
+            sql=sql,
+            span=find_word(sql, "SELECT"),
+            hint="CAST it to another type",
+        )
+
+
 def _key_types(plan: Aggregate, sql: str) -> list[pa.DataType]:
+    for group in plan.groups:
+        _check_crosses_arrow(group.type, sql)
     types = [arrow_type(group.type) for group in plan.groups]
     for group, target in zip(plan.groups, types, strict=True):
         if not is_groupable(target):
@@ -157,6 +172,8 @@ def _key_types(plan: Aggregate, sql: str) -> list[pa.DataType]:
 def _accumulators(plan: Aggregate, sql: str) -> list[Accumulator]:
     result = []
     for aggregation in plan.aggregations:
+        for argument in aggregation.arguments:
+            _check_crosses_arrow(argument.type, sql)
         types = [arrow_type(argument.type) for argument in aggregation.arguments]
         accumulator = make_accumulator(aggregation.function, types, arrow_type(aggregation.type))
         if accumulator is None:
