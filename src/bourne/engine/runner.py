@@ -21,7 +21,7 @@ from bourne.engine.delta import Delta
 from bourne.engine.operators.accumulators import SumOverflow
 from bourne.engine.snapshot import Snapshot, newest_snapshot, save_snapshot
 from bourne.errors import BourneError, ViewFailed
-from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
+from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
 from bourne.log.reader import Frame, LogReader
 from bourne.log.writer import LogWriter
@@ -100,7 +100,7 @@ class ViewRunner:
         """
         if self._failure is not None:
             raise self._failure
-        frames = self._reader.read(until=until, rows_max=self._epoch_rows)
+        frames = self._reader.read(until=until, rows_max=self._epoch_rows, bytes_max=EPOCH_INPUT_BYTES_MAX)
         rows = sum(int(frame.batch.num_rows) for frame in frames)
         if rows == 0:
             self._epoch_rows = EPOCH_ROWS_MIN
