@@ -61,6 +61,20 @@ def sum_wides(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> bool:
 
 
 @compiled
+def as_floats(sums: Longs, groups: Longs) -> Doubles:
+    """Return the 128-bit sums of some groups as floats, by their magnitude: -1 has a large low word."""
+    result = np.empty(len(groups), np.float64)
+    for i in range(len(groups)):
+        low, high = np.uint64(sums[groups[i], 0]), sums[groups[i], 1]
+        is_negative = high < 0
+        if is_negative:
+            low, high = ~low + np.uint64(1), ~high + np.int64(low == 0)
+        magnitude = np.float64(np.uint64(high)) * 2.0**64 + np.float64(low)
+        result[i] = -magnitude if is_negative else magnitude
+    return result
+
+
+@compiled
 def sum_doubles(groups: Longs, values: Doubles, valid: Valid, sums: Doubles) -> None:
     """Add floats, (groups, 2): the plain sum, and the part that rounding lost (Neumaier 1974)."""
     for i in range(len(groups)):

@@ -28,7 +28,15 @@ from bourne.engine.kernels.arrays import (
     wides,
 )
 from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extreme_text_rows, extreme_wides
-from bourne.engine.kernels.sums import count_rows, count_valid, sum_doubles, sum_longs, sum_wides, take_sums
+from bourne.engine.kernels.sums import (
+    as_floats,
+    count_rows,
+    count_valid,
+    sum_doubles,
+    sum_longs,
+    sum_wides,
+    take_sums,
+)
 from bourne.engine.kernels.text_index import TextIndex
 from bourne.errors import BourneError
 
@@ -150,8 +158,7 @@ class WholeSum(_Arrays):
 
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
         """Return the sums rounded to floats."""
-        sums = self.arrays["sums"][groups]
-        return sums[:, 1] * 2.0**64 + np.ascontiguousarray(sums[:, 0]).view(np.uint64)
+        return as_floats(self.arrays["sums"], groups)
 
     def save(self, groups: int) -> Parts:
         """Return the state of the first groups."""
