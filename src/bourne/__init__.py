@@ -8,30 +8,37 @@
 Then `with bourne.open(app, data="./data") as shop:` append to the log, let the views catch up, and query.
 """
 
-from bourne.app import App
-from bourne.errors import (
-    BourneError,
-    Closed,
-    CorruptFrame,
-    DefinitionError,
-    DiskFull,
-    FormatTooNew,
-    InputError,
-    LogLocked,
-    MalformedInput,
-    NotMaintainable,
-    QueryError,
-    Span,
-    SqlError,
-    StorageError,
-    UnknownColumn,
-    UnknownName,
-    ValueMismatch,
-    ViewFailed,
-)
-from bourne.instance import Instance, LogStatus, Progress, Status, ViewStatus
-from bourne.instance import open_app as open
-from bourne.views.result import Result
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bourne.app import App
+    from bourne.errors import (
+        BourneError,
+        Closed,
+        CorruptFrame,
+        DefinitionError,
+        DiskFull,
+        FormatTooNew,
+        InputError,
+        LogLocked,
+        MalformedInput,
+        NotMaintainable,
+        QueryError,
+        SourceFailed,
+        Span,
+        SqlError,
+        StorageError,
+        UnknownColumn,
+        UnknownName,
+        ValueMismatch,
+        ViewFailed,
+    )
+    from bourne.instance import Instance
+    from bourne.instance import open_app as open
+    from bourne.running import Progress
+    from bourne.views.result import Result
+    from bourne.views.status import LogStatus, Status, ViewStatus
 
 __version__ = "0.1.0"
 
@@ -52,6 +59,7 @@ __all__ = [
     "Progress",
     "QueryError",
     "Result",
+    "SourceFailed",
     "Span",
     "SqlError",
     "Status",
@@ -64,3 +72,28 @@ __all__ = [
     "__version__",
     "open",
 ]
+
+# Names are loaded when they are first used, so that `bourne --help` does not wait for DuckDB, Arrow and Numba.
+_HOMES = {
+    "App": "app",
+    "Instance": "instance",
+    "LogStatus": "views.status",
+    "Progress": "running",
+    "Result": "views.result",
+    "Status": "views.status",
+    "ViewStatus": "views.status",
+    "open": "instance",
+}
+
+if not TYPE_CHECKING:  # a type checker shall not take every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'bourne' has no attribute {name!r}")
+        home = import_module(f"bourne.{_HOMES.get(name, 'errors')}")
+        value = getattr(home, "open_app" if name == "open" else name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
