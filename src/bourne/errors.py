@@ -138,6 +138,12 @@ class FormatTooNew(StorageError):
     """The data folder was written by a newer Bourne."""
 
 
+class SourceFailed(BourneError):
+    """A source cannot be opened or read. What came before is in the log."""
+
+    exit_code = 10
+
+
 class LogLocked(BourneError):
     """Another process writes to this log or runs these views. `pid` is its process, where known."""
 

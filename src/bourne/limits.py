@@ -25,6 +25,9 @@ META_BYTES_MAX: Final = 1 << 20
 EPOCH_ROWS_MIN: Final = 1 << 16
 EPOCH_ROWS_MAX: Final = 1 << 22
 
+# Bytes that one epoch takes in, about: its columns are worked on in memory, several times over.
+EPOCH_INPUT_BYTES_MAX: Final = 256 << 20
+
 # Rows between two snapshots of a view: what a restart may have to compute again at most (a second or two).
 SNAPSHOT_ROWS: Final = 1 << 23
 
@@ -39,6 +42,18 @@ LINE_BYTES_MAX: Final = 1 << 20
 
 # Lines taken in before they are appended as one batch (a source exerts back-pressure beyond it).
 SOURCE_LINES_MAX: Final = 1 << 14
+
+# The same bound for long lines, which would fill the memory before they are many.
+SOURCE_BYTES_MAX: Final = 16 << 20
+
+# Clients of one listening source: each is a thread.
+CLIENTS_MAX: Final = 256
+
+# What a file is read and parsed in: large enough that an fsync per batch does not show, small beside any memory.
+FILE_BATCH_BYTES: Final = 16 << 20
+
+# One record of a text file; a quote that is never closed must not read a whole file into memory.
+FILE_RECORD_BYTES_MAX: Final = 64 << 20
 
 # SQL nests at most this deep: each level is a few Python frames when a plan is read.
 SQL_DEPTH_MAX: Final = 150

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ def open_source(url: str, log: LogInfo) -> Source:
 
     Raises:
         DefinitionError: no such kind of source, or the log cannot take its records.
-        StorageError: the port cannot be listened on.
+        SourceFailed: the port cannot be listened on.
     """
     parts = urlsplit(url)
     if parts.scheme == "tcp" and parts.hostname:
@@ -47,7 +48,7 @@ def open_source(url: str, log: LogInfo) -> Source:
         if port is not None:
             return TcpLines(parts.hostname, port, log)
     elif parts.scheme == "stdin":
-        return StreamLines(sys.stdin.buffer, log)
+        return StreamLines(sys.stdin.buffer if sys.stdin is not None else io.BytesIO(), log)
     raise DefinitionError(
         f"{url!r} is not a source", where=f"log {log.name!r}", expected="tcp://HOST:PORT or stdin:", found=url
     )
