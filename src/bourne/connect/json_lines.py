@@ -1,0 +1,78 @@
+"""JSON lines in batches: each line is an object whose names are columns.
+
+Numbers keep all their digits until the column says what they are. Blank lines are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, BinaryIO, NoReturn
+
+from bourne.connect.blocks import read_blocks
+from bourne.connect.fitting import Batch, fit_records
+from bourne.connect.texts import JSON_READERS
+from bourne.errors import MalformedInput
+from bourne.schema import Schema, conform
+
+
+def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterator[Batch]:
+    """Yield the records of JSON lines; `name` is what errors call them.
+
+    Raises:
+        InputError: a line is malformed or does not fit; names it.
+        SourceFailed: the stream cannot be read.
+    """
+    readers = {
+        column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
+    }
+    for block in read_blocks(stream, name=name, has_quotes=False):
+        lines, records = [], []
+        for number, line in enumerate(block.data.split(b"\n"), block.line):
+            if line and not line.isspace():
+                records.append(_parse(line, readers, f"{name}, line {number}"))
+                lines.append(number)
+        if records:
+            fitted = fit_records(
+                records, lambda part: conform(part, schema, log=log), lines.__getitem__, name
+            )
+            yield Batch(fitted, f"line {block.next_line}")
+
+
+def _parse(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise MalformedInput(
+            f"not JSON: {error.msg}", where=f"{where}, column {error.colno}", expected="one JSON object a line",
+            found=repr(error.doc[max(error.pos - 20, 0) : error.pos + 20]), hint="mend the file",
+        ) from error  # fmt: skip
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise MalformedInput(
+            "not JSON", where=where, expected="one JSON object a line, in UTF-8", found=str(error),
+            hint="mend the file",
+        ) from error  # fmt: skip
+    if not isinstance(record, dict):
+        raise MalformedInput(
+            "not a record",
+            where=where,
+            expected="a JSON object",
+            found=repr(record)[:80],
+            hint="mend the file",
+        )
+    for column, read in readers.items():
+        if record.get(column) is not None:
+            record[column] = read(record[column])
+    return record
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise ValueError("a name is there twice")
+    return record
