@@ -1,0 +1,68 @@
+"""Puts the commands together, and turns errors into exit codes (the table is in docs/cli.md).
+
+Invariant: a failure never exits 0. Modules that are slow to load are imported by the commands that use them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bourne import __version__
+from bourne.cli.append import append
+from bourne.cli.query import query
+from bourne.cli.run import run
+from bourne.cli.status import status
+from bourne.cli.tail import tail
+from bourne.errors import BourneError
+
+program = typer.Typer(
+    name="bourne",
+    help="One durable log is the truth; every table and report is a SQL view of it, kept correct.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, append, tail, query, status):
+    program.command()(command)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"bourne {__version__}")
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit."""
+    try:
+        program()
+    except BourneError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+
+
+def _show(error: BourneError) -> None:
+    """Print an error with its parts: what in red, then where, expected, found, to do."""
+    from rich.console import Console
+    from rich.text import Text
+
+    what, *parts = str(error).split("\n")
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(Text.assemble(("error: ", "bold red"), (what, "red")))
+    for line in (*parts, *getattr(error, "__notes__", ())):
+        console.print(Text(line))

@@ -1,0 +1,75 @@
+"""`bourne status`: how much the logs hold, and how far the views are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bourne.cli.options import DATA, Data, end_with_reader
+
+if TYPE_CHECKING:
+    from bourne.views.status import Status
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def status(
+    data: Data = DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
+) -> None:
+    """Show the logs (records, bytes) and the views (position, lag, rows, state, watermark), as committed."""
+    end_with_reader()
+    import json
+    from dataclasses import asdict
+
+    import bourne
+
+    with bourne.open(data=data) as instance:
+        found = instance.status()
+    if as_json:
+        print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: Status) -> None:
+    import pyarrow as pa
+
+    from bourne.cli.formats import AlignedRows
+
+    logs = [{"log": log.name, "records": log.records, "size": _size(log.bytes)} for log in found.logs]
+    views = [
+        {
+            "view": view.name,
+            "version": view.version,
+            "of": view.input,
+            "position": view.position,
+            "lag": view.lag_records,
+            "rows": view.rows,
+            "state": _size(view.state_bytes),
+            "output": _size(view.output_bytes),
+            "watermark": _instant(view.watermark_us),
+        }
+        for view in found.views
+    ]
+    tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in (logs, views) if rows]
+    print("\n".join("".join(lines) for lines in tables), end="")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def _instant(instant_us: int | None) -> str:
+    if instant_us is None:
+        return "-"
+    try:
+        return str((_EPOCH + timedelta(microseconds=instant_us)).replace(tzinfo=None))
+    except OverflowError:  # beyond what Python's own type can say
+        return f"{instant_us} us"
