@@ -1,0 +1,43 @@
+# Everything from a fresh clone, with Python 3.11+, make and the network. `make help` lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_DATA ?= demo-data
+WORKERS ?= 2
+
+.PHONY: help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: .venv/demo ## Replay the 336,776 flights of New York 2013 and query three views of them
+	@$(BIN)/python examples/flights.py --data $(DEMO_DATA)
+
+test: check ## Check the code and run all tests
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+check: .venv/dev ## Check the code: style, types, arrows between modules
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > .venv/arrows || { cat .venv/arrows; exit 1; }
+
+bench: .venv/dev ## Measure, and write docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.main_path
+
+clean: ## Remove what make made: the environment, caches, the demo's data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)
+
+# The files .venv/demo and .venv/dev say what is installed; they are made anew when pyproject.toml changes.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Bourne needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+.venv/dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/demo
