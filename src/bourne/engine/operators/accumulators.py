@@ -95,10 +95,10 @@ class _Arrays:
 
 
 class Count(_Arrays):
-    """`count(*)` and `count(x)`."""
+    """`count(*)` and `count(x)`; also how many values the other functions have seen."""
 
-    def __init__(self) -> None:
-        super().__init__(counts=np.zeros(1024, np.int64))
+    def __init__(self, **arrays: NDArray[Any]) -> None:
+        super().__init__(counts=np.zeros(1024, np.int64), **arrays)
 
     def update(self, groups: Groups, values: pa.Array | None) -> None:
         """Count rows, or values that are not NULL."""
@@ -108,32 +108,29 @@ class Count(_Arrays):
         else:
             count_rows(groups, self.arrays["counts"])
 
+    def counts(self, groups: Groups) -> NDArray[np.int64]:
+        """Return the counts as numbers."""
+        return self.arrays["counts"][groups]
+
     def result(self, groups: Groups) -> pa.Array:
         """Return the counts; never NULL."""
-        return from_longs(self.arrays["counts"][groups], ALL_VALID, pa.int64())
+        return from_longs(self.counts(groups), ALL_VALID, pa.int64())
 
 
-class WholeSum(_Arrays):
+class WholeSum(Count):
     """`sum` of whole numbers and decimals: exact, 128 bits wide. NULL for a group without values."""
 
     def __init__(self, argument: pa.DataType, target: pa.DataType) -> None:
         super().__init__(sums=np.zeros((1024, 2), np.int64))
         self._is_wide = pa.types.is_decimal128(argument)
         self._is_unsigned_64 = pa.types.is_uint64(argument)
-        self._count = Count()
         self._target = target
-
-    def grow(self, groups: int) -> None:
-        """Make room for groups up to this number (exclusive)."""
-        super().grow(groups)
-        self._count.grow(groups)
 
     def update(self, groups: Groups, values: pa.Array | None) -> None:
         """Add the values that are not NULL."""
         assert values is not None
-        valid = validity(values)
-        self._count.update(groups, values)
-        sums = self.arrays["sums"]
+        super().update(groups, values)
+        sums, valid = self.arrays["sums"], validity(values)
         if self._is_wide:
             if sum_wides(groups, wides(values), valid, sums):
                 raise _too_large()
@@ -143,54 +140,31 @@ class WholeSum(_Arrays):
         else:
             sum_longs(groups, longs(values), valid, sums)
 
-    def counts(self, groups: Groups) -> NDArray[np.int64]:
-        """Return how many values each group has."""
-        return self._count.arrays["counts"][groups]
-
     def result(self, groups: Groups) -> pa.Array:
         """Return the sums."""
         sums = self.arrays["sums"][groups]
-        if len(sums) and int(np.abs(sums[:, 1]).max()) >= _DIGITS_MAX >> 64:
-            for low, high in sums[np.abs(sums[:, 1]) >= _DIGITS_MAX >> 64]:
-                if abs((int(high) << 64) + int(np.uint64(low))) >= _DIGITS_MAX:
-                    raise _too_large()
+        high_max = _DIGITS_MAX >> 64
+        for low, high in sums[(sums[:, 1] >= high_max) | (sums[:, 1] < -high_max)]:
+            if abs((int(high) << 64) + (int(low) & (2**64 - 1))) >= _DIGITS_MAX:
+                raise _too_large()
         return from_wides(sums, _seen(self.counts(groups)), self._target)
 
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
         """Return the sums rounded to floats."""
         return as_floats(self.arrays["sums"], groups)
 
-    def save(self, groups: int) -> Parts:
-        """Return the state of the first groups."""
-        return super().save(groups) | self._count.save(groups)
 
-    def load(self, parts: Parts) -> None:
-        """Become what `save` returned."""
-        super().load(parts)
-        self._count.load(parts)
-
-
-class FloatSum(_Arrays):
+class FloatSum(Count):
     """`sum` of floats, compensated. NULL for a group without values."""
 
     def __init__(self) -> None:
         super().__init__(sums=np.zeros((1024, 2), np.float64))
-        self._count = Count()
-
-    def grow(self, groups: int) -> None:
-        """Make room for groups up to this number (exclusive)."""
-        super().grow(groups)
-        self._count.grow(groups)
 
     def update(self, groups: Groups, values: pa.Array | None) -> None:
         """Add the values that are not NULL."""
         assert values is not None
-        self._count.update(groups, values)
+        super().update(groups, values)
         sum_doubles(groups, doubles(values), validity(values), self.arrays["sums"])
-
-    def counts(self, groups: Groups) -> NDArray[np.int64]:
-        """Return how many values each group has."""
-        return self._count.arrays["counts"][groups]
 
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
         """Return the sums."""
@@ -199,15 +173,6 @@ class FloatSum(_Arrays):
     def result(self, groups: Groups) -> pa.Array:
         """Return the sums."""
         return from_doubles(self.as_doubles(groups), _seen(self.counts(groups)), pa.float64())
-
-    def save(self, groups: int) -> Parts:
-        """Return the state of the first groups."""
-        return super().save(groups) | self._count.save(groups)
-
-    def load(self, parts: Parts) -> None:
-        """Become what `save` returned."""
-        super().load(parts)
-        self._count.load(parts)
 
 
 class Average:
