@@ -1,7 +1,7 @@
 """CSV in batches: the fields as texts by Arrow, their values by the log's schema.
 
-The first record names the columns. An empty field is NULL, a quoted empty one in a VARCHAR column an empty text.
-Blank lines are passed over; white space around a value counts in a VARCHAR column only.
+The first record names the columns. An empty field is NULL, a quoted empty one in a VARCHAR or BLOB column an empty value.
+Blank lines are passed over; white space around a value counts in such columns only.
 """
 
 from __future__ import annotations

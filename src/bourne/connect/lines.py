@@ -158,7 +158,9 @@ class TcpLines(_Lines):
     def _serve(self, connection: socket.socket, peer: str) -> None:
         """Take one client's lines, in that client's thread."""
         me = threading.current_thread()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notice clients that lost their power
+        connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
+        )  # notice clients that lost their power
         with self._mutex:
             is_full = len(self._clients) >= CLIENTS_MAX
             if not is_full:

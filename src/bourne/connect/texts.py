@@ -33,16 +33,17 @@ _SAFE_CHARS = 15
 def read_texts(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     """Return texts as values that `conform` fits into the column; as they are if one cannot be read.
 
-    White space around is dropped and an empty text is NULL, but for a VARCHAR column. Lists, structs and maps are
+    White space around is dropped and an empty text is NULL, but for VARCHAR and BLOB. Lists, structs and maps are
     JSON; a blob is written as DuckDB does.
     """
-    target = arrow_type(column.type)
     if column.type == "VARCHAR":
         return values
-    trimmed = pc.utf8_trim_whitespace(values)
-    texts = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+    texts = values
+    if column.type != "BLOB":
+        trimmed = pc.utf8_trim_whitespace(values)
+        texts = pc.if_else(pc.equal(trimmed, ""), None, trimmed)
     try:
-        return _read(texts, target, column.type)
+        return _read(texts, arrow_type(column.type), column.type)
     except MISFITS:
         return texts
 
@@ -90,9 +91,12 @@ def _read_floats(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_float(text: str | Decimal) -> bool:
-    """Say whether a number is a double as the law has it: that double, in as many digits, is the number again."""
+    """Say whether a number is a double as the law has it: that double, in as many digits, is the number again.
+
+    Or in as few as possible: where that is a tie, Python's shortest text rounds otherwise than its formatting.
+    """
     number, exact = float(text), Decimal(text)
-    if not exact.is_finite() or number == exact:
+    if not exact.is_finite() or exact in (number, Decimal(repr(number))):
         return True
     digits = len("".join(map(str, exact.as_tuple().digits)).rstrip("0"))
     return math.isfinite(number) and Decimal(f"{number:.{digits - 1}e}") == exact
