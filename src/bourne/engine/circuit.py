@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -20,8 +20,9 @@ from bourne.engine.operators.accumulators import Accumulator, make_accumulator
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.linear import Linear, Pick
 from bourne.errors import NotMaintainable
+from bourne.log.catalog import Changes
 from bourne.schema import arrow_type, is_storable, quote
-from bourne.sql.plan import Aggregate, BoundQuery, Expr, Filter, Get, Plan, Project, Ref
+from bourne.sql.plan import Aggregate, BoundQuery, Expr, Filter, Get, Literal, Plan, Project, Ref
 from bourne.sql.render import render
 from bourne.sql.windows import find_word
 
@@ -48,7 +49,7 @@ class Circuit:
 
     input: Get
     operators: tuple[Operator, ...]
-    changes: Literal["append", "upsert"]
+    changes: Changes
 
     @property
     def has_state(self) -> bool:
@@ -124,7 +125,7 @@ def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -
     if not isinstance(source, Get):
         raise NotMaintainable("an aggregate over an aggregate", sql=sql, span=find_word(sql, "GROUP"))
     arguments = list(dict.fromkeys(a for aggregation in below.aggregations for a in aggregation.arguments))
-    feeding = Project(below.child, (*below.groups, *arguments))
+    feeding = Project(below.child, (*below.groups, *arguments) or _any_column(below.child))
     inner.append(feeding)
     positions = {argument: len(below.groups) + i for i, argument in enumerate(arguments)}
     operator = AggregateOperator(
@@ -135,6 +136,11 @@ def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -
     before = _linear_operators(inner, source, database, is_keyed=False)
     after = _linear_operators(linear, below, database, is_keyed=True)
     return Circuit(source, (*before, operator, *after), "upsert")
+
+
+def _any_column(plan: Plan) -> tuple[Expr]:
+    """Return what to hand on where only the number of rows counts: a table without columns has no rows."""
+    return (Ref(0, plan.types[0]) if isinstance(plan, Get) else Literal("true", "BOOLEAN"),)
 
 
 def _linear_part(plan: Plan) -> tuple[list[Project | Filter], Get | Aggregate]:

@@ -7,7 +7,10 @@ expression. Whatever is unknown (an operator, a field, a kind of expression) is 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -36,12 +39,20 @@ from bourne.sql.plan import (
     walk,
 )
 from bourne.sql.render import render
-from bourne.sql.windows import Rewritten, find_word, rewrite_windows
+from bourne.sql.windows import Rewritten, find_word, rewrite_windows, words_of
 
 Json = dict[str, Any]
 
 # The only kind of function that a view may call: its answer depends on its arguments alone.
 _STABLE = "CONSISTENT"
+
+# DuckDB calls these consistent, but they depend on the clock, on DuckDB's version, or on how a column is called.
+# (`age` of one argument counts from today.)
+_UNSTABLE = frozenset({("current_localtime", 0), ("current_localtimestamp", 0), ("age", 1), ("version", 0),
+                       ("alias", 1)})  # fmt: skip
+
+# The column index by which DuckDB asks for the row number.
+_ROW_NUMBER = 2**64 - 1
 
 _REFUSED_OPERATORS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "LOGICAL_COMPARISON_JOIN": ("a join or an IN / EXISTS subquery", ("JOIN", "EXISTS", "IN", "SELECT")),
@@ -109,6 +120,10 @@ class _Binder:
         self._common: dict[int, Plan] = {}
 
     def bind(self) -> BoundQuery:
+        for statement in _statements(self._text.sql):
+            if statement.type != duckdb.StatementType.SELECT:
+                raise SqlError("a view is a SELECT statement", sql=self._text.original,
+                               hint=f"this one is {statement.type.name}")  # fmt: skip
         root = self._plan_json(self._text.sql)
         plan = self._plan(root)
         self._check_functions(plan)
@@ -120,7 +135,11 @@ class _Binder:
         """Return the root operator of the bound, unoptimised plan."""
         options = "skip_null := true, skip_empty := true, skip_default := true"
         row = self._connection.execute(f"SELECT json_serialize_plan(?, {options})", [sql]).fetchall()[0]
-        answer = json.loads(row[0])
+        try:
+            answer = json.loads(row[0])
+        except json.JSONDecodeError as error:  # DuckDB writes some NaNs as no JSON has them
+            raise self._refuse("a constant that is not a number", "nan", "SELECT", hint="ask isnan(x)") \
+                from error  # fmt: skip
         if answer["error"]:
             raise self._error(answer)
         plans = answer["plans"]
@@ -132,13 +151,13 @@ class _Binder:
     def _error(self, answer: Json) -> SqlError:
         """Map DuckDB's error to ours, with the place in the user's text."""
         message = str(answer.get("error_message", "DuckDB cannot bind this")).strip()
+        if any(statement.named_parameters for statement in _statements(self._text.sql)):
+            return SqlError("a view has no parameters", sql=self._text.original,
+                            span=find_word(self._text.original, "?", "$"), hint="write the value")  # fmt: skip
         span = None
         if "position" in answer:
             location = str(answer.get("location", "[0,1]")).strip("[]").split(",")
             span = self._text.origin(int(answer["position"]), int(location[1]) if len(location) > 1 else 1)
-        if message.startswith("Cannot plan statement of type"):
-            return SqlError("a view is a SELECT statement", sql=self._text.original,
-                            hint=message)  # fmt: skip
         known = ", ".join(self._relations) or "none"
         hint = f"known logs: {known}" if answer.get("error_type") == "catalog" else None
         return SqlError(message, sql=self._text.original, span=span, hint=hint)
@@ -188,6 +207,8 @@ class _Binder:
                     "ORDER BY", "ORDER", hint="a view has no order: put ORDER BY into the query"
                 )
         construct, words = _REFUSED_OPERATORS.get(kind, (kind.removeprefix("LOGICAL_"), ("SELECT",)))
+        if kind == "LOGICAL_WINDOW" and find_word(self._text.original, "OVER") is None:
+            construct, words = "a correlated subquery or lateral join", ("LATERAL", "UNNEST", "SELECT")
         raise self._refuse(construct, *words)
 
     def _get(self, node: Json) -> Get:
@@ -207,9 +228,16 @@ class _Binder:
             raise self._refuse("this scan", "FROM")
         schema = self._relations[table]
         indexes = [entry.get("index", 0) for entry in node["column_indexes"]]
+        if any(index >= len(schema.columns) for index in indexes) and self._names_row_number(schema, indexes):
+            raise self._refuse("rowid", "rowid", hint="record a number of your own in the log")
         # DuckDB asks for the row number where a query needs rows but no column: any column will do.
         columns = [schema.columns[index if index < len(schema.columns) else 0] for index in indexes]
         return Get(table, tuple(c.name for c in columns), tuple(c.type for c in columns))
+
+    def _names_row_number(self, schema: Schema, indexes: Sequence[int]) -> bool:
+        """Say whether a virtual column is asked for by name."""
+        is_other = any(len(schema.columns) <= index != _ROW_NUMBER for index in indexes)
+        return is_other or (schema.column("rowid") is None and "rowid" in words_of(self._text.original))
 
     def _aggregate(self, node: Json) -> Aggregate:
         self._expect(
@@ -217,7 +245,7 @@ class _Binder:
             {"expressions", "groups", "grouping_sets", "group_index", "aggregate_index", "groupings_index"},
         )
         child = self._plan(node["children"][0])
-        groups = tuple(self._expression(group, child.types) for group in node.get("groups", []))
+        groups = tuple(self._top_expression(group, child.types) for group in node.get("groups", []))
         sets = node.get("grouping_sets", [])
         if len(sets) > 1 or (sets and sets[0] != list(range(len(groups)))):
             raise self._refuse("GROUPING SETS, ROLLUP or CUBE", "ROLLUP", "CUBE", "GROUPING")
@@ -241,17 +269,25 @@ class _Binder:
         if set(node) - known:
             raise self._refuse(f"{function} with {', '.join(sorted(set(node) - known))}", function)
         children = node.get("children", [])
-        arguments = tuple(self._expression(child, types) for child in children)
+        arguments = tuple(self._top_expression(child, types) for child in children)
         self._check_round_trip(arguments, children, types)
         return Aggregation(function, arguments, type_text(node["return_type"]))
 
     def _expressions(self, node: Json, child: Plan) -> tuple[Expr, ...]:
         nodes = node.get("expressions", [])
-        expressions = tuple(self._expression(expression, child.types) for expression in nodes)
+        expressions = tuple(self._top_expression(expression, child.types) for expression in nodes)
         self._check_round_trip(expressions, nodes, child.types)
         return expressions
 
     # --- expressions ---
+
+    def _top_expression(self, node: Json, types: Sequence[str]) -> Expr:
+        try:
+            return self._expression(node, types)
+        except _UnknownType as error:
+            raise self._refuse(
+                f"type {error}", span=self._span(node), hint="CAST it to another type"
+            ) from error
 
     def _expression(self, node: Json, types: Sequence[str], depth: int = 0) -> Expr:
         if depth > SQL_DEPTH_MAX:
@@ -284,7 +320,7 @@ class _Binder:
                 return Cast(argument, type_text(node["return_type"]), is_try, self._span(node))
             case "BOUND_FUNCTION" if "lambda_expr" not in node.get("function_data", {}):
                 count, names = len(children), node.get("named_arguments", [])
-                arguments = below(children)
+                arguments = _without_widening(node["qname"]["path"][-1], below(children), _type_of(node))
                 padded = ("",) * (count - len(names)) + tuple(names)
                 return Call(node["qname"]["path"][-1], arguments, padded, _type_of(node), self._span(node))
         raise self._refuse("a lambda" if "lambda" in json.dumps(node) else "this expression", "lambda", "SELECT",
@@ -319,7 +355,7 @@ class _Binder:
             again = root.get("expressions", [{}])[0] if root.get("type") == "LOGICAL_PROJECTION" else {}
             scan = root.get("children", [{}])[0] if root else {}
             mapping = [entry.get("index", 0) for entry in scan.get("column_indexes", [])]
-            if not self._is_same(node, again, mapping):
+            if not again or not self._is_same(node, again, mapping):
                 raise self._refuse("this expression", "SELECT", span=self._span(node))
 
     def _is_same(self, first: Any, second: Any, mapping: Sequence[int]) -> bool:
@@ -372,7 +408,8 @@ class _Binder:
             rows = self._connection.execute(
                 "SELECT DISTINCT stability FROM duckdb_functions() WHERE function_name = ?", [call.function]
             ).fetchall()
-            if any(stability not in (_STABLE, None) for (stability,) in rows):
+            is_unstable = (call.function, len(call.arguments)) in _UNSTABLE
+            if is_unstable or any(stability not in (_STABLE, None) for (stability,) in rows):
                 raise self._refuse(
                     f"{call.function}(), whose answer changes from call to call,", call.function, span=call.span,
                     hint="record the value in the log when the event happens, and read it from there",
@@ -397,6 +434,13 @@ class _Binder:
         return NotMaintainable(construct, sql=self._text.original, span=place, hint=hint)
 
 
+def _statements(sql: str) -> list[duckdb.Statement]:
+    try:
+        return list(duckdb.extract_statements(sql))
+    except duckdb.Error:
+        return []
+
+
 _TESTS = {
     "OPERATOR_NOT": "NOT",
     "OPERATOR_IS_NULL": "IS NULL",
@@ -404,6 +448,7 @@ _TESTS = {
     "COMPARE_IN": "IN",
     "COMPARE_NOT_IN": "NOT IN",
     "OPERATOR_COALESCE": "COALESCE",
+    "OPERATOR_TRY": "TRY",
 }
 
 
@@ -427,6 +472,8 @@ def type_text(node: Json) -> str:
             return f"MAP({type_text(key)}, {type_text(value)})"
         case "VARCHAR" if info.get("alias") == "JSON" or node.get("alias") == "JSON":
             return "JSON"
+        case "VARCHAR" if "collation" in info:
+            raise _UnknownType(f"VARCHAR COLLATE {info['collation']}")
         case "NULL":
             return '"NULL"'
         case plain if not info or set(info) <= {"type"}:
@@ -434,8 +481,41 @@ def type_text(node: Json) -> str:
     raise _UnknownType(node["id"])
 
 
+def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:
+    """Drop the casts that DuckDB adds to decimals before it adds or multiplies: binding again adds them again."""
+    if len(arguments) != 2 or function not in ("+", "-", "*") or not (wide := _DECIMAL.fullmatch(result)):
+        return arguments
+
+    def plain(argument: Expr) -> Expr:
+        if not isinstance(argument, Cast) or argument.is_try or not (to := _DECIMAL.fullmatch(argument.type)):
+            return argument
+        source = _DECIMAL.fullmatch(argument.argument.type)
+        if source is None and argument.argument.type not in _WHOLE:
+            return argument
+        scale, scale_before = int(to[2]), int(source[2]) if source else 0
+        is_added = scale == scale_before and to[1] == wide[1] if function == "*" else argument.type == result
+        return argument.argument if is_added and scale >= scale_before else argument
+
+    first, second = arguments
+    return plain(first), plain(second)
+
+
 def _type_of(node: Json) -> str:
     return type_text(node["return_type"]) if "return_type" in node else "BOOLEAN"
+
+
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_WHOLE = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "HUGEINT",
+)
 
 
 def _literal_text(kind: str, node: Json, value: Any) -> str | None:
@@ -446,13 +526,27 @@ def _literal_text(kind: str, node: Json, value: Any) -> str | None:
         return "true" if value else "false"
     if kind == "INTEGER":
         return str(value)
-    if kind in ("TINYINT", "SMALLINT", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"):
+    if kind in _WHOLE and kind != "HUGEINT":
         return f"({value})::{kind}"
     if kind in ("HUGEINT", "UHUGEINT"):
         return f"'{_wide(value)}'::{kind}"
     if kind == "DOUBLE" and isinstance(value, int | float):
         text = repr(float(value))
+        if not math.isfinite(value):
+            return f"'{text}'::DOUBLE"
         return text if "e" in text else text + "e0"
+    if kind == "DATE" and _DAYS[0] <= value <= _DAYS[1]:
+        return f"'{_EPOCH + timedelta(days=value)}'::DATE"
+    if kind in _MAKE_INSTANT and _DAYS[0] <= value // 86_400_000_000 <= _DAYS[1]:
+        return f"{_MAKE_INSTANT[kind]}({value})"
+    if node["id"] == "LIST":
+        child = node["type_info"]["child_type"]
+        inner = type_text(child)
+        items = [
+            f"NULL::{inner}" if item["is_null"] else _literal_text(inner, child, item.get("value"))
+            for item in value.get("children", [])
+        ]
+        return None if None in items else f"[{', '.join(map(str, items))}]::{kind}"
     if node["id"] == "DECIMAL":
         scale = node["type_info"].get("scale", 0)
         number = Decimal(_wide(value)).scaleb(-scale)
@@ -462,6 +556,11 @@ def _literal_text(kind: str, node: Json, value: Any) -> str | None:
         parts = [f"{make}({value[unit]})" for make, unit in sizes.items() if value.get(unit)]
         return "(" + (" + ".join(parts) or "to_days(0)") + ")"
     return None
+
+
+_EPOCH = date(1970, 1, 1)
+_DAYS = ((date.min - _EPOCH).days, (date.max - _EPOCH).days)
+_MAKE_INSTANT = {"TIMESTAMP": "make_timestamp", "TIMESTAMP WITH TIME ZONE": "make_timestamptz"}
 
 
 def _wide(value: Any) -> int:

@@ -70,7 +70,7 @@ class Logic:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """NOT, IS NULL, IS NOT NULL, IN, COALESCE: DuckDB's operators that are no functions."""
+    """NOT, IS NULL, IS NOT NULL, IN, COALESCE, TRY: DuckDB's operators that are no functions."""
 
     kind: str
     arguments: tuple[Expr, ...]

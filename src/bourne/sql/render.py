@@ -44,6 +44,7 @@ def _test(kind: str, arguments: list[str]) -> str:
         "IN": f"({first} IN ({rest}))",
         "NOT IN": f"({first} NOT IN ({rest}))",
         "COALESCE": f"COALESCE({', '.join(arguments)})",
+        "TRY": f"TRY({first})",
     }[kind]
 
 
