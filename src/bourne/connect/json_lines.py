@@ -5,16 +5,20 @@ Numbers keep all their digits until the column says what they are. Blank lines a
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, BinaryIO, NoReturn
 
+import pyarrow as pa
+
 from bourne.connect.blocks import read_blocks
 from bourne.connect.fitting import Batch, fit_records
 from bourne.connect.texts import JSON_READERS
 from bourne.errors import MalformedInput
-from bourne.schema import Schema, conform
+from bourne.schema import Column, Schema, arrow_type, conform
+from bourne.values import MISFITS, fit_objects
 
 
 def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterator[Batch]:
@@ -34,15 +38,14 @@ def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterato
                 records.append(_parse(line, readers, f"{name}, line {number}"))
                 lines.append(number)
         if records:
-            fitted = fit_records(
-                records, lambda part: conform(part, schema, log=log), lines.__getitem__, name
-            )
+            fit = functools.partial(_fit, schema=schema, log=log)
+            fitted = fit_records(records, fit, lines.__getitem__, name)
             yield Batch(fitted, f"line {block.next_line}")
 
 
 def _parse(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
+        record = _DECODER.decode(line.decode())
     except json.JSONDecodeError as error:
         raise MalformedInput(
             f"not JSON: {error.msg}", where=f"{where}, column {error.colno}", expected="one JSON object a line",
@@ -76,3 +79,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) < len(pairs):
         raise ValueError("a name is there twice")
     return record
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
+
+
+def _fit(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Table:
+    """Fit records into the log, in columns where that goes, else as `conform` does, which names what does not fit."""
+    names = set().union(*records)
+    try:
+        if names <= set(schema.names):
+            columns = [column for column in schema.columns if column.name in names]
+            arrays = [_array([record.get(column.name) for record in records], column) for column in columns]
+            return conform(pa.table(arrays, [column.name for column in columns]), schema, log=log)
+    except MISFITS:
+        pass
+    return conform(records, schema, log=log)
+
+
+def _array(values: list[Any], column: Column) -> Any:
+    if column.type.startswith("DECIMAL"):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+    return fit_objects(values, arrow_type(column.type), column.type)

@@ -84,7 +84,9 @@ def _read_floats(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     _check(texts, _FLOAT)
     numbers = pc.replace_substring_regex(texts, r"^\+", "").cast(pa.float64())
     is_extreme = pc.or_(pc.is_inf(numbers), pc.less(pc.abs(numbers), 1e-300))
-    doubtful = pc.or_(pc.greater(pc.utf8_length(texts), _SAFE_CHARS), is_extreme)
+    is_long = pc.greater(pc.utf8_length(texts), _SAFE_CHARS)
+    is_shortest = pc.equal(numbers.cast(pa.string()), texts)  # of those that are long, most
+    doubtful = pc.or_(pc.and_not(is_long, is_shortest), is_extreme)
     if not all(map(is_float, texts.filter(doubtful).to_pylist())):
         raise ValueError("a double cannot be that number")
     return numbers
@@ -95,7 +97,10 @@ def is_float(text: str | Decimal) -> bool:
 
     Or in as few as possible: where that is a tie, Python's shortest text rounds otherwise than its formatting.
     """
-    number, exact = float(text), Decimal(text)
+    number = float(text)
+    if repr(number) == str(text):
+        return True
+    exact = Decimal(text)
     if not exact.is_finite() or exact in (number, Decimal(repr(number))):
         return True
     digits = len("".join(map(str, exact.as_tuple().digits)).rstrip("0"))
