@@ -1,0 +1,61 @@
+"""docs/cli.md says what the command line does: every command, argument, option and exit code is there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from bourne import errors
+from bourne.cli.program import program
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+COMMANDS = get_command(program).commands
+
+
+def section(command: str) -> str:
+    return PAGE.split(f"## bourne {command}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_argument_and_option_is_explained(command):
+    assert " ".join(command.help.split("\n\n")[0].split()) in PAGE
+    for parameter in command.params:
+        if parameter.name == "data":
+            continue
+        names = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar]
+        for name in names:
+            assert re.search(rf"`{re.escape(name)}\b|`{re.escape(name)}", section(command.name)), name
+        assert parameter.help.rstrip(".").split(";")[0].split(",")[0] in section(command.name), parameter.help
+
+
+def test_the_page_names_no_option_that_is_not_there():
+    known = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
+    known |= {"--help", "--version", "-h"}
+    assert set(re.findall(r"`(--?[a-z][a-z-]*)", PAGE)) <= known
+
+
+def test_every_error_class_is_in_the_table_with_its_exit_code():
+    table = {
+        name: int(code)
+        for code, names in re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", PAGE, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    classes = {
+        name: value.exit_code
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.BourneError)
+    }
+    assert table == classes
+    assert all(code not in (0, 2) for code in classes.values())
+
+
+def test_help_does_not_load_what_is_slow():
+    code = "import sys; import bourne.cli; print([n for n in ('duckdb', 'numba', 'numpy', 'pyarrow') if n in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "[]\n"
