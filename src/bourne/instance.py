@@ -181,6 +181,8 @@ class Instance:
             on_progress=on_progress,
             stop=stop or threading.Event(),
         )
+        for source in self._sources:  # what they had handed over when they were told to stop
+            self._feed(source)
 
     def _feed(self, source: Source) -> int:
         """Move what a source has into its log."""
