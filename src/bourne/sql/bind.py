@@ -6,6 +6,7 @@ expression. Whatever is unknown (an operator, a field, a kind of expression) is 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -50,6 +51,9 @@ _STABLE = "CONSISTENT"
 # (`age` of one argument counts from today.)
 _UNSTABLE = frozenset({("current_localtime", 0), ("current_localtimestamp", 0), ("age", 1), ("version", 0),
                        ("alias", 1)})  # fmt: skip
+
+# A mapping of columns in which each is itself.
+_ALIKE = range(1 << 16)
 
 # The column index by which DuckDB asks for the row number.
 _ROW_NUMBER = 2**64 - 1
@@ -373,7 +377,11 @@ class _Binder:
             if "expression_class" in first and not _has_ref(first) and not _has_ref(second):
                 return self._is_same_value(first, second)
             keys = (set(first) | set(second)) - _NOISE
-            return all(self._is_same(first.get(key), second.get(key), mapping) for key in keys)
+            # In a function's own data, references are to list elements and the like, not to columns.
+            return all(
+                self._is_same(first.get(key), second.get(key), _ALIKE if key == "function_data" else mapping)
+                for key in keys
+            )
         if isinstance(first, list) and isinstance(second, list):
             pairs = zip(first, second, strict=False)
             return len(first) == len(second) and all(self._is_same(a, b, mapping) for a, b in pairs)
@@ -405,11 +413,8 @@ class _Binder:
             node = node.child
         calls = [part for expression in expressions for part in walk(expression) if isinstance(part, Call)]
         for call in calls:
-            rows = self._connection.execute(
-                "SELECT DISTINCT stability FROM duckdb_functions() WHERE function_name = ?", [call.function]
-            ).fetchall()
             is_unstable = (call.function, len(call.arguments)) in _UNSTABLE
-            if is_unstable or any(stability not in (_STABLE, None) for (stability,) in rows):
+            if is_unstable or not _stabilities().get(call.function, frozenset()) <= {_STABLE, None}:
                 raise self._refuse(
                     f"{call.function}(), whose answer changes from call to call,", call.function, span=call.span,
                     hint="record the value in the log when the event happens, and read it from there",
@@ -432,6 +437,13 @@ class _Binder:
     ) -> NotMaintainable:
         place = span or find_word(self._text.original, *words)
         return NotMaintainable(construct, sql=self._text.original, span=place, hint=hint)
+
+
+@functools.cache
+def _stabilities() -> Mapping[str, frozenset[str | None]]:
+    """Return what DuckDB says of each function's overloads."""
+    sql = "SELECT function_name, list(DISTINCT stability) FROM duckdb_functions() GROUP BY ALL"
+    return {name: frozenset(found) for name, found in connect().execute(sql).fetchall()}
 
 
 def _statements(sql: str) -> list[duckdb.Statement]:
@@ -530,11 +542,12 @@ def _literal_text(kind: str, node: Json, value: Any) -> str | None:
         return f"({value})::{kind}"
     if kind in ("HUGEINT", "UHUGEINT"):
         return f"'{_wide(value)}'::{kind}"
-    if kind == "DOUBLE" and isinstance(value, int | float):
+    if kind in ("DOUBLE", "FLOAT") and isinstance(value, int | float):
         text = repr(float(value))
         if not math.isfinite(value):
-            return f"'{text}'::DOUBLE"
-        return text if "e" in text else text + "e0"
+            return f"'{text}'::{kind}"
+        text = text if "e" in text else text + "e0"
+        return text if kind == "DOUBLE" else f"({text})::FLOAT"
     if kind == "DATE" and _DAYS[0] <= value <= _DAYS[1]:
         return f"'{_EPOCH + timedelta(days=value)}'::DATE"
     if kind in _MAKE_INSTANT and _DAYS[0] <= value // 86_400_000_000 <= _DAYS[1]:
