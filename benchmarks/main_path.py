@@ -24,8 +24,8 @@ import bourne
 from bourne.log.reader import LogReader
 from bourne.views.catalog import Catalog
 
-ROWS = int(os.environ.get("BOURNE_BENCH_ROWS", 10_000_000))
-ROUNDS = int(os.environ.get("BOURNE_BENCH_ROUNDS", 3))
+ROWS = int(os.environ.get("BOURNE_BENCH_ROWS", str(10_000_000)))
+ROUNDS = int(os.environ.get("BOURNE_BENCH_ROUNDS", str(3)))
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 SCHEMA = {"k": "bigint", "user": "varchar", "price": "decimal(10,2)", "v": "double", "at": "timestamp"}
@@ -109,7 +109,7 @@ def measure_log(folder: Path, events: pa.Table) -> list[Line]:
     for number in range(ROUNDS):
         app, _ = make_app({})
         with bourne.open(app, data=folder / f"log{number}") as instance:
-            append_s.append(timed(lambda: instance.append("events", events)))  # noqa: B023
+            append_s.append(timed(lambda: instance.append("events", events)))
             size = instance.status().logs[0].bytes
         bare_s.append(timed(lambda: bare_write(folder, size, chunk)))  # noqa: B023
         info = Catalog(folder / f"log{number}").log("events")
@@ -124,7 +124,7 @@ def measure_log(folder: Path, events: pa.Table) -> list[Line]:
         def answer(table: pa.Table) -> None:
             connection = duckdb.connect()
             connection.register("events", table)
-            connection.sql("SELECT count(*), sum(k), sum(v), max(\"at\") FROM events").fetchall()
+            connection.sql('SELECT count(*), sum(k), sum(v), max("at") FROM events').fetchall()
 
         scan_s.append(timed(scan))
         memory_s.append(timed(lambda: answer(events)))
@@ -176,7 +176,7 @@ def measure_latency(folder: Path, events: pa.Table) -> list[str]:
 
                 def visible() -> None:
                     instance.append("events", row)  # noqa: B023
-                    instance.catch_up()  # noqa: B023
+                    instance.catch_up()
                     instance.query(f"SELECT * FROM {names[title]} WHERE k = ?", [row["k"][0].as_py()])  # noqa: B023
 
                 samples.append(timed(visible) * 1e3)
