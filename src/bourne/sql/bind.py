@@ -130,7 +130,6 @@ class _Binder:
                                hint=f"this one is {statement.type.name}")  # fmt: skip
         root = self._plan_json(self._text.sql)
         plan = self._plan(root)
-        self._check_functions(plan)
         return BoundQuery(plan, self._schema(), self._text.sql)
 
     # --- asking DuckDB ---
@@ -210,6 +209,8 @@ class _Binder:
                 raise self._refuse(
                     "ORDER BY", "ORDER", hint="a view has no order: put ORDER BY into the query"
                 )
+        if kind == "LOGICAL_DISTINCT" and find_word(self._text.original, "DISTINCT") is None:
+            kind = children[0]["type"]  # UNION, EXCEPT and INTERSECT are made distinct this way
         construct, words = _REFUSED_OPERATORS.get(kind, (kind.removeprefix("LOGICAL_"), ("SELECT",)))
         if kind == "LOGICAL_WINDOW" and find_word(self._text.original, "OVER") is None:
             construct, words = "a correlated subquery or lateral join", ("LATERAL", "UNNEST", "SELECT")
@@ -287,7 +288,9 @@ class _Binder:
 
     def _top_expression(self, node: Json, types: Sequence[str]) -> Expr:
         try:
-            return self._expression(node, types)
+            expression = self._expression(node, types)
+            self._check_calls(expression)
+            return expression
         except _UnknownType as error:
             raise self._refuse(
                 f"type {error}", span=self._span(node), hint="CAST it to another type"
@@ -398,21 +401,11 @@ class _Binder:
         except duckdb.Error:
             return False
 
-    def _check_functions(self, plan: Plan) -> None:
+    def _check_calls(self, expression: Expr) -> None:
         """Refuse functions whose answer depends on more than their arguments."""
-        expressions: list[Expr] = []
-        node = plan
-        while not isinstance(node, Get):
-            if isinstance(node, Project):
-                expressions += node.expressions
-            elif isinstance(node, Filter):
-                expressions += node.predicates
-            else:
-                expressions += node.groups
-                expressions += [a for aggregation in node.aggregations for a in aggregation.arguments]
-            node = node.child
-        calls = [part for expression in expressions for part in walk(expression) if isinstance(part, Call)]
-        for call in calls:
+        for call in walk(expression):
+            if not isinstance(call, Call):
+                continue
             is_unstable = (call.function, len(call.arguments)) in _UNSTABLE
             if is_unstable or not _stabilities().get(call.function, frozenset()) <= {_STABLE, None}:
                 raise self._refuse(

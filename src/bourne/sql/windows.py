@@ -38,14 +38,19 @@ class Rewritten:
         raw = self.sql.encode()
         start = len(raw[:byte].decode(errors="ignore"))
         length = max(1, len(raw[byte : byte + length_bytes].decode(errors="ignore")))
+        return Span(self._place(start).start, self._place(start + length - 1).end)
+
+    def _place(self, index: int) -> Span:
+        """Return the place in the original text of one character of `sql`: itself, or what it was made from."""
         shift = 0
         for piece_start, piece_end, span in self.pieces:
-            if start < piece_start:
+            if index < piece_start:
                 break
-            if start < piece_end:
+            if index < piece_end:
                 return span
             shift = span.end - piece_end
-        return Span(min(start + shift, len(self.original)), min(start + shift + length, len(self.original)))
+        size = len(self.original)
+        return Span(min(index + shift, size), min(index + shift + 1, size))
 
 
 def rewrite_windows(sql: str, relations: Mapping[str, Schema]) -> Rewritten:
@@ -108,7 +113,11 @@ def find_word(sql: str, *words: str) -> Span | None:
     tokens = tokenize(sql)
     for word in words:
         for token in tokens:
-            if token.token_type != TokenType.STRING and token.text.upper().startswith(word.upper()):
+            # A token may be two words: GROUP BY.
+            found = token.text.upper()
+            if token.token_type != TokenType.STRING and (
+                found == word.upper() or found.startswith(f"{word.upper()} ")
+            ):
                 return Span(token.start, token.end + 1)
     return None
 

@@ -1,0 +1,242 @@
+-- not: DISTINCT | DISTINCT
+SELECT DISTINCT s FROM orders
+
+-- not: DISTINCT | DISTINCT
+SELECT DISTINCT ON (s) s FROM orders
+
+-- not: FILTER on an aggregate | FILTER
+SELECT count(*) FILTER (WHERE i > 0) AS c FROM orders
+
+-- not: count(DISTINCT …) | DISTINCT
+SELECT count(DISTINCT i) AS c FROM orders
+
+-- not: ORDER BY inside an aggregate | ORDER BY
+SELECT sum(i ORDER BY id) AS c FROM orders
+
+-- not: ORDER BY | ORDER BY
+SELECT i FROM orders ORDER BY i
+
+-- not: ORDER BY | ORDER BY
+SELECT i FROM (SELECT i FROM orders ORDER BY i)
+
+-- not: LIMIT | LIMIT
+SELECT i FROM orders LIMIT 0
+
+-- not: LIMIT | OFFSET
+SELECT i FROM orders OFFSET 3
+
+-- not: LIMIT | LIMIT
+SELECT i FROM (SELECT i FROM orders ORDER BY i LIMIT 3)
+
+-- not: a sample | SAMPLE
+SELECT i FROM orders USING SAMPLE 3 ROWS
+
+-- not: a sample | TABLESAMPLE
+SELECT i FROM orders TABLESAMPLE 10%
+
+-- not: a window function (OVER) | OVER
+SELECT sum(i) OVER () AS x FROM orders
+
+-- not: a window function (OVER) | OVER
+SELECT i FROM orders QUALIFY row_number() OVER () = 1
+
+-- not: a join | JOIN
+SELECT a.i FROM orders AS a JOIN orders AS b ON a.i = b.i
+
+-- not: a join | JOIN
+SELECT a.i FROM orders AS a LEFT JOIN orders AS b USING (i)
+
+-- not: a join | JOIN
+SELECT a.i FROM orders AS a JOIN orders AS b ON a.i < b.i
+
+-- not: a cross join | ,
+SELECT a.i FROM orders AS a, orders AS b
+
+-- not: a cross join | CROSS
+SELECT a.i FROM orders AS a CROSS JOIN orders AS b
+
+-- not: an ASOF join | ASOF
+SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i = b.i AND a.at >= b.at
+
+-- not: POSITIONAL_JOIN | SELECT
+SELECT a.i FROM orders AS a POSITIONAL JOIN orders AS b
+
+-- not: a join or an IN / EXISTS subquery | IN
+SELECT i FROM orders WHERE i IN (SELECT id FROM orders)
+
+-- not: a join or an IN / EXISTS subquery | EXISTS
+SELECT i FROM orders AS a WHERE EXISTS (SELECT 1 FROM orders AS b WHERE a.i = b.id)
+
+-- not: UNION | UNION
+SELECT i FROM orders UNION ALL SELECT i FROM orders
+
+-- not: UNION | UNION
+SELECT i FROM orders UNION SELECT i FROM orders
+
+-- not: EXCEPT | EXCEPT
+SELECT i FROM orders EXCEPT SELECT i FROM orders
+
+-- not: INTERSECT | INTERSECT
+SELECT i FROM orders INTERSECT SELECT i FROM orders
+
+-- not: UNNEST | unnest
+SELECT unnest(l) AS x FROM orders
+
+-- not: a correlated subquery or lateral join | unnest
+SELECT x FROM orders, unnest(l) AS t(x)
+
+-- not: a recursive CTE | RECURSIVE
+WITH RECURSIVE r AS (SELECT i FROM orders UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i FROM r
+
+-- not: VALUES | VALUES
+SELECT x FROM (VALUES (1)) AS t(x)
+
+-- not: a SELECT without FROM | SELECT
+SELECT 1 AS x
+
+-- not: GROUPING SETS, ROLLUP or CUBE | ROLLUP
+SELECT s, count(*) AS c FROM orders GROUP BY ROLLUP (s)
+
+-- not: GROUPING SETS, ROLLUP or CUBE | CUBE
+SELECT s, count(*) AS c FROM orders GROUP BY CUBE (s)
+
+-- not: GROUPING SETS, ROLLUP or CUBE | GROUPING SETS
+SELECT s, count(*) AS c FROM orders GROUP BY GROUPING SETS ((s), ())
+
+-- not: grouping_functions | grouping
+SELECT s, grouping(s) AS g, count(*) AS c FROM orders GROUP BY s
+
+-- not: the table function range | range
+SELECT * FROM range(3)
+
+-- not: the table function duckdb_settings | duckdb_settings
+SELECT name FROM duckdb_settings()
+
+-- not: a lambda | list_transform(l, lambda x: x + 1)
+SELECT list_transform(l, lambda x: x + 1) AS x FROM orders
+
+-- not: a lambda | [x + 1 for x in l]
+SELECT [x + 1 for x in l] AS y FROM orders
+
+-- not: type ENUM | ::ENUM('a', 'b')
+SELECT 1 AS one, s::ENUM('a', 'b') AS x FROM orders
+
+-- not: type VARCHAR COLLATE NOCASE | s COLLATE NOCASE = 'A'
+SELECT i FROM orders WHERE s COLLATE NOCASE = 'A'
+
+-- not: type VARCHAR COLLATE NOCASE | ·
+SELECT count(*) AS c FROM orders GROUP BY s COLLATE NOCASE
+
+-- not: rowid | rowid
+SELECT rowid, i FROM orders
+
+-- not: rowid | rowid
+SELECT count(*) AS c FROM orders WHERE rowid > 3
+
+-- not: now(), whose answer changes | now()
+SELECT i, now() AS x FROM orders
+
+-- not: get_current_timestamp(), whose answer changes | current_timestamp
+SELECT i, current_timestamp AS x FROM orders
+
+-- not: current_localtimestamp(), whose answer changes | localtimestamp
+SELECT i, localtimestamp AS x FROM orders
+
+-- not: age(), whose answer changes | age(at)
+SELECT i, age(at) AS x FROM orders
+
+-- not: random(), whose answer changes | random()
+SELECT i FROM orders WHERE random() < 0.5
+
+-- not: uuid(), whose answer changes | uuid()
+SELECT count(*) AS c FROM orders GROUP BY uuid()
+
+-- not: alias(), whose answer changes | alias(i)
+SELECT alias(i) AS x FROM orders
+
+-- not: the window function HOP | HOP(orders, at, INTERVAL '1 day', INTERVAL '2 days')
+SELECT * FROM HOP(orders, at, INTERVAL '1 day', INTERVAL '2 days')
+
+-- not: the window function SESSION | session(orders, at, INTERVAL '1 day')
+SELECT * FROM session(orders, at, INTERVAL '1 day')
+
+-- sql: there is no log 'nope' | nope
+SELECT * FROM TUMBLE(nope, at, INTERVAL '1 day')
+
+-- sql: log 'orders' has no column 'nope' | nope
+SELECT * FROM TUMBLE(orders, nope, INTERVAL '1 day')
+
+-- sql: column 's' is a VARCHAR, not a time | s
+SELECT * FROM TUMBLE(orders, s, INTERVAL '1 day')
+
+-- sql: TUMBLE takes 3 arguments, here are 2 | TUMBLE(orders, at)
+SELECT * FROM TUMBLE(orders, at)
+
+-- sql: TUMBLE takes 3 arguments, here are 0 | TUMBLE()
+SELECT * FROM TUMBLE()
+
+-- sql: the width of a window is not an interval of fixed length | INTERVAL '1 month'
+SELECT * FROM TUMBLE(orders, at, INTERVAL '1 month')
+
+-- sql: the width of a window is not an interval of fixed length | INTERVAL '-1 day'
+SELECT * FROM TUMBLE(orders, at, INTERVAL '-1 day')
+
+-- sql: the width of a window is not an interval of fixed length | i
+SELECT * FROM TUMBLE(orders, at, i)
+
+-- sql: a window needs a width above zero | INTERVAL '0 seconds'
+SELECT * FROM TUMBLE(orders, at, INTERVAL '0 seconds')
+
+-- sql: a parenthesis is not closed | TUMBLE
+SELECT * FROM TUMBLE(orders, at, INTERVAL '1 day'
+
+-- sql: the SQL cannot be read | ·
+SELECT 'open FROM orders
+
+-- sql: Referenced column "nope" not found | nope
+SELECT i, nope FROM orders
+
+-- sql: Table with name nope does not exist | nope
+SELECT i FROM nope
+
+-- sql: syntax error | FROM
+SELECT i FROM FROM orders
+
+-- sql: Scalar Function with name nope does not exist | nope(i)
+SELECT nope(i) AS x FROM orders
+
+-- sql: a view has no parameters | ?
+SELECT i + ? AS x FROM orders
+
+-- sql: a view has no parameters | $
+SELECT i + $x AS x FROM orders
+
+-- sql: two output columns are called 'i' | ·
+SELECT i, i FROM orders
+
+-- sql: output column '__i' starts with two underscores | ·
+SELECT i AS __i FROM orders
+
+-- sql: a view is a SELECT statement | ·
+INSERT INTO orders SELECT * FROM orders
+
+-- sql: a view is a SELECT statement | ·
+CREATE TABLE x AS SELECT 1
+
+-- sql: a view is a SELECT statement | ·
+PIVOT orders ON s USING sum(i)
+
+-- sql: a view is a SELECT statement | ·
+EXPLAIN SELECT i FROM orders
+
+-- sql: a view is a SELECT statement | ·
+ATTACH 'x.db'
+
+-- sql: a view is one SELECT; here are 2 statements | ·
+SELECT i FROM orders; SELECT i FROM orders
+
+-- sql: file system operations are disabled | ·
+SELECT * FROM 'x.csv'
+
+-- sql: file system operations are disabled | read_csv('x.csv')
+SELECT * FROM read_csv('x.csv')
