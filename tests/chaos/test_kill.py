@@ -19,7 +19,15 @@ HERE = Path(__file__).parent
 KILLS = 50 if os.environ.get("BOURNE_LONG") else 5
 SEED = int(os.environ.get("BOURNE_SEED", "1"))
 
-RUN = [sys.executable, "-u", "-c", "from bourne.cli import main; main()", "run", str(HERE / "app.py"), "--data"]
+RUN = [
+    sys.executable,
+    "-u",
+    "-c",
+    "from bourne.cli import main; main()",
+    "run",
+    str(HERE / "app.py"),
+    "--data",
+]
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
