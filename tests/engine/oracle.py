@@ -87,7 +87,7 @@ def difference(got: Rows, expected: Rows) -> str | None:
 
 
 def ask_duckdb(
-    sql: str, relations: dict[str, tuple[Schema, pa.Table]]
+    sql: str, relations: dict[str, tuple[Schema, pa.Table]], *, is_optimised: bool = True
 ) -> tuple[list[tuple[str, str]], pa.Table]:
     """Return DuckDB's columns (name, type) and rows for plain SQL over real tables of these records.
 
@@ -102,6 +102,8 @@ def ask_duckdb(
         casts = ", ".join(cast_back(column) for column in schema.columns)
         connection.execute(f'INSERT INTO "{name}" SELECT {casts} FROM __records')
         connection.unregister("__records")
+    if not is_optimised:
+        connection.execute("PRAGMA disable_optimizer")
     relation = connection.sql(sql)
     described = [(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
     return described, relation.to_arrow_table()

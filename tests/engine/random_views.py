@@ -127,7 +127,7 @@ _NUMBER_FORMS = [
     "k / 4", "round(n, 1)", "coalesce(n, 0)", "floor(d)", "n * 1.5", "abs(m)", "huge + 1", "n % 3", "tiny::DOUBLE",
     "sign(d)", "d IS NULL", "CASE WHEN isfinite(d) THEN d END",
 ]  # fmt: skip
-_OTHER_FORMS = ["bl", "u", "j", "b", "u::VARCHAR", "bl || 'é'::BLOB", "(k > 1)", "b OR k > 1"]
+_OTHER_FORMS = ["bl", "u", "j", "b", "u::VARCHAR", "bl || bl", "(k > 1)", "b OR k > 1"]
 
 
 def _form(forms: list[str], columns: list[str]) -> st.SearchStrategy[str]:

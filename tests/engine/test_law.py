@@ -100,7 +100,8 @@ def follow(bench: Bench, end: int, epoch_rows: int) -> bool:
             bench.check()
             prefix = bench.records.slice(0, until)
             with pytest.raises(duckdb.Error):
-                ask_duckdb(bench.query.sql, {bench.info.name: (bench.schema, prefix)})
+                # Unoptimised, as DuckDB leaves out what nobody asks for, and Bourne does not (yet).
+                ask_duckdb(bench.query.sql, {bench.info.name: (bench.schema, prefix)}, is_optimised=False)
             return False
     return True
 

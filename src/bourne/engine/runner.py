@@ -207,7 +207,8 @@ class ViewRunner:
         if self.circuit.has_state:
             self._replay(output, last)
         self._take_over(last)
-        self._reader.seek(self._position)
+        if self._reader.offset != self._position:
+            self._reader.seek(self._position)
 
     def _replay(self, output: LogReader, last: Frame) -> None:
         """Load the newest snapshot and run the epochs after it again, as they were recorded."""

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -36,9 +36,11 @@ _HEAD = struct.Struct("<8sQQQQQII32sQ")
 _HEAD_CRC_AT = 48
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A frame's header. `hash` is the SHA-256 of its bytes: the next frame's `previous_hash`."""
+class Header(NamedTuple):
+    """A frame's header, and the size of the whole frame.
+
+    `hash` is the SHA-256 of the header's bytes: the next frame's `previous_hash`. A tuple, as seeking reads many.
+    """
 
     kind: int
     partition: int
@@ -52,6 +54,7 @@ class Header:
     previous_hash: bytes
     body_hash: bytes
     hash: bytes
+    frame_bytes: int
 
     @property
     def next_offset(self) -> int:
@@ -61,12 +64,7 @@ class Header:
     @property
     def body_bytes(self) -> int:
         """The size of the body, padding included."""
-        return _aligned(self.meta_bytes) + _aligned(self.payload_bytes)
-
-    @property
-    def frame_bytes(self) -> int:
-        """The size of the whole frame."""
-        return HEADER_BYTES + self.body_bytes
+        return self.frame_bytes - HEADER_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +154,9 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
             found=f"version {version}, kind {kind}, flags {flags:#x}",
             hint="upgrade Bourne",
         )
+    frame_bytes = HEADER_BYTES + _aligned(meta_bytes) + _aligned(payload_bytes)
     return Header(kind, partition, row_count, base_offset, append_time_us, fence, meta_bytes, payload_bytes,
-                  body_crc, previous_hash, body_hash, hashlib.sha256(raw).digest())  # fmt: skip
+                  body_crc, previous_hash, body_hash, hashlib.sha256(raw).digest(), frame_bytes)  # fmt: skip
 
 
 def is_body_intact(header: Header, body: memoryview) -> bool:
@@ -199,7 +198,7 @@ def decode_head(raw: bytes) -> Head | None:
 
 
 def _aligned(size: int) -> int:
-    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    return (size + ALIGNMENT - 1) & -ALIGNMENT
 
 
 def _padding(size: int) -> bytes:

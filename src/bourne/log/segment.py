@@ -29,7 +29,7 @@ _NAME = re.compile(r"[0-9]{20}\.seg")
 # A range shorter than this is copied: a memory map of its own would cost more.
 _MAP_BYTES_MIN = 1 << 20
 
-# How much is searched for a frame at a time; a multiple of the alignment, so that no magic is cut in two.
+# How much is searched for frames at a time; a multiple of the alignment, so that no magic is cut in two.
 _SCAN_BYTES = 1 << 20
 
 
@@ -63,8 +63,13 @@ def read_bytes(descriptor: int, start: int, end: int) -> memoryview:
 
 def headers(descriptor: int, start: int, end: int, *, file: str) -> Iterator[tuple[int, Header]]:
     """Yield (byte, header) of the frames between two bytes, by their headers alone."""
+    window_start, window = start, memoryview(b"")
     while start < end:
-        header = decode_header(os.pread(descriptor, HEADER_BYTES, start), file=file)
+        at = start - window_start
+        if at + HEADER_BYTES > len(window):
+            at, window_start = 0, start
+            window = memoryview(os.pread(descriptor, _SCAN_BYTES, start))
+        header = decode_header(window[at : at + HEADER_BYTES], file=file)
         if header is None or start + header.frame_bytes > end:
             return
         yield start, header

@@ -468,10 +468,8 @@ def type_text(node: Json) -> str:
         case "ARRAY":
             return f"{type_text(info['child_type'])}[{info['size']}]"
         case "STRUCT":
-            children = info["child_types"]
-            return (
-                "STRUCT(" + ", ".join(f"{quote(c['first'])} {type_text(c['second'])}" for c in children) + ")"
-            )
+            children = (f"{quote(c['first'])} {type_text(c['second'])}" for c in info["child_types"])
+            return _spelled(f"STRUCT({', '.join(children)})")
         case "MAP":
             key, value = (c["second"] for c in info["child_type"]["type_info"]["child_types"])
             return f"MAP({type_text(key)}, {type_text(value)})"
@@ -484,6 +482,12 @@ def type_text(node: Json) -> str:
         case plain if not info or set(info) <= {"type"}:
             return str(plain)
     raise _UnknownType(node["id"])
+
+
+@functools.lru_cache(maxsize=4096)
+def _spelled(text: str) -> str:
+    """Return DuckDB's spelling: it quotes only names that need it."""
+    return str(duckdb.sqltype(text))
 
 
 def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:
@@ -527,6 +531,8 @@ def _literal_text(kind: str, node: Json, value: Any) -> str | None:
     """Return SQL that reads as this constant, or None if we cannot write it exactly."""
     if kind == "VARCHAR":
         return None if "\0" in value else "'" + value.replace("'", "''") + "'"
+    if kind == "BLOB":  # given in the escaped form that the cast reads: quotes and backslashes as \\x..
+        return f"'{value}'::BLOB"
     if kind == "BOOLEAN":
         return "true" if value else "false"
     if kind == "INTEGER":
@@ -555,8 +561,7 @@ def _literal_text(kind: str, node: Json, value: Any) -> str | None:
         return None if None in items else f"[{', '.join(map(str, items))}]::{kind}"
     if node["id"] == "DECIMAL":
         scale = node["type_info"].get("scale", 0)
-        number = Decimal(_wide(value)).scaleb(-scale)
-        return f"'{number:f}'::{kind}"
+        return f"'{Decimal(f'{_wide(value)}e-{scale}'):f}'::{kind}"  # not by arithmetic, which rounds
     if kind == "INTERVAL":
         sizes = {"to_months": "months", "to_days": "days", "to_microseconds": "micros"}
         parts = [f"{make}({value[unit]})" for make, unit in sizes.items() if value.get(unit)]
