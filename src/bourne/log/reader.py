@@ -30,7 +30,7 @@ from bourne.log.format import (
 )
 from bourne.log.lock import WriterLock
 from bourne.log.recovery import needs_recovery, publish_head, read_head, recover
-from bourne.log.segment import headers, read_bytes, read_schema, segment_bases, segment_path
+from bourne.log.segment import headers, read_bytes, read_schema, segment_bases, segment_name, segment_path
 from bourne.ports import Files, OsFiles
 
 # How much of a segment is mapped at a time; a frame that is longer is mapped whole.
@@ -47,6 +47,7 @@ class Frame:
     batch: pa.RecordBatch
     meta: dict[str, Any]
     append_time_us: int
+    frame_bytes: int  # of the whole frame, also where only a part of it is served
 
     @property
     def next_offset(self) -> int:
@@ -157,7 +158,7 @@ class LogReader:
                 for frame in self._frames(until, rows_max):
                     result.append(frame)
                     rows += frame.batch.num_rows
-                    size += frame.batch.nbytes + HEADER_BYTES
+                    size += frame.frame_bytes
                     if rows >= rows_max or size >= bytes_max:
                         break
         except BourneError:
@@ -251,7 +252,9 @@ class LogReader:
         rows = min(stop - skip, rows_max)
         if skip or rows < header.row_count:
             batch = batch.slice(skip, rows)
-        return Frame(self._offset, batch, decode_meta(header, body), header.append_time_us)
+        return Frame(
+            self._offset, batch, decode_meta(header, body), header.append_time_us, header.frame_bytes
+        )
 
     def _check(self, header: Header, body: memoryview) -> None:
         """Check that this is the frame that was written here.
@@ -284,7 +287,7 @@ class LogReader:
 
     @property
     def _file(self) -> str:
-        return segment_path(self._folder, self._segment).name
+        return segment_name(self._segment)
 
     def _limit(self) -> int:
         """Return the byte up to which the current segment may be read."""

@@ -35,7 +35,12 @@ _SCAN_BYTES = 1 << 20
 
 def segment_path(folder: Path, base_offset: int) -> Path:
     """Return the path of the segment whose first record has this offset."""
-    return folder / f"{base_offset:020d}.seg"
+    return folder / segment_name(base_offset)
+
+
+def segment_name(base_offset: int) -> str:
+    """Return the name of the file of the segment whose first record has this offset."""
+    return f"{base_offset:020d}.seg"
 
 
 def segment_bases(folder: Path) -> list[int]:
