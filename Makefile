@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check fuzz chaos bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -22,6 +22,12 @@ check: .venv/dev ## Check the code: style, types, arrows between modules
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > .venv/arrows || { cat .venv/arrows; exit 1; }
+
+fuzz: .venv/dev ## Run the random tests with many examples
+	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect
+
+chaos: .venv/dev ## Kill a running app and its writers fifty times, then check everything
+	@BOURNE_LONG=1 $(BIN)/python -m pytest -s tests/chaos
 
 bench: .venv/dev ## Measure, and write docs/benchmarks.md
 	@$(BIN)/python -m benchmarks.main_path

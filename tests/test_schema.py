@@ -470,3 +470,8 @@ def test_whatever_is_stored_in_a_double_is_what_was_given(numbers: list[Any]) ->
             continue
         same = stored == number or (stored is not None and Decimal(repr(stored)) == number)
         assert same or math.isnan(number)
+
+
+def test_no_rows_at_all_are_no_error_even_where_a_column_may_not_be_null():
+    schema = declare_schema({"id": "bigint not null"}, where="log 'orders'")
+    assert conform([], schema, log="orders").num_rows == 0
