@@ -346,8 +346,6 @@ def _from_mappings(rows: list[Any], schema: Schema, log: str) -> pa.Table:
     """Build the columns from dicts."""
     if not rows:
         return schema.to_arrow().empty_table()
-    if not rows:
-        return schema.to_arrow().empty_table()
     names: dict[Any, None] = {}
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
