@@ -74,7 +74,7 @@ def test_count_of_rows_needs_no_column(tmp_path: Path, source: str) -> None:
 
 
 def test_negative_averages(tmp_path: Path) -> None:
-    it = bench(tmp_path, "SELECT avg(k) AS k, avg(n) AS n, avg(k::HUGEINT) AS h FROM events")
+    it = bench(tmp_path, "SELECT avg(k) AS k, mean(n) AS n, avg(k::HUGEINT) AS h FROM events")
     it.append(rows({"k": -3, "n": -1}, {"k": -4, "n": None}))
     it.runner.step()
     it.check()

@@ -276,7 +276,9 @@ class _Binder:
         children = node.get("children", [])
         arguments = tuple(self._top_expression(child, types) for child in children)
         self._check_round_trip(arguments, children, types)
-        return Aggregation(function, arguments, type_text(node["return_type"]))
+        return Aggregation(
+            _AGGREGATE_NAMES.get(function, function), arguments, type_text(node["return_type"])
+        )
 
     def _expressions(self, node: Json, child: Plan) -> tuple[Expr, ...]:
         nodes = node.get("expressions", [])
@@ -445,6 +447,8 @@ def _statements(sql: str) -> list[duckdb.Statement]:
     except duckdb.Error:
         return []
 
+
+_AGGREGATE_NAMES = {"mean": "avg"}
 
 _TESTS = {
     "OPERATOR_NOT": "NOT",
