@@ -25,7 +25,7 @@ from engine.oracle import Bench, ask_duckdb, table_of
 from engine.random_views import SCHEMA, records, views
 
 _LONG = bool(os.environ.get("BOURNE_LONG"))
-_EXAMPLES = int(os.environ.get("BOURNE_EXAMPLES", "3000" if _LONG else "90"))
+_EXAMPLES = int(os.environ.get("BOURNE_EXAMPLES", "3000" if _LONG else "120"))
 _SETTINGS = settings(
     max_examples=_EXAMPLES,
     derandomize=not _LONG,
@@ -38,16 +38,19 @@ _SETTINGS = settings(
 
 _DECLARED = declare_schema(SCHEMA, where="events")
 
+# Append so many records, run epochs of at most so many, bounded this way; then restart in this way.
+Step = tuple[int, int, str, str]
 Restart = st.sampled_from(["none", "none", "replay", "save", "save", "damage", "lose"])
 
 
 @st.composite
-def cuts(draw: st.DrawFn, rows: int) -> list[tuple[int, int, str]]:
-    """Draw steps: append this many records, run epochs of at most so many, then restart in this way."""
+def cuts(draw: st.DrawFn, rows: int) -> list[Step]:
+    """Draw how the records are cut into steps."""
     steps, left = [], rows
     while left > 0 or not steps:
         count = draw(st.integers(0, left)) if len(steps) < 7 else left
-        steps.append((count, draw(st.sampled_from([1, 2, 3, 7, 50, 1 << 16])), draw(Restart)))
+        epoch_rows = draw(st.sampled_from([1, 2, 3, 7, 50, 1 << 16]))
+        steps.append((count, epoch_rows, draw(st.sampled_from(["offset", "rows"])), draw(Restart)))
         left -= count
     return steps
 
@@ -63,9 +66,7 @@ def test_view_equals_duckdb(data: st.DataObject) -> None:
         run(Path(folder), sql, table, steps, snapshot_rows)
 
 
-def run(
-    folder: Path, sql: str, table: pa.Table, steps: list[tuple[int, int, str]], snapshot_rows: int
-) -> None:
+def run(folder: Path, sql: str, table: pa.Table, steps: list[Step], snapshot_rows: int) -> None:
     """Take the steps and compare after each."""
     try:
         bench = Bench(folder, SCHEMA, sql, time="at", snapshot_rows=snapshot_rows)
@@ -74,11 +75,11 @@ def run(
     try:
         done = 0
         bench.check()
-        for count, epoch_rows, restart in steps:
+        for count, epoch_rows, cut, restart in steps:
             if count:
                 bench.append(table.slice(done, count))
             done += count
-            if not follow(bench, done, epoch_rows):
+            if not follow(bench, done, epoch_rows, cut):
                 return
             bench.check()
             damage(bench, restart)
@@ -90,10 +91,11 @@ def run(
         bench.close()
 
 
-def follow(bench: Bench, end: int, epoch_rows: int) -> bool:
+def follow(bench: Bench, end: int, epoch_rows: int, cut: str) -> bool:
     """Run epochs up to `end`; say whether that is possible. Where it is not, DuckDB must fail, too."""
     while bench.runner.position < end:
-        until = min(end, bench.runner.position + epoch_rows)
+        until = end if cut == "rows" else min(end, bench.runner.position + epoch_rows)
+        bench.runner._epoch_rows = epoch_rows if cut == "rows" else 1 << 16
         try:
             bench.runner.step(until=until)
         except ViewFailed:
