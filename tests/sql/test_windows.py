@@ -111,6 +111,12 @@ def test_windows_are_aligned_and_half_open() -> None:
     assert [str(row[2]) for row in rows][2] == "1970-01-01 00:00:00"
 
 
+def test_a_log_with_a_column_called_like_the_windows_is_refused() -> None:
+    relations = {"t": declare_schema({"at": "timestamp", "Window_End": "timestamp"}, where="t")}
+    with pytest.raises(SqlError, match="has a column 'Window_End' already"):
+        rewrite_windows("SELECT window_end FROM TUMBLE(t, at, INTERVAL 1 DAY)", relations)
+
+
 def test_origin_maps_back_through_pieces() -> None:
     text = f"SELECT '한' AS k, at, nope FROM TUMBLE(orders, at, {MINUTE}) AS w WHERE at IS NULL"
     rewritten = rewrite_windows(text, RELATIONS)

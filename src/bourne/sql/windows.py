@@ -170,6 +170,12 @@ def _rewrite_call(
             f"column {time!r} is a {column.type}, not a time", sql=sql, span=time_span,
             hint="TUMBLE needs a timestamp column",
         )  # fmt: skip
+    taken = next((c for name in ("window_start", "window_end") if (c := relations[found].column(name))), None)
+    if taken is not None:
+        raise SqlError(
+            f"log {found!r} has a column {taken.name!r} already, which TUMBLE adds", sql=sql, span=log_span,
+            hint="give the log's column another name",
+        )  # fmt: skip
     width_us = _width_us(sql, width_span)
     width = f"to_microseconds({width_us})"
     start = f"time_bucket({width}, {quote(column.name)})"
