@@ -215,6 +215,25 @@ def test_failing_record_is_named_by_its_offset_and_nothing_is_lost(tmp_path: Pat
     it.check()
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT k FROM (SELECT k, sum(s::INTEGER) AS t, min(u) AS m FROM events GROUP BY k)",
+        "SELECT k + 1 AS x, m FROM (SELECT min(u) AS m, sum(s::INTEGER) AS t, k FROM events GROUP BY k) WHERE m > 0",
+        "SELECT c FROM (SELECT *, c AS d FROM (SELECT max(s::INTEGER) AS t, count(s) AS c, max(n) AS a FROM events))",
+    ],
+)
+def test_functions_that_nobody_asks_for_are_not_computed(tmp_path: Path, sql: str) -> None:
+    it = bench(tmp_path, sql)
+    it.append(rows({"k": 1, "s": "not a number", "u": 3}, {"k": 2, "u": 0}))
+    it.runner.step()
+    it.check()
+    it.reopen(save=True)
+    it.append(rows({"k": 1, "s": "7", "u": 1}))
+    it.runner.step()
+    it.check()
+
+
 def test_epochs_are_counted_and_positions_move_with_them(tmp_path: Path) -> None:
     it = bench(tmp_path, "SELECT k, count(*) AS c FROM events GROUP BY k", snapshot_rows=2)
     it.append(RECORDS)

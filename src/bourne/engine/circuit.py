@@ -7,7 +7,7 @@ declared, never computed wrongly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import duckdb
@@ -22,7 +22,19 @@ from bourne.engine.operators.linear import Linear, Pick
 from bourne.errors import NotMaintainable
 from bourne.log.catalog import Changes
 from bourne.schema import arrow_type, is_storable, quote
-from bourne.sql.plan import Aggregate, BoundQuery, Expr, Filter, Get, Literal, Plan, Project, Ref
+from bourne.sql.plan import (
+    Aggregate,
+    Aggregation,
+    BoundQuery,
+    Expr,
+    Filter,
+    Get,
+    Literal,
+    Plan,
+    Project,
+    Ref,
+    walk,
+)
 from bourne.sql.render import render
 from bourne.sql.windows import find_word
 
@@ -124,6 +136,7 @@ def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -
     inner, source = _linear_part(below.child)
     if not isinstance(source, Get):
         raise NotMaintainable("an aggregate over an aggregate", sql=sql, span=find_word(sql, "GROUP"))
+    below = _pruned(below, _used(linear))
     arguments = list(dict.fromkeys(a for aggregation in below.aggregations for a in aggregation.arguments))
     feeding = Project(below.child, (*below.groups, *arguments) or _any_column(below.child))
     inner.append(feeding)
@@ -136,6 +149,33 @@ def _compile(query: BoundQuery, database: duckdb.DuckDBPyConnection, sql: str) -
     before = _linear_operators(inner, source, database, is_keyed=False)
     after = _linear_operators(linear, below, database, is_keyed=True)
     return Circuit(source, (*before, operator, *after), "upsert")
+
+
+def _used(part: Sequence[Project | Filter]) -> frozenset[int] | None:
+    """Return which columns below these steps their output depends on; None for all."""
+    used: frozenset[int] | None = None
+    for step in reversed(part):
+        if isinstance(step, Project):
+            shown = step.expressions if used is None else [step.expressions[i] for i in sorted(used)]
+            used = _references(shown)
+        elif used is not None:
+            used |= _references(step.predicates)
+    return used
+
+
+def _references(expressions: Sequence[Expr]) -> frozenset[int]:
+    return frozenset(e.index for expression in expressions for e in walk(expression) if isinstance(e, Ref))
+
+
+def _pruned(plan: Aggregate, used: frozenset[int] | None) -> Aggregate:
+    """Replace the functions that nobody asks for by a count: they cost, and could fail where DuckDB does not."""
+    if used is None:
+        return plan
+    kept = [
+        aggregation if len(plan.groups) + i in used else Aggregation("count_star", (), "BIGINT")
+        for i, aggregation in enumerate(plan.aggregations)
+    ]
+    return replace(plan, aggregations=tuple(kept))
 
 
 def _any_column(plan: Plan) -> tuple[Expr]:
