@@ -1,4 +1,4 @@
-"""DuckDB's bound plan, read into ours. The only file that knows the plan's JSON (DuckDB 2.0).
+"""DuckDB's bound plan, read into ours. With `bound_values` the only file that knows the plan's JSON (DuckDB 2.0).
 
 Law: a query is accepted only if what we read from the plan, rendered to SQL and bound again, is the same
 expression. Whatever is unknown (an operator, a field, a kind of expression) is refused, never ignored.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
-from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -21,6 +18,7 @@ from bourne.duck import connect
 from bourne.errors import NotMaintainable, Span, SqlError
 from bourne.limits import SQL_DEPTH_MAX
 from bourne.schema import Column, Schema, quote
+from bourne.sql.bound_values import WHOLE_NUMBERS, Json, UnknownType, literal_text, type_of, type_text
 from bourne.sql.plan import (
     Aggregate,
     Aggregation,
@@ -41,8 +39,6 @@ from bourne.sql.plan import (
 )
 from bourne.sql.render import render
 from bourne.sql.windows import Rewritten, find_word, rewrite_windows, words_of
-
-Json = dict[str, Any]
 
 # The only kind of function that a view may call: its answer depends on its arguments alone.
 _STABLE = "CONSISTENT"
@@ -90,7 +86,7 @@ def bind(sql: str, relations: Mapping[str, Schema], *, view: str | None = None) 
         rewritten = rewrite_windows(sql, relations)
         with _connect(relations) as connection:
             return _Binder(connection, rewritten, relations).bind()
-    except _UnknownType as error:
+    except UnknownType as error:
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
     except SqlError as error:
         raise error.in_view(view) from error.__cause__
@@ -106,10 +102,6 @@ def _connect(relations: Mapping[str, Schema]) -> duckdb.DuckDBPyConnection:
         columns = ", ".join(f"{quote(column.name)} {column.type}" for column in schema.columns)
         connection.execute(f"CREATE TABLE {quote(name)} ({columns})")
     return connection
-
-
-class _UnknownType(Exception):
-    """A type whose JSON we do not read."""
 
 
 class _Binder:
@@ -293,7 +285,7 @@ class _Binder:
             expression = self._expression(node, types)
             self._check_calls(expression)
             return expression
-        except _UnknownType as error:
+        except UnknownType as error:
             raise self._refuse(
                 f"type {error}", span=self._span(node), hint="CAST it to another type"
             ) from error
@@ -322,16 +314,16 @@ class _Binder:
                 pairs = tuple((when, then) for when, then in branches)
                 return Case(pairs, otherwise, type_text(node["return_type"]))
             case "BOUND_OPERATOR" if node["type"] in _TESTS:
-                return Test(_TESTS[node["type"]], below(children), _type_of(node))
+                return Test(_TESTS[node["type"]], below(children), type_of(node))
             case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
                 (argument,) = below(children)
                 is_try = node["function_data"]["try_cast"]
                 return Cast(argument, type_text(node["return_type"]), is_try, self._span(node))
             case "BOUND_FUNCTION" if "lambda_expr" not in node.get("function_data", {}):
                 count, names = len(children), node.get("named_arguments", [])
-                arguments = _without_widening(node["qname"]["path"][-1], below(children), _type_of(node))
+                arguments = _without_widening(node["qname"]["path"][-1], below(children), type_of(node))
                 padded = ("",) * (count - len(names)) + tuple(names)
-                return Call(node["qname"]["path"][-1], arguments, padded, _type_of(node), self._span(node))
+                return Call(node["qname"]["path"][-1], arguments, padded, type_of(node), self._span(node))
         raise self._refuse("a lambda" if "lambda" in json.dumps(node) else "this expression", "lambda", "SELECT",
                            span=self._span(node))  # fmt: skip
 
@@ -340,7 +332,7 @@ class _Binder:
         kind = type_text(value["type"])
         if value["is_null"]:
             return Literal("NULL" if kind == '"NULL"' else f"NULL::{kind}", kind)
-        text = _literal_text(kind, value["type"], value.get("value"))
+        text = literal_text(kind, value["type"], value.get("value"))
         if text is None:
             raise self._refuse(f"a constant of type {kind}", "SELECT", span=self._span(node))
         return Literal(text, kind)
@@ -461,37 +453,7 @@ _TESTS = {
 }
 
 
-def type_text(node: Json) -> str:
-    """Return DuckDB's spelling of a type given as JSON."""
-    info = node.get("type_info") or {}
-    match node["id"]:
-        case "DECIMAL":
-            return f"DECIMAL({info['width']},{info.get('scale', 0)})"
-        case "LIST":
-            return f"{type_text(info['child_type'])}[]"
-        case "ARRAY":
-            return f"{type_text(info['child_type'])}[{info['size']}]"
-        case "STRUCT":
-            children = (f"{quote(c['first'])} {type_text(c['second'])}" for c in info["child_types"])
-            return _spelled(f"STRUCT({', '.join(children)})")
-        case "MAP":
-            key, value = (c["second"] for c in info["child_type"]["type_info"]["child_types"])
-            return f"MAP({type_text(key)}, {type_text(value)})"
-        case "VARCHAR" if info.get("alias") == "JSON" or node.get("alias") == "JSON":
-            return "JSON"
-        case "VARCHAR" if "collation" in info:
-            raise _UnknownType(f"VARCHAR COLLATE {info['collation']}")
-        case "NULL":
-            return '"NULL"'
-        case plain if not info or set(info) <= {"type"}:
-            return str(plain)
-    raise _UnknownType(node["id"])
-
-
-@functools.lru_cache(maxsize=4096)
-def _spelled(text: str) -> str:
-    """Return DuckDB's spelling: it quotes only names that need it."""
-    return str(duckdb.sqltype(text))
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:
@@ -503,7 +465,7 @@ def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -
         if not isinstance(argument, Cast) or argument.is_try or not (to := _DECIMAL.fullmatch(argument.type)):
             return argument
         source = _DECIMAL.fullmatch(argument.argument.type)
-        if source is None and argument.argument.type not in _WHOLE:
+        if source is None and argument.argument.type not in WHOLE_NUMBERS:
             return argument
         scale, scale_before = int(to[2]), int(source[2]) if source else 0
         is_added = scale == scale_before and to[1] == wide[1] if function == "*" else argument.type == result
@@ -511,76 +473,6 @@ def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -
 
     first, second = arguments
     return plain(first), plain(second)
-
-
-def _type_of(node: Json) -> str:
-    return type_text(node["return_type"]) if "return_type" in node else "BOOLEAN"
-
-
-_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
-_WHOLE = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "HUGEINT",
-)
-
-
-def _literal_text(kind: str, node: Json, value: Any) -> str | None:
-    """Return SQL that reads as this constant, or None if we cannot write it exactly."""
-    if kind == "VARCHAR":
-        return None if "\0" in value else "'" + value.replace("'", "''") + "'"
-    if kind == "BLOB":  # given in the escaped form that the cast reads: quotes and backslashes as \\x..
-        return f"'{value}'::BLOB"
-    if kind == "BOOLEAN":
-        return "true" if value else "false"
-    if kind == "INTEGER":
-        return str(value)
-    if kind in _WHOLE and kind != "HUGEINT":
-        return f"({value})::{kind}"
-    if kind in ("HUGEINT", "UHUGEINT"):
-        return f"'{_wide(value)}'::{kind}"
-    if kind in ("DOUBLE", "FLOAT") and isinstance(value, int | float):
-        text = repr(float(value))
-        if not math.isfinite(value):
-            return f"'{text}'::{kind}"
-        text = text if "e" in text else text + "e0"
-        return text if kind == "DOUBLE" else f"({text})::FLOAT"
-    if kind == "DATE" and _DAYS[0] <= value <= _DAYS[1]:
-        return f"'{_EPOCH + timedelta(days=value)}'::DATE"
-    if kind in _MAKE_INSTANT and _DAYS[0] <= value // 86_400_000_000 <= _DAYS[1]:
-        return f"{_MAKE_INSTANT[kind]}({value})"
-    if node["id"] == "LIST":
-        child = node["type_info"]["child_type"]
-        inner = type_text(child)
-        items = [
-            f"NULL::{inner}" if item["is_null"] else _literal_text(inner, child, item.get("value"))
-            for item in value.get("children", [])
-        ]
-        return None if None in items else f"[{', '.join(map(str, items))}]::{kind}"
-    if node["id"] == "DECIMAL":
-        scale = node["type_info"].get("scale", 0)
-        return f"'{Decimal(f'{_wide(value)}e-{scale}'):f}'::{kind}"  # not by arithmetic, which rounds
-    if kind == "INTERVAL":
-        sizes = {"to_months": "months", "to_days": "days", "to_microseconds": "micros"}
-        parts = [f"{make}({value[unit]})" for make, unit in sizes.items() if value.get(unit)]
-        return "(" + (" + ".join(parts) or "to_days(0)") + ")"
-    return None
-
-
-_EPOCH = date(1970, 1, 1)
-_DAYS = ((date.min - _EPOCH).days, (date.max - _EPOCH).days)
-_MAKE_INSTANT = {"TIMESTAMP": "make_timestamp", "TIMESTAMP WITH TIME ZONE": "make_timestamptz"}
-
-
-def _wide(value: Any) -> int:
-    """Return a number that may be given in two 64-bit halves."""
-    return (value.get("upper", 0) << 64) + value.get("lower", 0) if isinstance(value, dict) else int(value)
 
 
 # Fields that say where an expression stands or how it was written, not what it is.
