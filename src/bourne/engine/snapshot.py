@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -48,13 +49,14 @@ def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
         content = sink.getvalue()
         _write(draft / f"{number}.arrow", content, files)
         hashes[name] = hashlib.sha256(content).hexdigest()
-    manifest = {
+    manifest: dict[str, Any] = {
         "engine": ENGINE_VERSION,
         "epoch": snapshot.epoch,
         "output_offset": snapshot.output_offset,
         "positions": snapshot.positions,
         "parts": hashes,
     }
+    manifest["check"] = _check(manifest)
     _write(draft / "manifest.json", json.dumps(manifest, indent=1).encode(), files)
     files.sync_folder(draft)
     target = folder / f"{snapshot.epoch:020d}"
@@ -80,7 +82,8 @@ def _load(folder: Path) -> Snapshot | None:
     """Return the snapshot, or None if it is damaged or of another engine version."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["engine"] != ENGINE_VERSION:
+        # Where the snapshot stands decides what is added to it: a changed digit here would count records twice.
+        if manifest.pop("check") != _check(manifest) or manifest["engine"] != ENGINE_VERSION:
             return None
         parts: Mapping[str, str] = manifest["parts"]
         tables = {}
@@ -91,8 +94,13 @@ def _load(folder: Path) -> Snapshot | None:
             with pa.ipc.open_stream(content) as reader:
                 tables[name] = reader.read_all()
         return Snapshot(manifest["epoch"], manifest["output_offset"], manifest["positions"], tables)
-    except (OSError, ValueError, KeyError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, pa.ArrowException):
         return None
+
+
+def _check(manifest: Mapping[str, Any]) -> str:
+    """Return the checksum of a manifest's facts."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _epochs(folder: Path) -> list[int]:
