@@ -220,6 +220,7 @@ def test_failing_record_is_named_by_its_offset_and_nothing_is_lost(tmp_path: Pat
     [
         "SELECT k FROM (SELECT k, sum(s::INTEGER) AS t, min(u) AS m FROM events GROUP BY k)",
         "SELECT k + 1 AS x, m FROM (SELECT min(u) AS m, sum(s::INTEGER) AS t, k FROM events GROUP BY k) WHERE m > 0",
+        "SELECT c FROM (SELECT count(*) AS c, CASE WHEN count(*) > 2 THEN max(at) END AS m, sum(n) + 1 AS s FROM events)",
         "SELECT c FROM (SELECT *, c AS d FROM (SELECT max(s::INTEGER) AS t, count(s) AS c, max(n) AS a FROM events))",
     ],
 )

@@ -16,7 +16,7 @@ import pyarrow as pa
 from bourne.engine.delta import Delta, column_names
 from bourne.engine.kernels.keys import is_groupable
 from bourne.engine.kernels.stage import Stage
-from bourne.engine.operators.accumulators import Accumulator, make_accumulator
+from bourne.engine.operators.accumulators import Accumulator, Count, make_accumulator
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.linear import Linear, Pick
 from bourne.errors import NotMaintainable
@@ -167,12 +167,15 @@ def _references(expressions: Sequence[Expr]) -> frozenset[int]:
     return frozenset(e.index for expression in expressions for e in walk(expression) if isinstance(e, Ref))
 
 
+_UNUSED = "unused"
+
+
 def _pruned(plan: Aggregate, used: frozenset[int] | None) -> Aggregate:
     """Replace the functions that nobody asks for by a count: they cost, and could fail where DuckDB does not."""
     if used is None:
         return plan
     kept = [
-        aggregation if len(plan.groups) + i in used else Aggregation("count_star", (), "BIGINT")
+        aggregation if len(plan.groups) + i in used else Aggregation(_UNUSED, (), aggregation.type)
         for i, aggregation in enumerate(plan.aggregations)
     ]
     return replace(plan, aggregations=tuple(kept))
@@ -216,10 +219,13 @@ def _key_types(plan: Aggregate, sql: str) -> list[pa.DataType]:
 
 
 def _accumulators(plan: Aggregate, sql: str) -> list[Accumulator]:
-    result = []
+    result: list[Accumulator] = []
     for aggregation in plan.aggregations:
         for argument in aggregation.arguments:
             _check_crosses_arrow(argument.type, sql)
+        if aggregation.function == _UNUSED:
+            result.append(Count())
+            continue
         types = [arrow_type(argument.type) for argument in aggregation.arguments]
         accumulator = make_accumulator(aggregation.function, types, arrow_type(aggregation.type))
         if accumulator is None:
@@ -269,6 +275,10 @@ def _stage_sql(part: Sequence[Project | Filter], below: Get | Aggregate, *, is_k
 
     # Arrow forgets some types (HUGEINT is a decimal there): say them again.
     casts = [f"c{i}" if _survives_arrow(t) else f"c{i}::{t}" for i, t in enumerate(below.types)]
+    if isinstance(below, Aggregate):
+        for i, aggregation in enumerate(below.aggregations, len(below.groups)):
+            if aggregation.function == _UNUSED:  # nobody asks for it, but what is not shown has to bind, too
+                casts[i] = f"NULL::{aggregation.type}"
     query = f"SELECT {select(casts)} FROM {{input}}"
     for step in part:
         if isinstance(step, Filter):
