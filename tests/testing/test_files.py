@@ -102,3 +102,12 @@ def test_nothing_in_bourne_imports_the_kit() -> None:
     sources = [path for path in package.rglob("*.py") if path.parent.name != "testing"]
     assert len(sources) > 5
     assert [path for path in sources if "bourne.testing" in path.read_text()] == []
+
+
+def test_a_folder_is_renamed_with_what_is_in_it(tmp_path):
+    files = FaultyFiles()
+    (tmp_path / "draft").mkdir()
+    write_durably(files, tmp_path / "draft" / "a", b"content")
+    files.replace(tmp_path / "draft", tmp_path / "done")
+    files.crash()
+    assert (tmp_path / "done" / "a").read_bytes() == b"content"

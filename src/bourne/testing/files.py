@@ -192,8 +192,16 @@ class FaultyFiles:
         self._renamings.pop(path, None)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename atomically."""
+        """Rename atomically. The rename of a folder counts as durable at once: a power cut does not undo it."""
         self._strike("replace", target)
+        if source.is_dir():
+            self._files.replace(source, target)
+            moved = {
+                path: target / path.relative_to(source) for path in self._contents if source in path.parents
+            }
+            for old, new in moved.items():
+                self._contents[new] = self._contents.pop(old)
+            return
         content, replaced = self._content(source), self._content(target)
         self._files.replace(source, target)
         assert content is not None
