@@ -131,7 +131,7 @@ def measure_log(folder: Path, events: pa.Table) -> list[Line]:
         shutil.rmtree(folder / f"log{number}")
     rows = events.num_rows
     return [
-        Line("append, one fsync per call", rows, statistics.median(append_s),
+        Line("append with fsync", rows, statistics.median(append_s),
              "bare write + fsync of the same bytes", statistics.median(bare_s)),
         Line("log scan: read, check, sum 3 columns", rows, statistics.median(scan_s),
              "DuckDB over the same rows in memory", statistics.median(memory_s)),
