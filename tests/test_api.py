@@ -433,3 +433,14 @@ def test_errors_have_one_root() -> None:
     assert len(errors) > 10
     assert all(issubclass(error, bourne.BourneError) for error in errors)
     assert all(error.exit_code != 0 for error in errors)
+
+
+def test_a_value_beyond_python_is_named_and_still_there_as_arrow(tmp_path):
+    app = bourne.App("far")
+    app.log("o", schema={"t": "timestamp"})
+    with bourne.open(app, data=tmp_path) as far:
+        result = far.query("SELECT TIMESTAMP '10000-01-03' AS t")
+        with pytest.raises(bourne.QueryError, match="beyond"):
+            result.fetchall()
+        assert result.to_arrow().num_rows == 1
+        assert "10000-01-03" in repr(result)

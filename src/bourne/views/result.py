@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from bourne.duck import connect
+from bourne.errors import QueryError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,18 @@ class Result:
         return self._table.__arrow_c_stream__(requested_schema)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return the rows as Python tuples."""
-        return list(zip(*(column.to_pylist() for column in self._table.columns), strict=True))
+        """Return the rows as Python tuples.
+
+        Raises:
+            QueryError: a value that Python's types cannot hold, such as a date in the year 10000.
+        """
+        try:
+            return list(zip(*(column.to_pylist() for column in self._table.columns), strict=True))
+        except (OverflowError, ValueError) as error:
+            raise QueryError(
+                "a value is beyond what Python's own types can hold", found=str(error),
+                hint="use to_arrow(), or CAST it to VARCHAR in the query",
+            ) from error  # fmt: skip
 
     def to_arrow(self) -> pa.Table:
         """Return the Arrow table; nothing is copied."""
