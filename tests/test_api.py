@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import os
 import subprocess
 import sys
 import threading
@@ -444,3 +445,60 @@ def test_a_value_beyond_python_is_named_and_still_there_as_arrow(tmp_path):
             result.fetchall()
         assert result.to_arrow().num_rows == 1
         assert "10000-01-03" in repr(result)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts files as Linux shows them")
+def test_no_file_stays_open_however_often_one_asks_and_opens(tmp_path):
+    app = bourne.App("files")
+    app.log("o", schema={"k": "bigint"})
+    app.view("v", "SELECT k, count(*) AS n FROM o GROUP BY k")
+    app.view("w", "SELECT k FROM o WHERE k > 0")
+
+    def use() -> None:
+        with bourne.open(app, data=tmp_path) as files:
+            for _ in range(3):
+                files.append("o", [{"k": 1}])
+                files.catch_up()
+                files.query("SELECT * FROM v JOIN w USING (k)")
+                files.status()
+                files.tail("o")
+
+    use()
+    before = open_files()
+    for _ in range(5):
+        use()
+    assert open_files() == before
+
+
+def test_many_threads_may_ask_while_the_views_move(tmp_path):
+    app = bourne.App("threads")
+    app.log("o", schema={"k": "bigint"})
+    app.view("v", "SELECT k, count(*) AS n FROM o GROUP BY k")
+    stop, failures = threading.Event(), []
+
+    def ask(instance: bourne.Instance) -> None:
+        while not stop.is_set():
+            try:
+                total, groups = instance.query("SELECT coalesce(sum(n), 0), count(*) FROM v").fetchall()[0]
+                rows = instance.status().views[0].rows
+                assert total % 10 == 0 and groups <= rows <= 500
+            except BaseException as error:  # noqa: BLE001  (told below, from the main thread)
+                failures.append(error)
+                return
+
+    with bourne.open(app, data=tmp_path) as instance:
+        threads = [threading.Thread(target=ask, args=(instance,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(100):
+            instance.append("o", [{"k": number * 5 + row // 2} for row in range(10)])
+            instance.catch_up()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert instance.query("SELECT sum(n) FROM v").fetchall() == [(1000,)]

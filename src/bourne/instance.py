@@ -63,6 +63,7 @@ class Instance:
         self._folds: dict[tuple[str, Path], Fold] = {}
         self._sources: list[Source] = []
         self._mutex = threading.RLock()
+        self._folding = threading.Lock()
         self._is_closed = False
         self._database = connect(threads=2)
         self._views: dict[str, ViewInfo] = {}
@@ -246,7 +247,7 @@ class Instance:
             view_status(
                 view,
                 input_end=ends.get(view.input.name, 0),
-                rows=self._fold(view.folder, view.output).table().num_rows,
+                rows=self._table(view.folder, view.output).num_rows,
             )
             for view in self._known_views()
         ]
@@ -265,14 +266,17 @@ class Instance:
         """Return the rows of a log or view as of now."""
         view = self._views.get(name) or self._catalog.view(name)
         if view is not None:
-            return self._fold(view.folder, view.output).table()
-        return self._fold(self._catalog.log_folder(name), self._log(name)).table()
+            return self._table(view.folder, view.output)
+        return self._table(self._catalog.log_folder(name), self._log(name))
 
-    def _fold(self, folder: Path, info: LogInfo) -> Fold:
-        with self._mutex:
-            fold = self._folds.setdefault((info.name, folder), Fold(folder, info))
-            fold.refresh()
-            return fold
+    def _table(self, folder: Path, info: LogInfo) -> pa.Table:
+        """Return a log's or view's rows as of now. A fold is one thread's at a time; its tables are everybody's."""
+        key = (info.name, folder)
+        with self._folding:
+            if key not in self._folds:
+                self._folds[key] = Fold(folder, info)
+            self._folds[key].refresh()
+            return self._folds[key].table()
 
     # --- ending ---
 

@@ -27,6 +27,9 @@ from bourne.log.reader import Frame, LogReader
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
 
+# Running a recorded epoch again takes as long as this many rows, however few it has.
+_EPOCH_ROWS_WORTH = 1 << 12
+
 # Closing saves the state only if computing it again would take noticeably long.
 _CLOSING_SNAPSHOT_ROWS = 1 << 18
 
@@ -71,7 +74,11 @@ class ViewRunner:
         self._writer = LogWriter(folder, output, files=files, clock=clock)
         try:
             self._reader = LogReader(input_folder, input_info)
-            self._restore(LogReader(folder, output))
+            recorded = LogReader(folder, output)
+            try:
+                self._restore(recorded)
+            finally:
+                recorded.close()
         except BaseException:
             self._writer.close()
             raise
@@ -116,7 +123,7 @@ class ViewRunner:
             raise
         if rows == self._epoch_rows:
             self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
-        self._rows_since_snapshot += rows
+        self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
         if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self.circuit.state_rows()):
             self.snapshot()
         return rows
@@ -249,7 +256,7 @@ class ViewRunner:
                 f"{frame.batch.num_rows} changes from {rows} records",
                 f"{again.rows} changes from {table.num_rows} records",
             )
-        self._rows_since_snapshot += rows
+        self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
 
     def _not_repeated(self, epoch: int, expected: str, found: str) -> ViewFailed:
         return ViewFailed(
