@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import errno
-import os
 import subprocess
 import sys
 import threading
@@ -448,7 +447,7 @@ def test_a_value_beyond_python_is_named_and_still_there_as_arrow(tmp_path):
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts files as Linux shows them")
