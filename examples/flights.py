@@ -107,7 +107,9 @@ def main() -> None:
             for row in answer.fetchall():
                 table.add_row(*map(str, row))
             console.print(table)
-    console.print(f'Ask more:  .venv/bin/bourne query "SELECT … FROM routes" --data {folder}', soft_wrap=True)
+    console.print(
+        f'Ask more:  .venv/bin/bourne query "SELECT * FROM routes LIMIT 5" --data {folder}', soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

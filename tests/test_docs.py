@@ -32,7 +32,7 @@ def python_blocks(page: Path) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
 def test_examples_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     for code, expected in python_blocks(page):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
