@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from bourne.errors import DefinitionError
+from bourne.limits import PARTITIONS_MAX
 from bourne.schema import Schema, check_name, declare_schema, interval_us
+
+Durability = Literal["fsync", "interval", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,9 @@ class LogDefinition:
     key: str | None
     time: str | None
     watermark_us: int
+    partitions: int = 1
+    durability: Durability = "fsync"
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,9 @@ class App:
         key: str | None = None,
         time: str | None = None,
         watermark: str = "0 seconds",
+        partitions: int = 1,
+        durability: Durability = "fsync",
+        request_id: str | None = None,
     ) -> None:
         """Declare a log.
 
@@ -78,6 +88,11 @@ class App:
             key: the column that says what a record is about. May not be NULL.
             time: the column that says when it happened (event time): a timestamp.
             watermark: how late records may be, e.g. `"5 seconds"`.
+            partitions: into how many sequences the records are split, by `key`. Fixed once the log is made.
+            durability: when an append is acknowledged: `"fsync"`, when no power cut can take it; `"interval"`, when no
+                crash of the process can (a power cut can take the last tenth of a second); `"none"`, the same without
+                any sync (a power cut can take what the system had not yet written, often half a minute).
+            request_id: the column that holds an id of each record: one that is there already is not stored again.
 
         Raises:
             DefinitionError: something in this does not fit together.
@@ -85,7 +100,7 @@ class App:
         where = f"log {name!r}"
         self._check_free(name, "log")
         declared = declare_schema(schema, where=where)
-        for role, column in (("key", key), ("time", time)):
+        for role, column in (("key", key), ("time", time), ("request_id", request_id)):
             found = declared.column(column) if column is not None else None
             if column is not None and found is None:
                 raise DefinitionError(
@@ -101,10 +116,33 @@ class App:
                     expected="a timestamp",
                     found=found.type,
                 )
-        if key is not None:
-            declared = declared.with_not_null(key)
+        self._check_options(where, key, partitions, durability)
+        for column in (key, request_id):
+            if column is not None:
+                declared = declared.with_not_null(column)
         watermark_us = interval_us(watermark, where=f"{where}, watermark")
-        self.logs[name] = LogDefinition(name, declared, key, time, watermark_us)
+        self.logs[name] = LogDefinition(
+            name, declared, key, time, watermark_us, partitions, durability, request_id
+        )
+
+    @staticmethod
+    def _check_options(where: str, key: str | None, partitions: int, durability: str) -> None:
+        """Refuse options that cannot be, or not together."""
+        if not 1 <= partitions <= PARTITIONS_MAX:
+            raise DefinitionError(
+                "no such number of partitions",
+                where=where,
+                expected=f"1 to {PARTITIONS_MAX}",
+                found=partitions,
+            )
+        if durability not in get_args(Durability):
+            raise DefinitionError(
+                "no such durability", where=where, expected=", ".join(get_args(Durability)), found=durability
+            )
+        if key is None and partitions > 1:
+            raise DefinitionError(
+                "several partitions without a key", where=where, hint="name a key column: key=…"
+            )
 
     def view(self, name: str, sql: str) -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.

@@ -134,6 +134,10 @@ class DiskFull(StorageError):
     """No space (or quota, or file size limit) for a frame. What was acknowledged before is safe."""
 
 
+class AppendInDoubt(StorageError):
+    """An append failed and could not be taken back: it may come to be stored. Repeat it with its request id."""
+
+
 class FormatTooNew(StorageError):
     """The data folder was written by a newer Bourne."""
 

@@ -15,17 +15,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, ViewDefinition
+from bourne.app import App, Durability, LogDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
 from bourne.engine.circuit import compile_circuit
 from bourne.errors import Closed, StorageError, UnknownName
 from bourne.log.catalog import LogInfo
+from bourne.log.embedded import EmbeddedLog
+from bourne.log.partition import check_partition_key
+from bourne.log.protocol import Appended
 from bourne.log.reader import LogReader
-from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
-from bourne.schema import Schema, conform
+from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery, relations
 from bourne.views.catalog import Catalog, ViewInfo
@@ -59,13 +61,14 @@ class Instance:
         self._clock = clock
         self._files = files
         self._catalog = Catalog(folder)
-        self._writers: dict[str, LogWriter] = {}
+        self._logs: dict[str, EmbeddedLog] = {}
         self._folds: dict[tuple[str, Path], Fold] = {}
         self._sources: list[Source] = []
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
         self._database = connect(threads=2)
+        self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}
         if app is None:
@@ -81,13 +84,14 @@ class Instance:
 
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
-        logs = {d.name: LogInfo(d.name, d.schema, d.key, d.time, d.watermark_us) for d in app.logs.values()}
+        logs = {declared.name: _log_info(declared) for declared in app.logs.values()}
         bound = [(view, *self._compile(view, logs)) for view in app.views.values()]
         self._catalog.create(app.name, self._files)
-        for log in logs.values():
-            self._catalog.declare_log(log, self._files)
+        self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs.values()}
         for view, source, schema, changes in bound:
-            info = self._catalog.declare_view(view.name, view.sql, source, schema, changes, self._files)
+            info = self._catalog.declare_view(
+                view.name, view.sql, self._declared[source.name], schema, changes, self._files
+            )
             self._views[view.name] = info
 
     def _compile(self, view: ViewDefinition, logs: dict[str, LogInfo]) -> tuple[LogInfo, Schema, Any]:
@@ -99,40 +103,46 @@ class Instance:
 
     # --- writing ---
 
-    def append(self, log: str, rows: Any) -> range:
-        """Append records to a log; they are durable when this returns.
+    def log(self, name: str) -> EmbeddedLog:
+        """Return a log, to append to it, to read it in batches or rows, from an offset or a time, and to follow it.
+
+        It is closed with this object.
+
+        Raises:
+            UnknownName: there is no such log.
+        """
+        with self._mutex:
+            info = self._log(name)
+            if info.name not in self._logs:
+                folder = self._catalog.log_folder(info.name)
+                self._logs[info.name] = EmbeddedLog(folder, info, files=self._files, clock=self._clock)
+            return self._logs[info.name]
+
+    def append(
+        self, log: str, rows: Any, *, durability: Durability | None = None, request_id: str | None = None
+    ) -> Appended:
+        """Append records to a log; they are durable when this returns (or as durable as was asked for).
 
         Args:
             log: the log's name.
             rows: an Arrow, Polars or pandas table, anything else with the Arrow PyCapsule interface, or a
-                list of dicts. All rows or none are taken.
+                list of dicts. All rows or none of each partition are taken.
+            durability: `"fsync"`, `"interval"` or `"none"`; by default as the log was declared.
+            request_id: an id of this call: a repeat writes nothing and returns the first offsets.
 
         Returns: the records' offsets, in the order of `rows`.
 
         Raises:
             UnknownName: there is no such log.
             UnknownColumn, ValueMismatch, InputError: the data does not fit the log's schema.
-            LogLocked: another process appends to this log.
+            LogLocked: another process holds the log's lock and does not give it back.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
-        writer = self._writer(log)
-        return writer.append(conform(rows, writer.info.schema, log=writer.info.name))
-
-    def _writer(self, name: str) -> LogWriter:
-        with self._mutex:
-            info = self._log(name)
-            if info.name not in self._writers:
-                folder = self._catalog.log_folder(info.name)
-                self._writers[info.name] = LogWriter(folder, info, files=self._files, clock=self._clock)
-            return self._writers[info.name]
+        return self.log(log).append(rows, durability=durability, request_id=request_id)
 
     def _log(self, name: str) -> LogInfo:
         self._check_open()
-        if self.app is None or name not in self.app.logs:
-            info = self._catalog.log(name)
-        else:
-            declared = self.app.logs[name]
-            info = LogInfo(name, declared.schema, declared.key, declared.time, declared.watermark_us)
+        info = self._declared.get(name) or self._catalog.log(name)
         if info is None:
             known = ", ".join(log.name for log in self._catalog.logs()) or "none"
             raise UnknownName(f"there is no log {name!r}", where=str(self.folder), expected=known, found=name)
@@ -187,9 +197,9 @@ class Instance:
 
     def _feed(self, source: Source) -> int:
         """Move what a source has into its log."""
-        writer = self._writer(source.into)
-        rows = source.poll(writer.info, self._clock)
-        return 0 if rows is None else len(writer.append(conform(rows, writer.info.schema, log=source.into)))
+        log = self.log(source.into)
+        rows = source.poll(log.info, self._clock)
+        return 0 if rows is None else len(log.append(rows))
 
     def _open_sources(self) -> None:
         if self.app is not None and not self._sources:
@@ -223,30 +233,35 @@ class Instance:
         Raises:
             UnknownName, InputError: there is no such log, or no such offset.
         """
-        info = self._log(log)
-        reader = LogReader(self._catalog.log_folder(info.name), info)
-        try:
-            if start is not None:
-                reader.seek(start)
-            frames = reader.read(rows_max=1 << 62 if rows_max is None else rows_max)
-        finally:
-            reader.close()
-        return pa.Table.from_batches([frame.batch for frame in frames], info.schema.to_arrow())
+        found = self.log(log)
+        with found.batches(start=start) as batches:
+            tables, left = [], 1 << 62 if rows_max is None else rows_max
+            for batch in batches:
+                tables.append(batch.records.slice(0, left))
+                left -= tables[-1].num_rows
+                if left <= 0:
+                    break
+        return pa.Table.from_batches(tables, found.info.schema.to_arrow())
 
-    def reader(self, log: str) -> LogReader:
-        """Return a cursor over a log, for reading it in batches or following it. Close it."""
-        info = self._log(log)
-        return LogReader(self._catalog.log_folder(info.name), info)
+    def reader(self, log: str, *, partition: int = 0) -> LogReader:
+        """Return a cursor over one partition of a log, for reading it in frames or following it. Close it.
+
+        Raises:
+            UnknownName, InputError: there is no such log, or no such partition.
+        """
+        found = self.log(log)
+        found.check_partition(partition)
+        return LogReader(found.folder, found.info, partition=partition)
 
     def status(self) -> Status:
         """Return how much the logs hold and how far the views are, as committed."""
         self._check_open()
-        logs = [log_status(self._catalog, info) for info in self._catalog.logs()]
-        ends = {log.name: log.end for log in logs}
+        logs = [log_status(self.log(info.name)) for info in self._catalog.logs()]
+        ends = {log.name: log.ends for log in logs}
         views = [
             view_status(
                 view,
-                input_end=ends.get(view.input.name, 0),
+                input_ends=ends.get(view.input.name, (0,)),
                 rows=self._table(view.folder, view.output).num_rows,
             )
             for view in self._known_views()
@@ -289,7 +304,7 @@ class Instance:
             closing: list[Callable[[], None]] = [
                 *(source.close for source in self._sources),
                 *self._runners.closers(),
-                *(writer.close for writer in self._writers.values()),
+                *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),
                 self._database.close,
             ]
@@ -313,6 +328,17 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
+
+
+def _log_info(declared: LogDefinition) -> LogInfo:
+    """Return a declared log, as it is kept beside its data."""
+    key = declared.schema.column(declared.key) if declared.key is not None else None
+    if declared.partitions > 1 and key is not None:
+        check_partition_key(key, where=f"log {declared.name!r}")
+    return LogInfo(
+        declared.name, declared.schema, declared.key, declared.time, declared.watermark_us, "append",
+        declared.partitions, declared.durability, declared.request_id,
+    )  # fmt: skip
 
 
 def _attempt(action: Callable[[], None]) -> Exception | None:

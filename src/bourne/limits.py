@@ -17,6 +17,27 @@ FRAME_ROWS_MAX: Final = 1 << 20
 # A segment is the unit of retention; 256 MiB keeps the number of files small and a recovery scan short.
 SEGMENT_BYTES_MAX: Final = 256 << 20
 
+# Appends that wait for the same sync share a frame if each is small, up to about this size.
+SMALL_APPEND_BYTES: Final = 64 << 10
+GROUP_FRAME_BYTES: Final = 1 << 20
+
+# With durability "interval", what a power cut can take: the appends of this long, in seconds.
+SYNC_INTERVAL_S: Final = 0.1
+
+# How long an append waits for other processes' appends to the same log, in seconds: each holds the lock for one
+# group. A writer that keeps the lock (a running view) does not give it back soon: no use to wait.
+LOCK_WAIT_S: Final = 30.0
+LOCK_WAIT_EXCLUSIVE_S: Final = 0.5
+
+# Request ids that are remembered per partition: of calls, and of rows where a column holds them. About 200 bytes each
+# in memory, so 13 MB and 50 MB at most.
+REQUEST_IDS_MAX: Final = 1 << 16
+REQUEST_ROWS_MAX: Final = 1 << 18
+REQUEST_ID_CHARS_MAX: Final = 200
+
+# Each partition is a folder, a file lock and, in a reader, an open file.
+PARTITIONS_MAX: Final = 1024
+
 # Extra facts of one frame (positions, request ids): JSON that a person may want to read.
 META_BYTES_MAX: Final = 1 << 20
 

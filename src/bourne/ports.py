@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -66,6 +68,10 @@ class Files(Protocol):
         """Close the file."""
         ...
 
+    def boot_id(self) -> bytes:
+        """Return 16 bytes that change when the machine is started anew: what was not synced may be gone then."""
+        ...
+
 
 class OsFiles:
     """The operating system's files."""
@@ -117,6 +123,18 @@ class OsFiles:
     def close(self, descriptor: int) -> None:
         """Close the file."""
         os.close(descriptor)
+
+    def boot_id(self) -> bytes:
+        """Return Linux's id of the running system; elsewhere that of this process, which is always safe."""
+        return _boot_id()
+
+
+@functools.cache
+def _boot_id() -> bytes:
+    try:
+        return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()).bytes
+    except (OSError, ValueError):
+        return uuid.uuid4().bytes
 
 
 _IOV_MAX = 512

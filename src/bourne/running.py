@@ -158,8 +158,8 @@ def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, 
 
 def _catch_up(runner: ViewRunner) -> int:
     """Step until everything that was there at the call is committed."""
-    end = runner.position + runner.lag()
+    ends = runner.ends()
     rows = 0
-    while runner.position < end:
-        rows += runner.step(until=end)
+    while any(at < end for at, end in zip(runner.positions, ends, strict=True)):
+        rows += runner.step(until=ends)
     return rows

@@ -45,7 +45,7 @@ def main(data: str, side: Path, seed: int) -> None:
             rows = dice.choice([1, 3, 50, 1000])
             os.write(descriptor, f"try {batch} {rows}\n".encode())
             offsets = instance.append("events", batch_table(batch, rows))
-            os.write(descriptor, f"ok {batch} {offsets.start}\n".encode())
+            os.write(descriptor, f"ok {batch} {offsets.ranges[0].start}\n".encode())
             batch += 1
 
 

@@ -169,7 +169,7 @@ class Bench:
 
     def expected(self) -> pa.Table:
         """Return DuckDB's answer over the prefix that the view reflects."""
-        prefix = self.records.slice(0, self.runner.position)
+        prefix = self.records.slice(0, self.runner.positions[0])
         columns, table = ask_duckdb(self.query.sql, {self.info.name: (self.schema, prefix)})
         assert columns == [(c.name, c.type) for c in self.view.schema.columns]
         return table
@@ -183,7 +183,7 @@ class Bench:
             connection.register("__rows", mine)
             mine = connection.sql(f"SELECT {casts} FROM __rows").to_arrow_table()
         found = difference(rows_of(mine), rows_of(self.expected()))
-        assert found is None, f"{self.sql}\nat offset {self.runner.position}: {found}"
+        assert found is None, f"{self.sql}\nat offset {self.runner.positions[0]}: {found}"
 
     def close(self) -> None:
         """Close everything."""

@@ -177,7 +177,7 @@ def test_a_saved_circuit_is_not_shared_with_the_running_one(tmp_path: Path) -> N
 def test_many_keys_come_back_from_a_snapshot(tmp_path: Path) -> None:
     it = bench(tmp_path, "SELECT s, k, count(*) AS c, max(s) AS m FROM events GROUP BY s, k")
     it.append(rows(*[{"s": f"text {i % 7000}", "k": i % 3 or None} for i in range(20_000)]))
-    it.runner.step(until=11_000)
+    it.runner.step(until=[11_000])
     it.reopen(save=True)
     it.check()
     it.runner.step()
@@ -210,8 +210,8 @@ def test_failing_record_is_named_by_its_offset_and_nothing_is_lost(tmp_path: Pat
         assert caught.value.where == "log 'events', offset 3"
         it.check()
         it.reopen()
-    assert it.runner.position == 2
-    assert it.runner.step(until=3) == 1  # up to the bad record it goes on
+    assert it.runner.positions[0] == 2
+    assert it.runner.step(until=[3]) == 1  # up to the bad record it goes on
     it.check()
 
 
@@ -239,8 +239,8 @@ def test_epochs_are_counted_and_positions_move_with_them(tmp_path: Path) -> None
     it = bench(tmp_path, "SELECT k, count(*) AS c FROM events GROUP BY k", snapshot_rows=2)
     it.append(RECORDS)
     for end in range(1, 10):
-        assert it.runner.step(until=end) == 1
-        assert it.runner.position == end
+        assert it.runner.step(until=[end]) == 1
+        assert it.runner.positions[0] == end
         assert it.runner.lag() == RECORDS.num_rows - end
     assert it.runner.step() == 0
     kept = sorted(path.name for path in (it.view.folder / "snapshots").iterdir())
@@ -252,7 +252,7 @@ def test_snapshot_after_the_last_frame_is_not_used(tmp_path: Path) -> None:
     """An output log brought back from an older copy: its newest frame counts, not a snapshot of what is gone."""
     it = bench(tmp_path, "SELECT k, count(*) AS c FROM events GROUP BY k")
     it.append(rows({"k": 1}, {"k": 2}, {"k": 1}))
-    it.runner.step(until=2)
+    it.runner.step(until=[2])
     it.runner.snapshot()
     it.runner.close()
     shutil.copytree(it.view.folder / "0", tmp_path / "older")
@@ -263,7 +263,7 @@ def test_snapshot_after_the_last_frame_is_not_used(tmp_path: Path) -> None:
     shutil.rmtree(it.view.folder / "0")
     (tmp_path / "older").rename(it.view.folder / "0")
     it.runner = it._runner()
-    assert it.runner.position == 2
+    assert it.runner.positions[0] == 2
     it.check()
     it.runner.step()
     it.check()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bourne.errors import LogLocked
-from bourne.log import lock
+from bourne.log import writer as writer_module
 from bourne.log.lock import WriterLock
 from bourne.testing import ScratchLog
 
@@ -30,8 +30,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_WAIT_S", 0.02)
-    monkeypatch.setattr(lock, "_RETRY_S", 0.01)
+    monkeypatch.setattr(writer_module, "LOCK_WAIT_EXCLUSIVE_S", 0.02)
 
 
 def test_a_writer_of_another_process_is_named_until_it_dies(tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_a_writer_of_another_process_is_named_until_it_dies(tmp_path: Path) -> N
         process.wait()
     with log.writer() as writer:
         log.append(writer, [(2, "ours")])
-        assert writer.head.fence == 2
+        assert writer.head.fence > 1
     assert log.rows() == [(1, "theirs"), (2, "ours")]
 
 
@@ -74,7 +73,8 @@ def test_a_writer_that_cannot_open_gives_the_lock_back(tmp_path: Path) -> None:
 
 
 def test_release_twice_and_numbers(tmp_path: Path) -> None:
-    first = WriterLock.acquire(tmp_path / "lock", what="x")
+    first = WriterLock(tmp_path / "lock", what="x")
+    assert first.take(0)
     assert first.fence == 1
     first.outrun(0)
     assert first.fence == 1
@@ -83,9 +83,30 @@ def test_release_twice_and_numbers(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "lock").read_bytes()) == {"pid": os.getpid(), "fence": 8}
     first.release()
     first.release()
-    first.outrun(100)
-    second = WriterLock.acquire(tmp_path / "lock", what="x")
-    assert second.fence == 9
+    assert not first.take(0)  # nobody else had it: the number stays
+    assert first.fence == 8
+    second = WriterLock(tmp_path / "lock", what="x")
     with pytest.raises(LogLocked):
-        WriterLock.acquire(tmp_path / "lock", what="x", wait=False)
+        second.take(0)
+    first.release()
+    assert second.take(0)
+    assert second.fence == 9
     second.release()
+    assert first.take(0)
+    assert first.fence == 10
+    first.close()
+    second.close()
+
+
+def test_a_writer_that_lost_its_lock_appends_no_more(tmp_path: Path) -> None:
+    """Somebody deleted the lock file, and another writer took over."""
+    log = ScratchLog(tmp_path)
+    with log.writer() as old:
+        log.append(old, [(1, "a")])
+        (log.partition / "lock").unlink()
+        with log.writer() as new:
+            log.append(new, [(2, "b")])
+            with pytest.raises(LogLocked, match="lost its lock"):
+                log.append(old, [(3, "c")])
+            log.append(new, [(4, "d")])
+    assert log.rows() == [(1, "a"), (2, "b"), (4, "d")]

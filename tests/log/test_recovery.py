@@ -175,14 +175,14 @@ def test_every_flipped_cut_or_missing_head_is_mended(log: ScratchLog) -> None:
     good = path.read_bytes()
     for at in _flips(path):
         assert log.frames() == frames, at
-        assert path.read_bytes() == good, at
+        assert decode_head(path.read_bytes()) == decode_head(good), at
     for size in range(len(good)):
         path.write_bytes(good[:size])
         with log.writer() as writer:
             assert writer.next_offset == 5, size
     path.unlink()
     assert log.frames() == frames
-    assert path.read_bytes() == good
+    assert decode_head(path.read_bytes()) == decode_head(good)
 
 
 def test_any_stale_head_is_caught_up(log: ScratchLog) -> None:
@@ -308,6 +308,8 @@ def test_a_frame_that_a_failed_sync_left_is_written_again_before_it_is_served(tm
         log.files.fail("truncate", error=errno.EIO)
         with pytest.raises(StorageError, match="nor take back"):
             log.append(writer, [(1, "in doubt")])
+        log.files.fail("truncate", error=errno.EIO, always=True)
+    log.files.heal()
     with log.writer() as writer:
         log.append(writer, [(2, "y")])
         log.files.crash()
@@ -348,7 +350,7 @@ def test_a_torn_frame_that_holds_a_log_is_not_damage(tmp_path: Path) -> None:
     assert log.rows() == [(0, "x")]
 
 
-@pytest.mark.parametrize(("form", "at", "value"), [("<H", 8, 2), ("<I", 12, 1)])
+@pytest.mark.parametrize(("form", "at", "value"), [("<H", 8, 3), ("<I", 12, 4)])
 def test_newer_frames_are_not_cut(log: ScratchLog, form: str, at: int, value: int) -> None:
     head = decode_head((log.partition / "head").read_bytes())
     assert head is not None

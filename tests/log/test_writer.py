@@ -121,7 +121,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     with log.writer() as writer, pytest.raises(InputError, match="another schema"):
         writer.append(pa.table({"number": [1]}))
     other = LogInfo("scratch", declare_schema({"number": "bigint", "text": "blob"}, where="scratch"))
-    with pytest.raises(DefinitionError, match="other columns"):
+    with pytest.raises(DefinitionError, match="BLOB"):
         LogWriter(log.folder, other, files=log.files, clock=log.clock)
     log.writer().close()
 
@@ -192,19 +192,18 @@ def _append_until_done(log: ScratchLog) -> list[tuple[int, str]]:
     return acknowledged
 
 
-def test_after_a_failed_sync_the_writer_asks_to_be_opened_anew(tmp_path: Path) -> None:
+def test_after_a_failed_sync_the_append_is_taken_back(tmp_path: Path) -> None:
     log = ScratchLog(tmp_path)
     with log.writer() as writer:
         log.append(writer, ROWS)
         log.files.fail("sync", error=errno.EIO)
         with pytest.raises(StorageError):
             log.append(writer, [(4, "lost")])
-        with pytest.raises(Closed, match="open the log again"):
-            log.append(writer, [(5, "b")])
+        log.append(writer, [(5, "b")])
     log.files.crash()
     with log.writer() as writer:
         log.append(writer, [(6, "c")])
-    assert log.rows() == [*ROWS, (6, "c")]
+    assert log.rows() == [*ROWS, (5, "b"), (6, "c")]
 
 
 def test_a_failed_append_that_cannot_be_taken_back_says_so(tmp_path: Path) -> None:
@@ -215,11 +214,12 @@ def test_a_failed_append_that_cannot_be_taken_back_says_so(tmp_path: Path) -> No
         log.files.fail("truncate", error=errno.EIO, always=True)
         with pytest.raises(StorageError, match="nor take back"):
             log.append(writer, [(4, "in doubt")])
+        with pytest.raises(StorageError):
+            log.append(writer, [(4, "not yet")])
         log.files.heal()
-        with pytest.raises(Closed):
-            log.append(writer, ROWS)
+        log.append(writer, [(4, "b")])
     rows = log.rows()
-    assert rows in (ROWS, [*ROWS, (4, "in doubt")])
+    assert rows == [*ROWS, (4, "b")]
     log.files.crash()
     with log.writer() as writer:
         log.append(writer, [(5, "b")])
@@ -244,9 +244,7 @@ def test_an_append_that_readers_cannot_be_told_of_is_durable_and_told_later(tmp_
     reader.close()
 
 
-def test_an_interrupted_append_leaves_the_writer_closed_and_the_log_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_append_leaves_the_log_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = ScratchLog(tmp_path)
     with log.writer() as writer:
         log.append(writer, ROWS)
@@ -258,9 +256,8 @@ def test_an_interrupted_append_leaves_the_writer_closed_and_the_log_right(
             patch.setattr(log.files, "sync", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 log.append(writer, [(4, "in doubt")])
-        with pytest.raises(Closed):
-            log.append(writer, [(5, "b")])
-    assert log.rows() in (ROWS, [*ROWS, (4, "in doubt")])
+        log.append(writer, [(5, "b")])
+    assert log.rows() == [*ROWS, (5, "b")]
 
 
 def test_a_failed_roll_is_tried_again(tmp_path: Path) -> None:

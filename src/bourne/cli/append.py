@@ -18,6 +18,7 @@ from bourne.errors import BourneError
 if TYPE_CHECKING:
     from bourne.connect.fitting import Batch
     from bourne.instance import Instance
+    from bourne.log.protocol import Appended
 
 
 class FileFormat(StrEnum):
@@ -61,7 +62,7 @@ def append(
 def _append_file(instance: Instance, log: str, file: str, kind: FileFormat | None) -> None:
     """Append one file and report; if it fails, the error says what is stored."""
     name = "standard input" if file == "-" else file
-    stored: list[range] = []
+    stored: list[Appended] = []
     next_place = None
     began = time.monotonic()
     try:
@@ -98,8 +99,17 @@ def _batches(
     yield from read_stream(stream, kind.value, info.schema, log=info.name, name="standard input")
 
 
-def _offsets(stored: list[range]) -> str:
-    if not stored:
-        return "no records"
+def _offsets(stored: list[Appended]) -> str:
+    """Say how many records are stored, and where."""
+    ranges: dict[int, range] = {}
+    for each in stored:
+        for number, written in each.ranges.items():
+            ranges[number] = range(ranges.get(number, written).start, written.stop)
+    places = [
+        (f"partition {number}: " if len(ranges) > 1 else "")
+        + f"offsets {written.start} to {written.stop - 1}"
+        for number, written in sorted(ranges.items())
+        if written
+    ]
     count = sum(map(len, stored))
-    return f"{count:,} records, offsets {stored[0].start} to {stored[-1].stop - 1}"
+    return f"{count:,} records, {', '.join(places)}" if count else "no records"

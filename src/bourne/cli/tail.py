@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bourne.cli.options import DATA, Data, Stop, end_with_reader, stop_on_signals
+from bourne.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bourne.instance import Instance
     from bourne.log.reader import LogReader
     from bourne.schema import Schema
 
@@ -47,6 +49,10 @@ def tail(
             help="How many records: the last N, or with --from the N from there. By default the last 20, or all from there.",
         ),
     ] = None,
+    partition: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Which partition, of a log that has several."),
+    ] = None,
     kind: Annotated[
         TailFormat, typer.Option("--format", help="table, csv or jsonl; the offset is the column __offset.")
     ] = TailFormat.TABLE,
@@ -56,7 +62,7 @@ def tail(
     with stop_on_signals() as stop:
         import bourne
 
-        with bourne.open(data=data) as instance, closing(instance.reader(log)) as reader:
+        with bourne.open(data=data) as instance, closing(_reader(instance, log, partition)) as reader:
             if start is None:
                 last = _LAST_RECORDS if limit is None else limit
                 start, limit = max(reader.first_offset, reader.end_offset() - last), None
@@ -65,6 +71,15 @@ def tail(
             for page in _pages(reader, limit, stop if follow else None):
                 sys.stdout.writelines(write(page))
                 sys.stdout.flush()
+
+
+def _reader(instance: Instance, log: str, partition: int | None) -> LogReader:
+    partitions = instance.log(log).info.partitions
+    if partition is None and partitions > 1:
+        raise InputError(
+            f"log {log!r} has {partitions} partitions", expected=f"--partition 0 to {partitions - 1}"
+        )
+    return instance.reader(log, partition=partition or 0)
 
 
 def _pages(reader: LogReader, limit: int | None, follow: Stop | None) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ other. Law: output and position move together or not at all, so a crash at any m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bourne.engine.snapshot import Snapshot, newest_snapshot, save_snapshot
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
+from bourne.log.cursor import LogCursor, Piece
 from bourne.log.reader import Frame, LogReader
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
@@ -68,12 +69,15 @@ class ViewRunner:
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
         self._epoch = -1
-        self._position = 0
+        self._positions: tuple[int, ...] = ()
         self._watermark: int | None = None
         self.circuit = make_circuit()
-        self._writer = LogWriter(folder, output, files=files, clock=clock)
+        self._writer = LogWriter(
+            folder, output, files=files, clock=clock, what=f"view {output.name!r} is run by another process"
+        )
         try:
-            self._reader = LogReader(input_folder, input_info)
+            self._reader = LogCursor(input_folder, input_info, files=files, is_durable=True)
+            self._positions = self._reader.positions  # the first records that are kept
             recorded = LogReader(folder, output)
             try:
                 self._restore(recorded)
@@ -86,18 +90,22 @@ class ViewRunner:
     # --- where it stands ---
 
     @property
-    def position(self) -> int:
-        """The input offset up to which (exclusive) the output is committed."""
-        return self._position
+    def positions(self) -> tuple[int, ...]:
+        """The input offset of each partition up to which (exclusive) the output is committed."""
+        return self._positions
+
+    def ends(self) -> tuple[int, ...]:
+        """Return the end of each partition of the input, as of now."""
+        return self._reader.end_offsets()
 
     def lag(self) -> int:
         """Return how many records of the input are not reflected yet."""
-        return self._reader.end_offset() - self._position
+        return sum(self.ends()) - sum(self._positions)
 
     # --- going on ---
 
-    def step(self, *, until: int | None = None) -> int:
-        """Run one epoch over what is there (up to offset `until`); its output is durable when this returns.
+    def step(self, *, until: Sequence[int] | None = None) -> int:
+        """Run one epoch over what is there (up to the offsets `until`); its output is durable when this returns.
 
         Returns: how many input records it took in; 0 when there were none.
 
@@ -107,41 +115,41 @@ class ViewRunner:
         """
         if self._failure is not None:
             raise self._failure
-        frames = self._reader.read(until=until, rows_max=self._epoch_rows, bytes_max=EPOCH_INPUT_BYTES_MAX)
-        rows = sum(int(frame.batch.num_rows) for frame in frames)
+        pieces = self._reader.read(until=until, rows_max=self._epoch_rows, bytes_max=EPOCH_INPUT_BYTES_MAX)
+        rows = sum(self._reader.positions) - sum(self._positions)
         if rows == 0:
             self._epoch_rows = EPOCH_ROWS_MIN
             return 0
-        table = _table(frames)
+        table = _table(pieces)
         try:
-            delta = self._compute(table)
+            delta = self._compute(table, pieces)
             self._advance(table)
-            self._commit(delta, self._position + rows)
+            self._commit(delta, self._reader.positions)
         except BourneError as error:
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error
             raise
-        if rows == self._epoch_rows:
+        if 2 * rows > self._epoch_rows:
             self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
         if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self.circuit.state_rows()):
             self.snapshot()
         return rows
 
-    def _compute(self, table: pa.Table) -> Delta:
+    def _compute(self, table: pa.Table, pieces: Sequence[Piece]) -> Delta:
         try:
             return self.circuit.step(table)
         except (duckdb.Error, SumOverflow) as error:
-            first, last = self._locate(table)
             raise ViewFailed(
                 f"view {self.name!r} cannot compute a record: {str(error).splitlines()[0]}",
-                where=f"log {self._input.name!r}, offset {first}" + ("" if first == last else f" to {last}"),
+                where=f"log {self._input.name!r}, {self._locate(table, pieces)}",
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",
             ) from error
 
-    def _locate(self, table: pa.Table) -> tuple[int, int]:
-        """Return the first offset that cannot be computed even alone, else the whole range. O(rows)."""
+    def _locate(self, table: pa.Table, pieces: Sequence[Piece]) -> str:
+        """Say where the first record is that cannot be computed even alone, else the whole range. O(rows)."""
+        places = [(piece.partition, offset) for piece in pieces for offset in piece.frame.offsets().tolist()]
         start, end = 0, table.num_rows
         while end - start > 1:
             middle = (start + end) // 2
@@ -150,8 +158,12 @@ class ViewRunner:
             elif self._fails_alone(table.slice(middle, end - middle)):
                 start = middle
             else:
-                return self._position, self._position + table.num_rows - 1
-        return self._position + start, self._position + end - 1
+                start, end = 0, table.num_rows
+                break
+        first, last = places[start], places[end - 1]
+        partition = f"partition {first[0]}, " if self._input.partitions > 1 else ""
+        until = f"partition {last[0]}, offset {last[1]}" if self._input.partitions > 1 else f"{last[1]}"
+        return f"{partition}offset {first[1]}" + ("" if first == last else f" to {until}")
 
     def _fails_alone(self, table: pa.Table) -> bool:
         try:
@@ -169,10 +181,10 @@ class ViewRunner:
                 reached = latest - self._input.watermark_us
                 self._watermark = reached if self._watermark is None else max(self._watermark, reached)
 
-    def _commit(self, delta: Delta, position: int) -> None:
+    def _commit(self, delta: Delta, positions: tuple[int, ...]) -> None:
         meta = {
             "epoch": self._epoch + 1,
-            "positions": {self._input.name: [position]},
+            "positions": {self._input.name: list(positions)},
             "watermark": self._watermark,
             "clock": self._clock.now_us(),
             "state_rows": self.circuit.state_rows(),
@@ -180,7 +192,7 @@ class ViewRunner:
         }
         self._writer.append(_output_table(delta, self._output), meta)
         self._epoch += 1
-        self._position = position
+        self._positions = positions
 
     # --- saving and restoring ---
 
@@ -189,7 +201,10 @@ class ViewRunner:
         if not self.circuit.has_state:
             return
         state = Snapshot(
-            self._epoch, self._writer.next_offset, {self._input.name: [self._position]}, self.circuit.save()
+            self._epoch,
+            self._writer.next_offset,
+            {self._input.name: list(self._positions)},
+            self.circuit.save(),
         )
         save_snapshot(self._snapshots, state, self._files)
         self._rows_since_snapshot = 0
@@ -200,22 +215,22 @@ class ViewRunner:
         if last is None:
             delta = self.circuit.initial()
             if delta is not None:
-                self._commit(delta, 0)
+                self._commit(delta, self._positions)
             return
-        (position,) = last.meta["positions"][self._input.name]
-        if position > self._reader.end_offset():
+        positions, ends = last.meta["positions"][self._input.name], self._reader.end_offsets()
+        if any(at > end for at, end in zip(positions, ends, strict=True)):
             raise ViewFailed(
                 f"view {self.name!r} reflects records that its log does not have",
                 where=f"log {self._input.name!r}",
-                expected=f"at least {position} records",
-                found=f"{self._reader.end_offset()} records",
+                expected=f"at least {_shown(positions)} records",
+                found=f"{_shown(ends)} records",
                 hint="restore the log; or, if it was started anew, delete the view's folder",
             )
         if self.circuit.has_state:
             self._replay(output, last)
         self._take_over(last)
-        if self._reader.offset != self._position:
-            self._reader.seek(self._position)
+        if self._reader.positions != self._positions:
+            self._reader.seek(self._positions)
 
     def _replay(self, output: LogReader, last: Frame) -> None:
         """Load the newest snapshot and run the epochs after it again, as they were recorded."""
@@ -226,9 +241,9 @@ class ViewRunner:
         else:
             self.circuit.load(snapshot.parts)
             self._epoch = snapshot.epoch
-            (self._position,) = snapshot.positions[self._input.name]
+            self._positions = tuple(snapshot.positions[self._input.name])
             output.seek(snapshot.output_offset)
-            self._reader.seek(self._position)
+            self._reader.seek(self._positions)
         while recorded := output.read(bytes_max=64 << 20):
             for frame in recorded:
                 if frame.meta["epoch"] > self._epoch:
@@ -241,20 +256,19 @@ class ViewRunner:
 
     def _repeat(self, frame: Frame) -> None:
         """Run one recorded epoch again; its output must be what was committed."""
-        (position,) = frame.meta["positions"][self._input.name]
-        rows = position - self._position
+        positions = tuple(frame.meta["positions"][self._input.name])
+        rows = sum(positions) - sum(self._positions)
         if rows == 0:
             return
-        frames: list[Frame] = []
-        while self._reader.offset < position and (more := self._reader.read(until=position)):
-            frames += more
-        table = _table(frames)
-        again = self._compute(table)
-        if table.num_rows != rows or again.rows != frame.batch.num_rows:
+        pieces: list[Piece] = []
+        while self._reader.positions != positions and (more := self._reader.read(until=positions)):
+            pieces += more
+        again = self._compute(_table(pieces), pieces)
+        if self._reader.positions != positions or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
                 frame.meta["epoch"],
-                f"{frame.batch.num_rows} changes from {rows} records",
-                f"{again.rows} changes from {table.num_rows} records",
+                f"{frame.batch.num_rows} changes up to offset {_shown(positions)}",
+                f"{again.rows} changes up to offset {_shown(self._reader.positions)}",
             )
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
 
@@ -268,7 +282,7 @@ class ViewRunner:
 
     def _take_over(self, frame: Frame) -> None:
         self._epoch = frame.meta["epoch"]
-        (self._position,) = frame.meta["positions"][self._input.name]
+        self._positions = tuple(frame.meta["positions"][self._input.name])
         self._watermark = frame.meta["watermark"]
 
     def close(self) -> None:
@@ -280,8 +294,12 @@ class ViewRunner:
         self._writer.close()
 
 
-def _table(frames: list[Frame]) -> pa.Table:
-    return pa.Table.from_batches([frame.batch for frame in frames])
+def _table(pieces: Sequence[Piece]) -> pa.Table:
+    return pa.Table.from_batches([piece.frame.batch for piece in pieces])
+
+
+def _shown(positions: Sequence[int]) -> str:
+    return ", ".join(str(position) for position in positions)
 
 
 def _output_table(delta: Delta, output: LogInfo) -> pa.Table:

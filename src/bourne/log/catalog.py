@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +12,19 @@ from bourne.errors import FormatTooNew, StorageError
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.schema import Schema
 
-FORMAT = 1
+FORMAT = 2
 
 Changes = Literal["append", "upsert"]
+
+Durability = Literal["fsync", "interval", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class LogInfo:
-    """A log's name, columns and promises. `watermark_us` is the lateness that its records may have."""
+    """A log's name, columns and promises. `watermark_us` is the lateness that its records may have.
+
+    `request_id` names the column that holds the ids of rows. `id` tells this log from any other of the same name.
+    """
 
     name: str
     schema: Schema
@@ -27,18 +33,24 @@ class LogInfo:
     watermark_us: int = 0
     changes: Changes = "append"
     partitions: int = 1
+    durability: Durability = "fsync"
+    request_id: str | None = None
+    id: bytes = field(default=bytes(16), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `log.json`."""
         return {
             "format": FORMAT,
             "name": self.name,
+            "id": self.id.hex(),
             "columns": self.schema.to_json(),
             "key": self.key,
             "time": self.time,
             "watermark_us": self.watermark_us,
             "changes": self.changes,
             "partitions": self.partitions,
+            "durability": self.durability,
+            "request_id": self.request_id,
         }
 
 
@@ -52,6 +64,9 @@ def log_info_from_json(content: dict[str, Any]) -> LogInfo:
         watermark_us=content["watermark_us"],
         changes=content["changes"],
         partitions=content["partitions"],
+        durability=content["durability"],
+        request_id=content["request_id"],
+        id=bytes.fromhex(content["id"]),
     )
 
 
@@ -60,11 +75,15 @@ def partition_folder(log_folder: Path, partition: int = 0) -> Path:
     return log_folder / str(partition)
 
 
-def write_log_info(folder: Path, info: LogInfo, files: Files) -> None:
-    """Create the log's folder and write `log.json` durably."""
-    make_folder_durably(files, partition_folder(folder))
+def write_log_info(folder: Path, info: LogInfo, files: Files) -> LogInfo:
+    """Create the log's folders and write `log.json` durably; return the log with its id, a new one if it has none."""
+    if not any(info.id):
+        info = replace(info, id=uuid.uuid4().bytes)
+    for partition in range(info.partitions):
+        make_folder_durably(files, partition_folder(folder, partition))
     content = json.dumps(info.to_json(), indent=1, ensure_ascii=False)
     write_durably(files, folder / "log.json", content.encode())
+    return info
 
 
 def read_log_info(folder: Path) -> LogInfo | None:
@@ -78,7 +97,7 @@ def read_log_info(folder: Path) -> LogInfo | None:
         return None
     try:
         return log_info_from_json(content)
-    except (KeyError, IndexError, TypeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(
             "log.json is not a log's", where=str(folder / "log.json"), found=f"{error!r}",
             hint="restore that file from a copy",
@@ -103,11 +122,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
             f"{path.name} is not Bourne's", where=str(path), expected='a JSON object with "format"',
             hint="is this the right folder?",
         )  # fmt: skip
+    if content["format"] < FORMAT:
+        raise StorageError(
+            "this folder was written by an unreleased Bourne whose format is not read any more",
+            where=str(path),
+            expected=f"format {FORMAT}",
+            found=f"format {content['format']}",
+            hint="append the data to a new folder",
+        )
     if content["format"] > FORMAT:
         raise FormatTooNew(
             "this folder was written by a newer Bourne",
             where=str(path),
-            expected=f"format {FORMAT} or older",
+            expected=f"format {FORMAT}",
             found=f"format {content['format']}",
             hint="upgrade Bourne",
         )

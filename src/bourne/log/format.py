@@ -10,29 +10,35 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from bourne.errors import FormatTooNew
+from bourne.log.merkle import LEAF_BYTES, Forest, leaf_hash, root
 
-VERSION: Final = 1
+VERSION: Final = 2
 ALIGNMENT: Final = 64
-HEADER_BYTES: Final = 128
-HEAD_BYTES: Final = 96
+HEADER_BYTES: Final = 192
+HEAD_BYTES_MAX: Final = 128 + 64 * 32
 
 KIND_SCHEMA: Final = 1
 KIND_RECORDS: Final = 2
 
+AHEAD: Final = 1
+"""Flag: the frame was written before the one before it was durable."""
+CONTINUED: Final = 2
+"""Flag: the next frame belongs to the same append; without it, this one does not count."""
+
 NO_HASH: Final = bytes(32)
 MAGIC: Final = b"BOURNEFR"
 
-_HEADER = struct.Struct("<8sHBBIIIQqQIIII32s32s")
+_HEADER = struct.Struct("<8sHBBIIIQqQIIII32s32s32s16sQQ")
 _CRC_AT = 60
-_HEAD_MAGIC = b"BOURNEHD"
-_HEAD = struct.Struct("<8sQQQQQII32sQ")
+_HEAD_MAGIC = b"BOURNEH2"
+_HEAD = struct.Struct("<8sQQQQQII32sQQq16s")
 _HEAD_CRC_AT = 48
 
 
@@ -43,6 +49,7 @@ class Header(NamedTuple):
     """
 
     kind: int
+    flags: int
     partition: int
     row_count: int
     base_offset: int
@@ -53,6 +60,9 @@ class Header(NamedTuple):
     body_crc: int
     previous_hash: bytes
     body_hash: bytes
+    history: bytes
+    log_id: bytes
+    number: int
     hash: bytes
     frame_bytes: int
 
@@ -67,59 +77,118 @@ class Header(NamedTuple):
         return self.frame_bytes - HEADER_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A frame ready to be written: its parts in order, and its header."""
+class Body(NamedTuple):
+    """A frame's body before it has a header: its parts in order, padding included."""
 
     parts: tuple[memoryview, ...]
-    header: Header
+    meta_bytes: int
+    payload_bytes: int
+
+    @property
+    def size(self) -> int:
+        """The size of the body."""
+        return _aligned(self.meta_bytes) + _aligned(self.payload_bytes)
+
+
+class Sums(NamedTuple):
+    """What a header says of its body's bytes."""
+
+    crc: int
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far a partition is durable, and what its last frame is."""
+    """How far a partition is written and durable, what its last frame is, and the Merkle forest of all frames.
+
+    `end` is the byte in the last segment up to which everything is acknowledged; up to `durable_end`, it is durable.
+    What lies between is sure to be there only as long as the machine has not been started anew: `boot_id` tells.
+    """
 
     segment: int
     end: int
+    durable_end: int
     last: int
     next_offset: int
     fence: int
     hash: bytes
+    append_time_us: int
+    boot_id: bytes
+    forest: Forest
+
+    @property
+    def number(self) -> int:
+        """The number of the next frame."""
+        return self.forest.size
 
 
-def encode(
-    payload: pa.Buffer,
+def make_body(payload: pa.Buffer, meta: Mapping[str, Any] | None = None) -> Body:
+    """Return the body around an Arrow IPC message.
+
+    Raises:
+        TypeError, ValueError: `meta` is not plain JSON.
+    """
+    meta_bytes = encode_meta(meta)
+    parts = (meta_bytes, _padding(len(meta_bytes)), payload, _padding(payload.size))
+    return Body(
+        tuple(memoryview(part).cast("B") for part in parts if len(part)), len(meta_bytes), payload.size
+    )
+
+
+def sums_of(parts: Sequence[memoryview]) -> Sums:
+    """Return the checksum and the Merkle root of a body. O(bytes): most of what an append computes."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return Sums(crc, root([leaf_hash(leaf) for leaf in leaves_of(parts)]))
+
+
+def leaves_of(parts: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield a body in leaves of `LEAF_BYTES`."""
+    pending = b""
+    for part in parts:
+        start = 0
+        if pending:
+            start = min(len(part), LEAF_BYTES - len(pending))
+            pending += part[:start]
+            if len(pending) == LEAF_BYTES:
+                yield pending
+                pending = b""
+        while len(part) - start >= LEAF_BYTES:
+            yield part[start : start + LEAF_BYTES]
+            start += LEAF_BYTES
+        pending += part[start:]
+    if pending:
+        yield pending
+
+
+def seal(
+    body: Body,
+    sums: Sums,
     *,
     kind: int,
+    flags: int,
     row_count: int,
     base_offset: int,
     previous_hash: bytes,
+    history: bytes,
+    number: int,
     append_time_us: int,
+    log_id: bytes,
     partition: int,
     fence: int,
-    meta: Mapping[str, Any] | None = None,
-) -> Encoded:
-    """Return the frame around an Arrow IPC message."""
-    meta_bytes = encode_meta(meta)
-    body = tuple(
-        memoryview(part).cast("B")
-        for part in (meta_bytes, _padding(len(meta_bytes)), payload, _padding(payload.size))
-        if len(part)
-    )
-    digest, crc = hashlib.sha256(), 0
-    for part in body:
-        digest.update(part)
-        crc = zlib.crc32(part, crc)
-    header = bytearray(
+) -> tuple[bytes, Header]:
+    """Return the header's bytes, and the header, of a frame with this body."""
+    raw = bytearray(
         _HEADER.pack(
-            MAGIC, VERSION, kind, 0, 0, partition, row_count, base_offset, append_time_us, fence,
-            len(meta_bytes), payload.size, crc, 0, previous_hash, digest.digest(),
+            MAGIC, VERSION, kind, 0, flags, partition, row_count, base_offset, append_time_us, fence,
+            body.meta_bytes, body.payload_bytes, sums.crc, 0, previous_hash, sums.hash, history, log_id, number, 0,
         )
     )  # fmt: skip
-    struct.pack_into("<I", header, _CRC_AT, _header_crc(header))
-    decoded = decode_header(header)
+    struct.pack_into("<I", raw, _CRC_AT, _header_crc(raw))
+    decoded = decode_header(raw)
     assert decoded is not None
-    return Encoded((memoryview(header), *body), decoded)
+    return bytes(raw), decoded
 
 
 def encode_meta(meta: Mapping[str, Any] | None) -> bytes:
@@ -134,7 +203,7 @@ def encode_meta(meta: Mapping[str, Any] | None) -> bytes:
 
 
 def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> Header | None:
-    """Return the header in the first 128 bytes of `data`, or None if there is no whole, undamaged one.
+    """Return the header in the first 192 bytes of `data`, or None if there is no whole, undamaged one.
 
     Raises:
         FormatTooNew: an undamaged header of a version or with flags that this Bourne does not know.
@@ -143,20 +212,23 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
         return None
     raw = bytes(data[:HEADER_BYTES])
     (magic, version, kind, zero, flags, partition, row_count, base_offset, append_time_us, fence,
-     meta_bytes, payload_bytes, body_crc, header_crc, previous_hash, body_hash) = _HEADER.unpack(raw)  # fmt: skip
+     meta_bytes, payload_bytes, body_crc, header_crc, previous_hash, body_hash, history, log_id, number,
+     more) = _HEADER.unpack(raw)  # fmt: skip
     if magic != MAGIC or header_crc != _header_crc(raw):
         return None
-    if version != VERSION or flags != 0 or zero != 0 or kind not in (KIND_SCHEMA, KIND_RECORDS):
+    is_known = flags & ~(AHEAD | CONTINUED) == 0 and zero == 0 and more == 0
+    if version != VERSION or not is_known or kind not in (KIND_SCHEMA, KIND_RECORDS):
         raise FormatTooNew(
             "this log was written by a newer Bourne",
             where=file or None,
-            expected=f"frame version {VERSION} without flags",
+            expected=f"frame version {VERSION} with flags that are known",
             found=f"version {version}, kind {kind}, flags {flags:#x}",
             hint="upgrade Bourne",
         )
     frame_bytes = HEADER_BYTES + _aligned(meta_bytes) + _aligned(payload_bytes)
-    return Header(kind, partition, row_count, base_offset, append_time_us, fence, meta_bytes, payload_bytes,
-                  body_crc, previous_hash, body_hash, hashlib.sha256(raw).digest(), frame_bytes)  # fmt: skip
+    return Header(kind, flags, partition, row_count, base_offset, append_time_us, fence, meta_bytes, payload_bytes,
+                  body_crc, previous_hash, body_hash, history, log_id, number, hashlib.sha256(raw).digest(),
+                  frame_bytes)  # fmt: skip
 
 
 def is_body_intact(header: Header, body: memoryview) -> bool:
@@ -177,24 +249,30 @@ def payload_of(header: Header, body: memoryview) -> pa.Buffer:
 
 
 def encode_head(head: Head) -> bytes:
-    """Return the 96 bytes of the file `head`."""
+    """Return the content of the file `head`."""
+    peaks = b"".join(head.forest.peaks)
     raw = bytearray(
         _HEAD.pack(
-            _HEAD_MAGIC, head.segment, head.end, head.last, head.next_offset, head.fence, 0, 0, head.hash, 0
-        )
-    )
+            _HEAD_MAGIC, head.segment, head.end, head.last, head.next_offset, head.fence, 0, 0, head.hash,
+            head.durable_end, head.forest.size, head.append_time_us, head.boot_id,
+        ) + peaks
+    )  # fmt: skip
     struct.pack_into("<I", raw, _HEAD_CRC_AT, _head_crc(raw))
     return bytes(raw)
 
 
 def decode_head(raw: bytes) -> Head | None:
-    """Return what the file `head` says, or None if it is not whole and undamaged."""
-    if len(raw) != HEAD_BYTES:
+    """Return what the file `head` says, or None if it is not whole and undamaged. Bytes behind it do not count."""
+    if len(raw) < _HEAD.size:
         return None
-    magic, segment, end, last, next_offset, fence, crc, zero, last_hash, _ = _HEAD.unpack(raw)
-    if magic != _HEAD_MAGIC or crc != _head_crc(raw) or zero != 0:
+    (magic, segment, end, last, next_offset, fence, crc, zero, last_hash,
+     durable_end, number, append_time_us, boot_id) = _HEAD.unpack_from(raw)  # fmt: skip
+    size = _HEAD.size + 32 * number.bit_count()
+    if magic != _HEAD_MAGIC or len(raw) < size or crc != _head_crc(raw[:size]) or zero != 0:
         return None
-    return Head(segment, end, last, next_offset, fence, last_hash)
+    peaks = tuple(raw[at : at + 32] for at in range(_HEAD.size, size, 32))
+    return Head(segment, end, durable_end, last, next_offset, fence, last_hash, append_time_us, boot_id,
+                Forest(number, peaks))  # fmt: skip
 
 
 def _aligned(size: int) -> int:
@@ -210,4 +288,4 @@ def _header_crc(raw: bytes | bytearray) -> int:
 
 
 def _head_crc(raw: bytes | bytearray) -> int:
-    return zlib.crc32(raw[_HEAD_CRC_AT + 8 : HEAD_BYTES], zlib.crc32(raw[:_HEAD_CRC_AT]))
+    return zlib.crc32(raw[_HEAD_CRC_AT + 8 :], zlib.crc32(raw[:_HEAD_CRC_AT]))

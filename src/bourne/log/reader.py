@@ -6,6 +6,7 @@ power cut could take back, because it reads no further than `head`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bourne.errors import BourneError, Closed, CorruptFrame, InputError, LogLocked, StorageError
+from bourne.evolution import adapt
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.disk import disk_errors
 from bourne.log.format import (
@@ -41,27 +45,42 @@ _OS_FILES = OsFiles()
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Records as they were appended together (or the part of them that was asked for)."""
+    """Records as they were appended together (or the part of them that was asked for).
+
+    `row_offsets` are the records' offsets where some were compacted away; None if they follow `base_offset` densely.
+    """
 
     base_offset: int
+    next_offset: int
     batch: pa.RecordBatch
     meta: dict[str, Any]
     append_time_us: int
     frame_bytes: int  # of the whole frame, also where only a part of it is served
+    row_offsets: NDArray[np.int64] | None = None
 
-    @property
-    def next_offset(self) -> int:
-        """The offset after the last record."""
-        return self.base_offset + int(self.batch.num_rows)
+    def offsets(self) -> NDArray[np.int64]:
+        """Return the offset of each record."""
+        if self.row_offsets is not None:
+            return self.row_offsets
+        return np.arange(self.base_offset, self.base_offset + self.batch.num_rows)
 
 
 class LogReader:
     """A cursor over one partition. Not for use by two threads at once: open one each."""
 
     def __init__(
-        self, log_folder: Path, info: LogInfo, *, partition: int = 0, files: Files = _OS_FILES
+        self,
+        log_folder: Path,
+        info: LogInfo,
+        *,
+        partition: int = 0,
+        files: Files = _OS_FILES,
+        is_durable: bool = False,
     ) -> None:
         """Open for reading, at the first frame. A torn tail that a crash left is mended if nobody writes.
+
+        Records come in the columns of `info`, also those that were written under an older schema. With `is_durable`,
+        what was acknowledged without a sync is synced before it is served, so that it cannot be lost any more.
 
         Raises:
             CorruptFrame: acknowledged bytes are missing or damaged.
@@ -71,12 +90,16 @@ class LogReader:
         self._partition = partition
         self._folder = partition_folder(log_folder, partition)
         self._files = files
+        self._is_durable = is_durable
+        self._durable: tuple[int, int] = (0, 0)  # segment and byte up to which this reader has synced
+        self._arrow = info.schema.to_arrow()
         self._head: Head | None = None
         self._descriptor: int | None = None
         self._is_closed = False
         self._segment = -1
         self._schema: pa.Schema | None = None
         self._hash: bytes | None = None  # of the frame before the one that the cursor is in
+        self._started_us = 0  # when the segment was begun
         self._byte = 0  # where the frame that the cursor is in starts
         self._offset = 0  # the next record to serve
         with self._disk_errors():
@@ -137,12 +160,68 @@ class LogReader:
                     return
                 self._step_over(header)
 
+    def seek_time(self, instant_us: int) -> None:
+        """Move the cursor to the first record that was appended at that instant or later, else to the end.
+
+        Append times come from the writers' clock, and never go back within a partition. O(frames in a segment).
+
+        Raises: as `seek`.
+        """
+        self._check_open()
+        self.seek(self.first_offset)
+        if self._head is None:
+            return
+        with self._disk_errors():
+            bases = self._published_bases()
+            low, high = 0, len(bases)  # the last segment that begins before the instant
+            while high - low > 1:
+                middle = (low + high) // 2
+                self._leave()
+                self._enter(bases[middle])
+                if self._started_us < instant_us:
+                    low = middle
+                else:
+                    high = middle
+            self._leave()
+            self._offset = bases[low]
+            self._enter(bases[low])
+            while True:
+                assert self._descriptor is not None
+                for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+                    if header.kind != KIND_SCHEMA and header.append_time_us >= instant_us:
+                        return
+                    self._step_over(header)
+                    self._offset = header.next_offset
+                if not self._enter_next():
+                    return
+
+    def segment_with_metas(self, frames: int) -> int:
+        """Return the offset of the segment from which on there are `frames` frames with a meta part, or the first."""
+        self._check_open()
+        if self._refresh() is None:
+            return self.first_offset
+        base = self.first_offset
+        for base in reversed(self._published_bases()):
+            self._leave()
+            self._enter(base)
+            assert self._descriptor is not None
+            for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+                frames -= header.meta_bytes > 0 and header.kind != KIND_SCHEMA
+            if frames <= 0:
+                break
+        return base
+
     def read(
-        self, *, until: int | None = None, rows_max: int = 1 << 62, bytes_max: int = 1 << 62
+        self,
+        *,
+        until: int | None = None,
+        until_time_us: int | None = None,
+        rows_max: int = 1 << 62,
+        bytes_max: int = 1 << 62,
     ) -> list[Frame]:
         """Return the next frames, at most `rows_max` rows of them and about `bytes_max` bytes.
 
-        Stops before offset `until`. Returns an empty list when there is nothing more for now. Batches are
+        Stops before offset `until`, and before what was appended at `until_time_us` or later. Returns an empty list when there is nothing more for now. Batches are
         views of a memory map: they stay valid as long as they are referenced.
 
         Raises:
@@ -155,7 +234,7 @@ class LogReader:
         rows = size = 0
         try:
             with self._disk_errors():
-                for frame in self._frames(until, rows_max):
+                for frame in self._frames(until, until_time_us, rows_max):
                     result.append(frame)
                     rows += frame.batch.num_rows
                     size += frame.frame_bytes
@@ -204,7 +283,7 @@ class LogReader:
             self._damaged("a frame is not whole")
         return last
 
-    def _frames(self, until: int | None, rows_max: int) -> Iterator[Frame]:
+    def _frames(self, until: int | None, until_time_us: int | None, rows_max: int) -> Iterator[Frame]:
         """Serve frames and move the cursor past each as it is served."""
         if self._segment < 0 and not self._enter_next():
             return
@@ -225,10 +304,14 @@ class LogReader:
                     break
                 if until is not None and self._offset >= until:
                     return
+                if until_time_us is not None and header.append_time_us >= until_time_us:
+                    return
                 body = window[at + HEADER_BYTES : at + header.frame_bytes]
                 self._check(header, body)
                 if header.kind == KIND_SCHEMA:
-                    self._damaged("a schema in the middle of a segment", header)
+                    self._schema = read_schema(payload_of(header, body))
+                    self._step_over(header)
+                    continue
                 frame = self._decode(header, body, until, rows_left)
                 rows_left -= frame.batch.num_rows
                 self._offset = frame.next_offset
@@ -247,13 +330,20 @@ class LogReader:
         """Return the records at the cursor of a checked frame."""
         assert self._schema is not None
         batch = pa.ipc.read_record_batch(payload_of(header, body), self._schema)
+        if not self._schema.equals(self._arrow, check_metadata=True):
+            batch = adapt(batch, self.info.schema)
         skip = self._offset - header.base_offset
         stop = header.row_count if until is None else min(header.row_count, until - header.base_offset)
         rows = min(stop - skip, rows_max)
         if skip or rows < header.row_count:
             batch = batch.slice(skip, rows)
         return Frame(
-            self._offset, batch, decode_meta(header, body), header.append_time_us, header.frame_bytes
+            self._offset,
+            self._offset + rows,
+            batch,
+            decode_meta(header, body),
+            header.append_time_us,
+            header.frame_bytes,
         )
 
     def _check(self, header: Header, body: memoryview) -> None:
@@ -312,6 +402,12 @@ class LogReader:
     def _enter(self, base: int) -> None:
         """Open a published segment, read its schema, and stand behind it."""
         descriptor = os.open(segment_path(self._folder, base), os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(
+            descriptor, fcntl.LOCK_SH
+        )  # as long as it is read, retention does not delete it, nor a later one
+        if os.fstat(descriptor).st_nlink == 0:
+            os.close(descriptor)
+            raise self._gone(base)
         before = self._hash
         self._leave()
         self._descriptor, self._segment, self._hash = descriptor, base, before
@@ -321,7 +417,16 @@ class LogReader:
         body = read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)
         self._check(header, body)
         self._schema = read_schema(payload_of(header, body))
+        self._started_us = header.append_time_us
         self._step_over(header)
+
+    def _gone(self, offset: int) -> InputError:
+        return InputError(
+            f"log {self.info.name!r} does not keep its records from offset {offset} any more",
+            expected=f"offset {self.first_offset} or later",
+            found=offset,
+            hint="start from the first offset that is kept",
+        )
 
     def _leave(self) -> None:
         """Close the segment that the cursor is in."""
@@ -342,19 +447,36 @@ class LogReader:
         with self._disk_errors():
             head = read_head(self._folder)
         if head is not None and (self._head is None or head.next_offset >= self._head.next_offset):
+            if self._is_durable and head.durable_end < head.end:
+                self._sync(head)
             self._head = head
         return self._head
+
+    def _sync(self, head: Head) -> None:
+        """Make durable what was acknowledged without it, before anything is derived from it."""
+        if self._durable >= (head.segment, head.end):
+            return
+        with self._disk_errors():
+            descriptor = self._files.open(segment_path(self._folder, head.segment))
+            try:
+                self._files.sync(descriptor)
+            finally:
+                self._files.close(descriptor)
+        self._durable = (head.segment, head.end)
 
     def _mend(self) -> None:
         """If a crash left bytes past `head` and nobody writes, do what the next writer would do."""
         head = read_head(self._folder)
-        if not needs_recovery(self._folder, head):
+        if not needs_recovery(self._folder, head, self._files.boot_id()):
             return
+        lock = WriterLock(self._folder / "lock", what=f"log {self.info.name!r} is being written")
         try:
-            lock = WriterLock.acquire(self._folder / "lock", what="", wait=False)
+            lock.take(0)
         except LogLocked:
+            lock.close()
             return  # its writer is alive: it publishes `head` itself
         except OSError as error:
+            lock.close()
             if head is not None:
                 return  # a read-only disk: serve what `head` vouches for
             raise StorageError(
@@ -365,7 +487,11 @@ class LogReader:
             ) from error
         try:
             recovered = recover(
-                self._folder, log=self.info.name, partition=self._partition, files=self._files
+                self._folder,
+                log=self.info.name,
+                log_id=self.info.id,
+                partition=self._partition,
+                files=self._files,
             )
             if recovered is not None and recovered.head.end:
                 descriptor = self._files.open(self._folder / "head")
@@ -374,7 +500,7 @@ class LogReader:
                 finally:
                     self._files.close(descriptor)
         finally:
-            lock.release()
+            lock.close()
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -1,23 +1,44 @@
 """Opening a partition after whatever happened: keep what is whole, cut the torn tail, report damage.
 
-Law: every frame that was acknowledged is kept; nothing that was never written is kept; bytes are cut only if
-they were never acknowledged. Runs under the writer lock.
+Law: every frame that is durable is kept; nothing that was never written is kept; bytes are cut only if they were
+never durable. Of an append of several frames, all are kept or none. Runs under the writer lock.
 
-It leans on the order in which a writer works: a frame is durable before the next one is written, and all frames
-of a segment before the next segment is created. So at most one frame, the last, can be torn; a whole frame
-behind one that is not, or a segment behind a gap, is proof of damage. Decides first, and only then changes.
+It leans on the order in which a writer works: a frame without the flag `AHEAD` is written when all before it is
+durable, and a segment is created when all of the one before is durable. So what a power cut can tear ends before the
+next such frame; one behind a frame that is not whole, or a segment behind a gap, is proof of damage. Decides first,
+and only then changes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bourne.errors import CorruptFrame
-from bourne.log.format import HEAD_BYTES, HEADER_BYTES, NO_HASH, Head, decode_head, decode_header, encode_head
-from bourne.log.segment import frames, has_frame_from, segment_bases, segment_path, segment_schema
+from bourne.log.format import (
+    AHEAD,
+    CONTINUED,
+    HEAD_BYTES_MAX,
+    HEADER_BYTES,
+    Head,
+    Header,
+    decode_head,
+    decode_header,
+    decode_meta,
+    encode_head,
+)
+from bourne.log.merkle import Forest, leaf_hash
+from bourne.log.segment import (
+    frames,
+    frames_after_damage,
+    hot_bases,
+    read_bytes,
+    segment_path,
+    segment_schema,
+)
 from bourne.ports import Files
 
 # A reader can meet `head` half overwritten; it looks again this often.
@@ -43,15 +64,14 @@ class _Tail:
     start: int
     end: int
     size: int
-    head: Head
 
 
 def read_head(folder: Path) -> Head | None:
     """Return what the file `head` says; None if it is missing or damaged."""
     for _ in range(_HEAD_TRIES):
         try:
-            with (folder / "head").open("rb") as file:
-                raw = file.read(HEAD_BYTES + 1)
+            with (folder / "head").open("rb", buffering=0) as file:
+                raw = file.read(HEAD_BYTES_MAX)
         except FileNotFoundError:
             return None
         head = decode_head(raw)
@@ -61,84 +81,89 @@ def read_head(folder: Path) -> Head | None:
 
 
 def publish_head(files: Files, descriptor: int, head: Head) -> None:
-    """Let readers see up to `head`. Call only when everything before it is durable."""
+    """Let readers see up to `head`."""
     files.write(descriptor, [memoryview(encode_head(head))], 0)
 
 
-def needs_recovery(folder: Path, head: Head | None) -> bool:
-    """Say whether there are bytes past `head`, as a crash (or a writer at work) leaves them, or too few."""
-    bases = segment_bases(folder)
-    if head is None or not bases:
-        return head is not None or bool(bases)
-    return bases[-1] != head.segment or _size(segment_path(folder, head.segment)) != head.end
+def after_frame(head: Head, byte: int, header: Header) -> Head:
+    """Return where the partition ends when this frame has come behind `head`."""
+    return replace(
+        head, end=byte + header.frame_bytes, last=byte, next_offset=header.next_offset, fence=header.fence,
+        hash=header.hash, append_time_us=header.append_time_us, forest=head.forest.add(leaf_hash(header.hash)),
+    )  # fmt: skip
 
 
-def recover(folder: Path, *, log: str, partition: int, files: Files) -> Recovered | None:
-    """Make the partition end after its last whole frame, durably; None if there are no segments yet.
+def peaks_of(head: Head) -> dict[str, Any]:
+    """Return the meta part of a segment's first schema frame: the Merkle forest of all frames before it."""
+    return {"peaks": [peak.hex() for peak in head.forest.peaks]}
 
-    Reads only what lies past `head`, or the last segment if there is no `head`.
+
+def head_before(header: Header, meta: dict[str, Any]) -> Head | None:
+    """Return where the partition ended before the segment that starts with this frame; None if it says nonsense."""
+    try:
+        forest = Forest(header.number, tuple(bytes.fromhex(peak) for peak in meta["peaks"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if len(forest.peaks) != forest.size.bit_count() or forest.root() != header.history:
+        return None
+    return Head(header.base_offset, 0, 0, 0, header.base_offset, header.fence, header.previous_hash,
+                header.append_time_us, bytes(16), forest)  # fmt: skip
+
+
+def empty_head(fence: int) -> Head:
+    """Return the end of a partition without any frame."""
+    return Head(0, 0, 0, 0, 0, fence, bytes(32), -(1 << 63), bytes(16), Forest())
+
+
+def needs_recovery(folder: Path, head: Head | None, boot_id: bytes) -> bool:
+    """Say whether there are bytes past `head`, as a crash (or a writer at work) leaves them, or too few. O(1).
+
+    Also if some of what was acknowledged without a sync may be gone, as the machine was started anew since.
+    """
+    if head is None:
+        return any(folder.glob("*.seg"))
+    if head.durable_end < head.end and head.boot_id != boot_id:
+        return True
+    if _size(segment_path(folder, head.segment)) != head.end:
+        return True
+    return head.next_offset > head.segment and segment_path(folder, head.next_offset).exists()
+
+
+def recover(folder: Path, *, log: str, log_id: bytes, partition: int, files: Files) -> Recovered | None:
+    """Make the partition end after its last whole append, durably; None if there are no segments yet.
+
+    Reads only what lies past `head`, or the last segment if there is no `head` that is known to be durable.
 
     Raises:
-        CorruptFrame: acknowledged bytes are missing or damaged; nothing was changed.
+        CorruptFrame: durable bytes are missing or damaged; nothing was changed.
         OSError: the disk refuses; try again.
     """
-    bases = segment_bases(folder)
-    head = read_head(folder)
-    damage = _Damage(folder, log, partition)
-    if head is not None:
-        damage.check_head(head)
+    published = read_head(folder)
+    bases = hot_bases(folder)
+    walk = _Walk(folder, log, log_id, partition)
+    if published is not None:
+        walk.durable = published
+    is_sure = published is not None and (
+        published.durable_end == published.end or published.boot_id == files.boot_id()
+    )
+    if published is not None and is_sure:
+        walk.check_head(published)
+        start: Head | None = published
+    elif published is not None:
+        start = walk.first_head([base for base in bases if base <= published.segment])
     else:
-        head = _first_head(folder, bases)
-    if head is None:
+        start = walk.first_head(bases)
+    if start is None:
+        if published is not None and published.durable_end:
+            raise walk.error("its segment is missing", published, 0)
         return None
-    tails = list(_tails(folder, [base for base in bases if base >= head.segment], head, damage))
+    tails = walk.follow(start, [base for base in bases if base >= start.segment])
     for tail in tails:
         _apply(tail, files)
     # The names, too: whoever created the last segment may have died before it made its name durable.
     files.sync_folder(folder)
-    return Recovered(tails[-1].head, sum(tail.size - tail.end for tail in tails))
-
-
-def _first_head(folder: Path, bases: list[int]) -> Head | None:
-    """Return where to start without a `head`: the last segment that begins with a whole frame, or the first."""
-    for base in reversed(bases):
-        path = segment_path(folder, base)
-        with path.open("rb") as file:
-            _, header = next(frames(file.fileno(), 0, file=path.name), (0, None))
-        if header is not None:
-            return Head(base, 0, 0, base, header.fence, header.previous_hash)
-    return Head(bases[0], 0, 0, bases[0], 0, NO_HASH) if bases else None
-
-
-def _tails(folder: Path, bases: list[int], head: Head, damage: _Damage) -> Iterator[_Tail]:
-    """Follow the chain from `head` through the segments and say what to do to each."""
-    for base in bases:
-        path = segment_path(folder, base)
-        if base > head.next_offset:
-            raise damage.error("records are missing before the next segment", head, head.end)
-        is_continued = base in (head.segment, head.next_offset)
-        start = end = head.end if base == head.segment else 0
-        with path.open("rb") as file:
-            descriptor = file.fileno()
-            for byte, header in frames(descriptor, start, file=path.name) if is_continued else ():
-                if header.previous_hash != head.hash or header.base_offset != head.next_offset:
-                    break
-                end = byte + header.frame_bytes
-                head = Head(base, end, byte, header.next_offset, header.fence, header.hash)
-            size = os.fstat(descriptor).st_size
-            if end < size and has_frame_from(descriptor, _torn_until(descriptor, end, head), file=path.name):
-                raise damage.error(
-                    "a frame is not what was written, and whole frames follow it", head, end, path
-                )
-        yield _Tail(path, start, end, size, head)
-
-
-def _torn_until(descriptor: int, byte: int, head: Head) -> int:
-    """Return where a next frame would start: behind the one at `byte` if only that one's body is torn."""
-    header = decode_header(os.pread(descriptor, HEADER_BYTES, byte))
-    if header is None or header.previous_hash != head.hash or header.base_offset != head.next_offset:
-        return byte
-    return byte + header.frame_bytes
+    head = replace(walk.head, durable_end=walk.head.end, boot_id=files.boot_id())
+    return Recovered(head, sum(tail.size - tail.end for tail in tails))
 
 
 def _apply(tail: _Tail, files: Files) -> None:
@@ -169,19 +194,98 @@ def _size(path: Path) -> int:
         return -1
 
 
-@dataclass(frozen=True, slots=True)
-class _Damage:
-    """Names the place of damage."""
+class _Walk:
+    """Follows the chain of one partition to its end. `head` is how far it came, whole appends only."""
 
-    folder: Path
-    log: str
-    partition: int
+    def __init__(self, folder: Path, log: str, log_id: bytes, partition: int) -> None:
+        self.folder = folder
+        self.log = log
+        self.log_id = log_id
+        self.partition = partition
+        self.durable: Head | None = None  # what `head` said: up to its `durable_end` nothing may be missing
+        self.head = empty_head(0)
 
-    def error(self, reason: str, head: Head, byte: int, path: Path | None = None) -> CorruptFrame:
-        """Return the error for the frame after `head`."""
-        path = path or segment_path(self.folder, head.segment)
-        return CorruptFrame(reason, log=self.log, partition=self.partition, file=path.name, byte=byte,
-                            offset=head.next_offset)  # fmt: skip
+    def first_head(self, bases: list[int]) -> Head | None:
+        """Return where to start without a `head`: at the last segment that begins with a whole frame, or the first."""
+        for base in reversed(bases):
+            path = segment_path(self.folder, base)
+            with path.open("rb") as file:
+                descriptor = file.fileno()
+                _, header = next(frames(descriptor, 0, file=path.name), (0, None))
+                if header is not None and header.base_offset == base:
+                    meta = decode_meta(header, read_bytes(descriptor, HEADER_BYTES, header.frame_bytes))
+                    head = head_before(header, meta)
+                    if head is not None:
+                        return head
+        return replace(empty_head(0), segment=bases[0], next_offset=bases[0]) if bases else None
+
+    def follow(self, start: Head, bases: Iterable[int]) -> list[_Tail]:
+        """Follow the chain from `start` through the segments and say what to do to each.
+
+        Raises:
+            CorruptFrame: something durable is missing or not what was written.
+        """
+        self.head = start
+        tails = []
+        for base in bases:
+            if base > self.head.next_offset:
+                raise self.error("records are missing before the next segment", self.head, self.head.end)
+            tails.append(self._follow_segment(base))
+        if self.durable is not None and (
+            (self.head.segment, self.head.end) < (self.durable.segment, self.durable.durable_end)
+        ):
+            raise self.error("a frame that was durable is not what was written", self.head, self.head.end)
+        return tails
+
+    def _follow_segment(self, base: int) -> _Tail:
+        path = segment_path(self.folder, base)
+        is_first = base == self.head.segment
+        start = self.head.end if is_first else 0
+        whole = start  # up to here frames are whole and continue the chain
+        head = self.head if is_first else replace(self.head, segment=base, end=0, last=0)
+        stable = self.head
+        with path.open("rb") as file:
+            descriptor = file.fileno()
+            for byte, header in (
+                frames(descriptor, start, file=path.name) if base == head.next_offset or is_first else ()
+            ):
+                if not self._continues(head, header):
+                    break
+                head = after_frame(head, byte, header)
+                whole = head.end
+                if not header.flags & CONTINUED:
+                    stable = head
+            size = os.fstat(descriptor).st_size
+            if whole < size:
+                self._check_torn(descriptor, whole, head, path)
+        self.head = stable
+        return _Tail(path, start, stable.end if stable.segment == base else 0, size)
+
+    def _continues(self, head: Head, header: Header) -> bool:
+        """Say whether a frame belongs behind `head`."""
+        return (
+            header.previous_hash == head.hash
+            and header.base_offset == head.next_offset
+            and header.number == head.number
+            and header.history == head.forest.root()
+        )
+
+    def _check_torn(self, descriptor: int, byte: int, head: Head, path: Path) -> None:
+        """Make sure that what is at `byte` is a torn tail, and not damage.
+
+        Raises:
+            CorruptFrame: a whole frame behind it shows that it was durable.
+        """
+        header = decode_header(os.pread(descriptor, HEADER_BYTES, byte), file=path.name)
+        torn_until = byte  # where to look: behind the frame at `byte` if only that one's body is torn
+        if header is not None and self._continues(head, header):
+            torn_until = byte + header.frame_bytes
+        for _, found in frames_after_damage(descriptor, torn_until, file=path.name):
+            is_ours = found.log_id == self.log_id and found.partition == self.partition
+            if is_ours and found.number >= head.number and not found.flags & AHEAD:
+                raise self.error(
+                    "a frame is not what was written, and durable frames follow it", head, byte, path
+                )
 
     def check_head(self, head: Head) -> None:
         """Check that the schema is there, and the frame that `head` calls the last.
@@ -198,3 +302,9 @@ class _Damage:
             header = decode_header(os.pread(file.fileno(), HEADER_BYTES, head.last), file=path.name)
         if header is None or header.hash != head.hash or head.last + header.frame_bytes != head.end:
             raise self.error("its last acknowledged frame is not what was written", head, head.last)
+
+    def error(self, reason: str, head: Head, byte: int, path: Path | None = None) -> CorruptFrame:
+        """Return the error for the frame after `head`."""
+        path = path or segment_path(self.folder, head.segment)
+        return CorruptFrame(reason, log=self.log, partition=self.partition, file=path.name, byte=byte,
+                            offset=head.next_offset)  # fmt: skip

@@ -24,7 +24,8 @@ from bourne.log.format import (
     payload_of,
 )
 
-_NAME = re.compile(r"[0-9]{20}\.seg")
+_HOT = re.compile(r"[0-9]{20}\.seg")
+_COLD = re.compile(r"[0-9]{20}\.cold")
 
 # A range shorter than this is copied: a memory map of its own would cost more.
 _MAP_BYTES_MIN = 1 << 20
@@ -44,12 +45,21 @@ def segment_name(base_offset: int) -> str:
 
 
 def segment_bases(folder: Path) -> list[int]:
-    """Return the base offsets of the partition's segments, ascending."""
+    """Return the base offsets of the partition's segments, hot and cold, ascending."""
+    names = _names(folder)
+    return sorted({int(name[:20]) for name in names if _HOT.fullmatch(name) or _COLD.fullmatch(name)})
+
+
+def hot_bases(folder: Path) -> list[int]:
+    """Return the base offsets of the segments that are frames on the disk, ascending. The last one always is."""
+    return sorted(int(name[:20]) for name in _names(folder) if _HOT.fullmatch(name))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        names = [path.name for path in folder.iterdir()]
+        return os.listdir(folder)  # noqa: PTH208  (names, not paths: there may be thousands)
     except FileNotFoundError:
         return []
-    return sorted(int(name[:20]) for name in names if _NAME.fullmatch(name))
 
 
 def read_bytes(descriptor: int, start: int, end: int) -> memoryview:
@@ -90,18 +100,25 @@ def frames(descriptor: int, start: int, *, file: str) -> Iterator[tuple[int, Hea
         yield byte, header
 
 
-def has_frame_from(descriptor: int, start: int, *, file: str) -> bool:
-    """Say whether any whole frame starts at byte `start` or later: then `start` is damage, not a torn tail."""
+def frames_after_damage(descriptor: int, start: int, *, file: str) -> Iterator[tuple[int, Header]]:
+    """Yield (byte, header) of whole frames wherever they start from byte `start` on.
+
+    What it finds may be data that looks like a frame: whoever asks has to check that it belongs here.
+    """
     size = os.fstat(descriptor).st_size
     while start < size:
         piece = os.pread(descriptor, _SCAN_BYTES, start)
+        following = start + _SCAN_BYTES
         at = piece.find(MAGIC)
         while at >= 0:
-            if (start + at) % ALIGNMENT == 0 and any(frames(descriptor, start + at, file=file)):
-                return True
+            if (start + at) % ALIGNMENT == 0:
+                found = next(frames(descriptor, start + at, file=file), None)
+                if found is not None:
+                    yield found
+                    following = found[0] + found[1].frame_bytes
+                    break
             at = piece.find(MAGIC, at + 1)
-        start += _SCAN_BYTES
-    return False
+        start = following
 
 
 def segment_schema(descriptor: int) -> pa.Schema | None:

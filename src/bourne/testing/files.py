@@ -79,6 +79,7 @@ class FaultyFiles:
         self._renamings: dict[Path, list[_Renaming]] = {}  # by folder, since it was synced
         self._dead: set[int] = set()
         self._calls_until_death: int | None = None
+        self._boots = 1
 
     # --- what a test says --------------------------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class FaultyFiles:
         """Simulate a power cut. What was not synced is lost, or with a `seed` an arbitrary part of it is kept."""
         chance = random.Random(seed) if seed is not None else None
         self.kill()
+        self._boots += 1
         names: dict[Path, _Content | None] = dict(self._contents)
         for renamings in self._renamings.values():
             names.update({each.path: each.before for each in reversed(renamings)})
@@ -223,6 +225,10 @@ class FaultyFiles:
         self._open.pop(descriptor, None)
         self._dead.discard(descriptor)
         self._files.close(descriptor)
+
+    def boot_id(self) -> bytes:
+        """Return another id after each crash."""
+        return self._boots.to_bytes(16, "big")
 
     # --- how it works ------------------------------------------------------------------------------------
 

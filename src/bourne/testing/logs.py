@@ -31,8 +31,9 @@ class ScratchLog:
         found = read_log_info(self.folder)
         if found is None:
             schema = declare_schema({"number": "bigint", "text": "varchar"}, where=name)
-            found = LogInfo(name, schema)
-            write_log_info(self.folder, found, self.files)
+            found = write_log_info(
+                self.folder, LogInfo(name, schema, id=name.encode().ljust(16)[:16]), self.files
+            )
         self.info = found
 
     @property

@@ -7,11 +7,12 @@ log beside the old one, which stays as it is.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bourne.errors import DefinitionError, StorageError
+from bourne.evolution import check_evolution
 from bourne.log.catalog import (
     FORMAT,
     Changes,
@@ -41,12 +42,13 @@ class ViewInfo:
     schema: Schema
     changes: Changes
     folder: Path
+    id: bytes = field(default=bytes(16), compare=False)
 
     @property
     def output(self) -> LogInfo:
         """The view's output as a log."""
         hidden = (KEY_COLUMN, WEIGHT_COLUMN) if self.changes == "upsert" else ()
-        return LogInfo(self.name, Schema((*hidden, *self.schema.columns)), changes=self.changes)
+        return LogInfo(self.name, Schema((*hidden, *self.schema.columns)), changes=self.changes, id=self.id)
 
 
 class Catalog:
@@ -98,26 +100,39 @@ class Catalog:
         infos = [read_log_info(folder) for folder in _folders(self.folder / "logs")]
         return [info for info in infos if info is not None]
 
-    def declare_log(self, info: LogInfo, files: Files) -> None:
-        """Make a log, or check that the existing one is the same.
+    def declare_log(self, info: LogInfo, files: Files) -> LogInfo:
+        """Make a log, or bring the existing one to this declaration; return it with its id.
+
+        Columns may be added and types widened (`bourne.evolution`); lateness, durability, request ids and retention
+        may change; anything else may not.
 
         Raises:
             DefinitionError: it is there with another definition.
         """
         existing = self.log(info.name)
-        if existing is None:
-            with disk_errors(self.folder, f"cannot make log {info.name!r}"):
-                write_log_info(self.log_folder(info.name), info, files)
-        elif existing != info:
-            old, new = existing.to_json(), info.to_json()
-            differing = [key for key in new if new[key] != old[key]]
+        with disk_errors(self.folder, f"cannot make log {info.name!r}"):
+            if existing is None:
+                return write_log_info(self.log_folder(info.name), info, files)
+            info = replace(info, id=existing.id)
+            if existing != info:
+                self._check_same(existing, info)
+                write_log_info(self.log_folder(existing.name), info, files)
+            return info
+
+    def _check_same(self, existing: LogInfo, info: LogInfo) -> None:
+        """Refuse what cannot change in a log that exists."""
+        old, new = existing.to_json(), info.to_json()
+        differing = [key for key in ("name", "key", "time", "changes", "partitions") if new[key] != old[key]]
+        where = str(self.log_folder(existing.name))
+        if differing:
             raise DefinitionError(
                 f"log {info.name!r} is declared differently from how it was made",
-                where=str(self.log_folder(existing.name)),
+                where=where,
                 expected=", ".join(f"{key} = {old[key]}" for key in differing),
                 found=", ".join(f"{key} = {new[key]}" for key in differing),
                 hint="declare it as it was, or give the changed log another name",
             )
+        check_evolution(existing.schema, info.schema, where=f"log {info.name!r}, {where}")
 
     # --- views ---
 
@@ -142,11 +157,11 @@ class Catalog:
         version = 1 if newest is None else newest.version + 1
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
         info = ViewInfo(name, version, sql, source, schema, changes, folder / str(version))
-        if newest is not None and newest == replace(info, version=newest.version, folder=newest.folder):
-            return newest
+        if newest is not None and _is_same(newest, info):
+            return replace(newest, input=source)
         with disk_errors(self.folder, f"cannot make view {name!r}"):
             make_folder_durably(files, info.folder)
-            write_log_info(info.folder, info.output, files)
+            info = replace(info, id=write_log_info(info.folder, info.output, files).id)
             content = {
                 "format": FORMAT,
                 "name": name,
@@ -172,7 +187,24 @@ class Catalog:
             schema=Schema.from_json(content["columns"]),
             changes=content["changes"],
             folder=folder,
+            id=output.id if (output := read_log_info(folder)) else bytes(16),
         )
+
+
+def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
+    """Say whether a view's output goes on under its new definition. Columns that its log has got meanwhile do not count."""
+    is_fed_the_same = (old.input.id, old.input.time, old.input.watermark_us) == (
+        new.input.id, new.input.time, new.input.watermark_us
+    )  # fmt: skip
+    has_all_columns = all(
+        new.input.schema.column(column.name) == column for column in old.input.schema.columns
+    )
+    return (
+        is_fed_the_same
+        and has_all_columns
+        and (old.sql, old.schema, old.changes, old.input.name)
+        == (new.sql, new.schema, new.changes, new.input.name)
+    )
 
 
 def _folders(folder: Path) -> list[Path]:

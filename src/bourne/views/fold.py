@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bourne.engine.kernels.arrays import grown
 from bourne.log.catalog import LogInfo
-from bourne.log.reader import LogReader
+from bourne.log.cursor import LogCursor
 
 # In `_recent_row`: the key's row is gone, or has not changed since `_base` was made.
 _GONE = -1
@@ -29,7 +29,7 @@ class Fold:
     """Follows one log or output log; `table` is its content as of the last `refresh`."""
 
     def __init__(self, folder: Path, info: LogInfo) -> None:
-        self._reader = LogReader(folder, info)
+        self._reader = LogCursor(folder, info)
         self._schema = info.schema.to_arrow()
         self._is_keyed = info.changes == "upsert"
         self._recent: list[pa.RecordBatch] = []
@@ -42,7 +42,7 @@ class Fold:
 
     def refresh(self) -> None:
         """Take in what was committed since the last time. O(new records)."""
-        for frame in self._reader.read():
+        for _, frame in self._reader.read():
             if frame.batch.num_rows:
                 self._table = None
                 if self._is_keyed:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bourne.log.catalog import LogInfo
+from bourne.log.embedded import EmbeddedLog
 from bourne.log.reader import LogReader
-from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.catalog import ViewInfo
 
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """How much a log holds: the offset after its last record, how many records are kept, in how many bytes."""
+    """How much a log holds: how many records were appended, how many are kept, in how many bytes.
+
+    `ends` are the offsets after the last record of each partition; `end` is their sum.
+    """
 
     name: str
     end: int
     records: int
     bytes: int
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +49,18 @@ class Status:
     views: tuple[ViewStatus, ...]
 
 
-def log_status(catalog: Catalog, log: LogInfo) -> LogStatus:
+def log_status(log: EmbeddedLog) -> LogStatus:
     """Return how much a log holds now."""
-    reader = LogReader(catalog.log_folder(log.name), log)
+    cursor = log.cursor()
     try:
-        end = reader.end_offset()
-        return LogStatus(log.name, end, end - reader.first_offset, reader.size_bytes())
+        ends, firsts = cursor.end_offsets(), cursor.first_offsets()
+        return LogStatus(log.info.name, sum(ends), sum(ends) - sum(firsts), cursor.size_bytes(), ends)
     finally:
-        reader.close()
+        cursor.close()
 
 
-def view_status(view: ViewInfo, *, input_end: int, rows: int) -> ViewStatus:
-    """Return how far a view is; `input_end` is its log's end, `rows` how many rows it has."""
+def view_status(view: ViewInfo, *, input_ends: Sequence[int], rows: int) -> ViewStatus:
+    """Return how far a view is; `input_ends` are its log's ends, `rows` how many rows it has."""
     reader = LogReader(view.folder, view.output)
     try:
         last = reader.last_frame()
@@ -63,13 +68,13 @@ def view_status(view: ViewInfo, *, input_end: int, rows: int) -> ViewStatus:
     finally:
         reader.close()
     meta = last.meta if last else {}
-    position = meta["positions"][view.input.name][0] if meta else 0
+    positions = meta["positions"][view.input.name] if meta else [0] * len(input_ends)
     return ViewStatus(
         name=view.name,
         version=view.version,
         input=view.input.name,
-        position=position,
-        lag_records=max(0, input_end - position),
+        position=sum(positions),
+        lag_records=sum(max(0, end - at) for end, at in zip(input_ends, positions, strict=True)),
         rows=rows,
         epoch=meta.get("epoch", -1),
         watermark_us=meta.get("watermark"),

@@ -1,0 +1,416 @@
+"""The log that lives in a folder: partitions, each appended to by `LogWriter` and read by `LogReader`.
+
+Law: as `bourne.log.protocol.Log`. Nothing is opened before it is needed: reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bourne.errors import Closed, InputError
+from bourne.log.catalog import Durability, LogInfo, partition_folder
+from bourne.log.cursor import LogCursor
+from bourne.log.partition import split
+from bourne.log.protocol import Appended, Batch, LogHead, Place
+from bourne.log.reader import LogReader
+from bourne.log.requests import Written
+from bourne.log.wake import Wake
+from bourne.log.writer import LogWriter
+from bourne.ports import Clock, Files
+from bourne.schema import conform
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# How much is read at a time, and how long a follower waits at most before it looks whether it is to stop.
+_READ_BYTES = 64 << 20
+_LOOK_S = 0.2
+
+
+class EmbeddedLog:
+    """A log in a folder. Safe to use from several threads and processes at once."""
+
+    def __init__(self, folder: Path, info: LogInfo, *, files: Files, clock: Clock) -> None:
+        """The folder holds a log already (`write_log_info`)."""
+        self.folder = folder
+        self._info = info
+        self._files = files
+        self._clock = clock
+        self._writers: dict[int, LogWriter] = {}
+        self._mutex = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def info(self) -> LogInfo:
+        """Its name, columns and promises."""
+        return self._info
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def append(
+        self, rows: Any, *, durability: Durability | None = None, request_id: str | None = None
+    ) -> Appended:
+        """Append records; they are as durable as asked for when this returns.
+
+        Args:
+            rows: an Arrow, Polars or pandas table, anything else with the Arrow PyCapsule interface, or a list of
+                dicts. They go to their partitions by key, in the order given.
+            durability: `"fsync"`, `"interval"` or `"none"`; by default as the log was declared.
+            request_id: an id of this call: a repeat with the same rows writes nothing and returns the first offsets.
+
+        All rows or none of each partition are taken. If one of several partitions fails, those before it have their
+        rows: repeat the call with the same request id to complete it.
+
+        Raises:
+            UnknownColumn, ValueMismatch, InputError: the data does not fit the log's schema; nothing was stored.
+            LogLocked: another process holds the log's lock and does not give it back.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        if durability not in (None, "fsync", "interval", "none"):
+            raise InputError(
+                "no such durability", expected="'fsync', 'interval' or 'none'", found=repr(durability)
+            )
+        self._check_open()
+        table = conform(rows, self._info.schema, log=self._info.name)
+        if self._info.partitions == 1:
+            written = self._writer(0).write(table, durability=durability, request_id=request_id)
+            return _appended(table.num_rows, [(0, written, None)])
+        assert self._info.key is not None  # declared with several partitions
+        parts = split(table, self._info.key, self._info.partitions)
+        return _appended(
+            table.num_rows,
+            [
+                (
+                    number,
+                    self._writer(number).write(part, durability=durability, request_id=request_id),
+                    rows_of,
+                )
+                for number, part, rows_of in parts
+            ],
+        )
+
+    def _writer(self, partition: int) -> LogWriter:
+        with self._mutex:
+            self._check_open()
+            if partition not in self._writers:
+                self._writers[partition] = LogWriter(
+                    self.folder, self._info, files=self._files, clock=self._clock, partition=partition,
+                    is_exclusive=False,
+                )  # fmt: skip
+            return self._writers[partition]
+
+    def sync(self) -> None:
+        """Make durable all that this object has appended."""
+        for writer in list(self._writers.values()):
+            writer.sync()
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def first_offsets(self) -> tuple[int, ...]:
+        """Return the offset of the oldest record that is kept, of each partition."""
+        cursor = self.cursor()
+        try:
+            return cursor.first_offsets()
+        finally:
+            cursor.close()
+
+    def end_offsets(self) -> tuple[int, ...]:
+        """Return the offset after the last acknowledged record, of each partition, as of now."""
+        cursor = self.cursor()
+        try:
+            return cursor.end_offsets()
+        finally:
+            cursor.close()
+
+    def head(self, partition: int = 0) -> LogHead:
+        """Return the end of a partition and the hash of its last frame, to publish elsewhere.
+
+        Raises:
+            InputError: there is no such partition.
+        """
+        self.check_partition(partition)
+        reader = LogReader(self.folder, self._info, partition=partition, files=self._files)
+        try:
+            head = reader.head()
+        finally:
+            reader.close()
+        return LogHead(partition, head.next_offset if head else 0, head.hash.hex() if head else "")
+
+    def cursor(self, *, partition: int | None = None, is_durable: bool = False) -> LogCursor:
+        """Return a cursor at the first records, for reading in frames. Close it.
+
+        Raises:
+            InputError: there is no such partition.
+        """
+        self._check_open()
+        if partition is not None:
+            self.check_partition(partition)
+        return LogCursor(
+            self.folder, self._info, partitions=None if partition is None else (partition,), files=self._files,
+            is_durable=is_durable,
+        )  # fmt: skip
+
+    def batches(
+        self,
+        *,
+        start: Place | None = None,
+        until: Place | None = None,
+        partition: int | None = None,
+        follow: bool = False,
+        stop: threading.Event | None = None,
+    ) -> EmbeddedBatches:
+        """Return the records from `start` to before `until` as Arrow record batches, with `for` or `async for`.
+
+        Args:
+            start, until: an offset (where there is one partition, or `partition` is given), an instant of append (a
+                `datetime`; one without a time zone is in UTC), or an offset per partition. By default all there is.
+            partition: only this one.
+            follow: wait for more, until `stop` is set, it is closed, or `until` is reached.
+
+        Raises:
+            InputError: there is no such offset (any more), or no such partition.
+        """
+        return EmbeddedBatches(self, start, until, partition, follow, stop)
+
+    def rows(
+        self,
+        *,
+        start: Place | None = None,
+        until: Place | None = None,
+        partition: int | None = None,
+        follow: bool = False,
+        stop: threading.Event | None = None,
+    ) -> EmbeddedRows:
+        """Return the same records one by one, as dicts, with `for` or `async for`. Convenient, not quick."""
+        return EmbeddedRows(
+            self.batches(start=start, until=until, partition=partition, follow=follow, stop=stop)
+        )
+
+    def check_partition(self, partition: int) -> None:
+        """Raise InputError if there is no such partition."""
+        if not 0 <= partition < self._info.partitions:
+            raise InputError(
+                f"log {self._info.name!r} has no partition {partition}",
+                expected=f"0 to {self._info.partitions - 1}",
+                found=partition,
+            )
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Closed(f"log {self._info.name!r} is closed", hint="open it again")
+
+    def close(self) -> None:
+        """Make durable what is not yet, and let go of the files. Safe to call twice."""
+        with self._mutex:
+            self._is_closed = True
+            writers = list(self._writers.values())
+        for writer in writers:
+            writer.close()
+
+    def __enter__(self) -> EmbeddedLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<log {self._info.name} in {self.folder}{', closed' if self._is_closed else ''}>"
+
+
+class EmbeddedBatches:
+    """Iterates over the records of a log. For one thread or task at a time; `close` may come from any."""
+
+    def __init__(
+        self,
+        log: EmbeddedLog,
+        start: Place | None,
+        until: Place | None,
+        partition: int | None,
+        follow: bool,
+        stop: threading.Event | None,
+    ) -> None:
+        self._cursor = log.cursor(partition=partition)
+        self._wake: Wake | None = None
+        self._stop = stop
+        self._is_following = follow
+        self._is_closed = False
+        self._has_arrived = False  # at `until`
+        self._pending: list[Batch] = []
+        self._reading = threading.Lock()
+        try:
+            self._seek(start)
+            self._until, self._until_us = self._bounds(until)
+            if follow:
+                # Watched before it is read: an append in between is not missed.
+                self._wake = Wake([partition_folder(log.folder, each) for each in self._cursor.partitions])
+        except BaseException:
+            self._cursor.close()
+            raise
+
+    def _seek(self, start: Place | None) -> None:
+        if isinstance(start, datetime):
+            self._cursor.seek_time(instant_us(start))
+        elif start is not None:
+            self._cursor.seek(self._offsets(start))
+
+    def _bounds(self, until: Place | None) -> tuple[Sequence[int] | None, int | None]:
+        if isinstance(until, datetime):
+            return None, instant_us(until)
+        return (None if until is None else self._offsets(until)), None
+
+    def _offsets(self, place: int | Sequence[int]) -> Sequence[int]:
+        offsets = (place,) if isinstance(place, int) else tuple(place)
+        count = len(self._cursor.partitions)
+        if len(offsets) != count:
+            raise InputError(
+                f"log {self._cursor.info.name!r} has {count} partitions",
+                expected=f"{count} offsets, one per partition, or a time, or one partition's number beside the offset",
+                found=f"{len(offsets)} offset" + ("" if len(offsets) == 1 else "s"),
+            )
+        return offsets
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where it stands: the offset of the next record of each partition, to go on from another time."""
+        places = dict(zip(self._cursor.partitions, self._cursor.positions, strict=True))
+        for batch in reversed(self._pending):
+            places[batch.partition] = batch.first_offset
+        return tuple(places.values())
+
+    def __iter__(self) -> Iterator[Batch]:
+        while not self._has_ended():
+            if self._fill():
+                yield from self._drain()
+            elif self._wake is None:
+                return
+            else:
+                self._wake.wait(_LOOK_S)
+
+    async def __aiter__(self) -> AsyncIterator[Batch]:
+        while not self._has_ended():
+            if await asyncio.to_thread(self._fill):
+                for batch in self._drain():
+                    yield batch
+            elif self._wake is None:
+                return
+            else:
+                await _wait(self._wake)
+
+    def _has_ended(self) -> bool:
+        return self._is_closed or self._has_arrived or (self._stop is not None and self._stop.is_set())
+
+    def _fill(self) -> bool:
+        """Read on; say whether something came. Ends the iteration when all bounds are reached."""
+        with self._reading:
+            if self._pending or self._is_closed:
+                return bool(self._pending)
+            pieces = self._cursor.read(until=self._until, until_time_us=self._until_us, bytes_max=_READ_BYTES)
+            self._pending = [
+                Batch(
+                    partition,
+                    frame.base_offset,
+                    frame.next_offset,
+                    frame.append_time_us,
+                    frame.batch,
+                    frame.offsets(),
+                )
+                for partition, frame in pieces
+                if frame.batch.num_rows
+            ]
+            self._has_arrived = not pieces and self._is_at_until()
+            return bool(self._pending)
+
+    def _is_at_until(self) -> bool:
+        if self._until is not None:
+            return all(at >= until for at, until in zip(self._cursor.positions, self._until, strict=True))
+        # What is appended at or after the bound may have come: then nothing before it comes any more.
+        return self._until_us is not None and all(
+            at < end for at, end in zip(self._cursor.positions, self._cursor.end_offsets(), strict=True)
+        )
+
+    def _drain(self) -> Iterator[Batch]:
+        while self._pending and not self._has_ended():
+            yield self._pending.pop(0)
+
+    def close(self) -> None:
+        """Let go of the files; iterating ends. Safe to call twice, and from another thread."""
+        self._is_closed = True
+        if self._wake is not None:
+            self._wake.notify()
+        with self._reading:
+            self._cursor.close()
+
+    def __enter__(self) -> EmbeddedBatches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class EmbeddedRows:
+    """Iterates over the records of a log one by one, as dicts."""
+
+    def __init__(self, batches: EmbeddedBatches) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self._batches:
+            yield from batch.records.to_pylist()
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        async for batch in self._batches:
+            for row in batch.records.to_pylist():
+                yield row
+
+    def close(self) -> None:
+        """Let go of the files; iterating ends. Safe to call twice, and from another thread."""
+        self._batches.close()
+
+    def __enter__(self) -> EmbeddedRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches.__exit__()
+
+
+def instant_us(instant: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC; a time without a zone is in UTC."""
+    aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+async def _wait(wake: Wake) -> None:
+    """Wait until something was appended, without a thread."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    loop.add_reader(wake.fileno(), woken.set)
+    try:
+        await asyncio.wait_for(woken.wait(), _LOOK_S)
+        wake.drain()
+    except TimeoutError:
+        return
+    finally:
+        loop.remove_reader(wake.fileno())
+
+
+def _appended(rows: int, parts: Sequence[tuple[int, Written, Any]]) -> Appended:
+    """Put together what became of each partition's rows."""
+    partitions, offsets = np.zeros(rows, np.int32), np.zeros(rows, np.int64)
+    for number, written, rows_of in parts:
+        places = slice(None) if rows_of is None else rows_of
+        partitions[places] = number
+        offsets[places] = np.arange(written.offsets.start, written.offsets.stop) if written.row_offsets is None else (
+            written.row_offsets
+        )  # fmt: skip
+    return Appended(
+        {number: written.offsets for number, written, _ in parts},
+        bool(parts) and all(written.is_repeat for _, written, _ in parts),
+        partitions,
+        offsets,
+    )
