@@ -48,7 +48,7 @@ def test_a_log_in_partitions_and_a_view_over_all_of_them(tmp_path: Path) -> None
             rows = it.query("SELECT k, n, total::BIGINT FROM totals ORDER BY k").fetchall()
             assert rows == expected
             ends = it.log("events").end_offsets()
-            assert sum(ends) == 100 and min(ends) > 0
+            assert sum(ends) == 100 and max(ends) < 100
             for number, end in enumerate(ends):
                 found = numbers(it.log("events"), partition=number)
                 assert len(found) == end and found == sorted(found)  # in order, dense
@@ -110,10 +110,10 @@ def test_a_view_never_reflects_what_a_power_cut_can_take(tmp_path: Path) -> None
     it.append("events", ROWS)
     it.catch_up()
     files.crash()
+    it.close()
     with bourne.open(app, data=tmp_path, files=files) as again:
         again.catch_up()
         assert again.query("SELECT sum(n)::BIGINT AS n FROM totals").fetchall() == [(100,)]
-    it.close()
 
 
 def test_a_log_gets_columns_and_wider_types(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_log_gets_columns_and_wider_types(tmp_path: Path) -> None:
         with bourne.open(declared(n="integer", who="varchar"), data=tmp_path) as new:
             new.append("events", [{"n": 2, "who": "앤"}])
             old.append("events", [{"n": 3}])  # a program that still runs with the old declaration
-            assert [row for row in new.log("events").rows()] == [
+            assert list(new.log("events").rows()) == [
                 {"n": 1, "who": None}, {"n": 2, "who": "앤"}, {"n": 3, "who": None},
             ]  # fmt: skip
             assert list(old.log("events").rows()) == [{"n": 1}, {"n": 2}, {"n": 3}]
@@ -138,7 +138,7 @@ def test_a_log_gets_columns_and_wider_types(tmp_path: Path) -> None:
         wide.catch_up()
         assert wide.query("SELECT n FROM small ORDER BY n").fetchall() == [(1,), (2,), (3,)]
         assert wide.query("SELECT max(n) AS n FROM events").fetchall() == [(1 << 40,)]
-    for schema in ({"n": "integer", "who": "varchar"}, {"n": "bigint"}, {"n": "varchar", "who": "varchar"}):
+    for schema in ({"n": "integer", "who": "varchar"}, {"n": "bigint"}, {"n": "smallint", "who": "varchar"}):
         with pytest.raises(bourne.DefinitionError, match="cannot be declared anew"):
             bourne.open(declared(**schema), data=tmp_path)
 
