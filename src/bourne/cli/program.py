@@ -16,6 +16,7 @@ from bourne.cli.query import query
 from bourne.cli.run import run
 from bourne.cli.status import status
 from bourne.cli.tail import tail
+from bourne.cli.verify import verify
 from bourne.errors import BourneError
 
 program = typer.Typer(
@@ -27,7 +28,7 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, append, tail, query, status):
+for command in (run, append, tail, query, status, verify):
     program.command()(command)
 
 
