@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bourne.app import App
     from bourne.errors import (
+        AppendInDoubt,
         BourneError,
         Closed,
         CorruptFrame,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     )
     from bourne.instance import Instance
     from bourne.instance import open_app as open
+    from bourne.log.protocol import Appended, Batch, Log, LogHead
+    from bourne.log.retention import Maintained, Pin
     from bourne.running import Progress
     from bourne.views.result import Result
     from bourne.views.status import LogStatus, Status, ViewStatus
@@ -44,6 +47,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "AppendInDoubt",
+    "Appended",
+    "Batch",
     "BourneError",
     "Closed",
     "CorruptFrame",
@@ -52,10 +58,14 @@ __all__ = [
     "FormatTooNew",
     "InputError",
     "Instance",
+    "Log",
+    "LogHead",
     "LogLocked",
     "LogStatus",
+    "Maintained",
     "MalformedInput",
     "NotMaintainable",
+    "Pin",
     "Progress",
     "QueryError",
     "Result",
@@ -76,8 +86,14 @@ __all__ = [
 # Names are loaded when they are first used, so that `bourne --help` does not wait for DuckDB, Arrow and Numba.
 _HOMES = {
     "App": "app",
+    "Appended": "log.protocol",
+    "Batch": "log.protocol",
     "Instance": "instance",
+    "Log": "log.protocol",
+    "LogHead": "log.protocol",
     "LogStatus": "views.status",
+    "Maintained": "log.retention",
+    "Pin": "log.retention",
     "Progress": "running",
     "Result": "views.result",
     "Status": "views.status",

@@ -25,6 +25,11 @@ class LogDefinition:
     partitions: int = 1
     durability: Durability = "fsync"
     request_id: str | None = None
+    keep_us: int | None = None
+    keep_bytes: int | None = None
+    cold_after_us: int | None = None
+    is_compacted: bool = False
+    tombstone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,11 @@ class App:
         partitions: int = 1,
         durability: Durability = "fsync",
         request_id: str | None = None,
+        keep: str | None = None,
+        keep_bytes: int | None = None,
+        cold_after: str | None = None,
+        compact: bool = False,
+        tombstone: str | None = None,
     ) -> None:
         """Declare a log.
 
@@ -93,6 +103,16 @@ class App:
                 crash of the process can (a power cut can take the last tenth of a second); `"none"`, the same without
                 any sync (a power cut can take what the system had not yet written, often half a minute).
             request_id: the column that holds an id of each record: one that is there already is not stored again.
+            keep: how long records are kept at least, e.g. `"30 days"` after they were appended. By default for ever.
+            keep_bytes: how many bytes of the newest records are kept, about, in each partition.
+            cold_after: when records become Parquet (zstd), e.g. `"1 day"` after they were appended: smaller, and read
+                as before. What Parquet cannot hold exactly (INTERVAL) stays as it is.
+            compact: keep only the newest record per `key` of what was not appended just now.
+            tombstone: a BOOLEAN column of such a log: a record in which it is true says that its key is gone. A day
+                later, compaction drops it, too.
+
+        All of that is done a segment (up to 256 MiB) at a time, by `Instance.maintain`, and by itself while the app
+        runs; never to records that a reader or a view still needs. Offsets stay as they are.
 
         Raises:
             DefinitionError: something in this does not fit together.
@@ -100,7 +120,12 @@ class App:
         where = f"log {name!r}"
         self._check_free(name, "log")
         declared = declare_schema(schema, where=where)
-        for role, column in (("key", key), ("time", time), ("request_id", request_id)):
+        for role, column in (
+            ("key", key),
+            ("time", time),
+            ("request_id", request_id),
+            ("tombstone", tombstone),
+        ):
             found = declared.column(column) if column is not None else None
             if column is not None and found is None:
                 raise DefinitionError(
@@ -116,14 +141,24 @@ class App:
                     expected="a timestamp",
                     found=found.type,
                 )
+            if role == "tombstone" and found is not None and found.type != "BOOLEAN":
+                raise DefinitionError(
+                    f"the tombstone column {column!r} is a {found.type}",
+                    where=where,
+                    expected="a BOOLEAN",
+                    found=found.type,
+                )
         self._check_options(where, key, partitions, durability)
+        self._check_retention(where, key, compact, tombstone, keep_bytes)
         for column in (key, request_id):
             if column is not None:
                 declared = declared.with_not_null(column)
         watermark_us = interval_us(watermark, where=f"{where}, watermark")
         self.logs[name] = LogDefinition(
-            name, declared, key, time, watermark_us, partitions, durability, request_id
-        )
+            name, declared, key, time, watermark_us, partitions, durability, request_id,
+            _age_us(keep, where=f"{where}, keep"), keep_bytes, _age_us(cold_after, where=f"{where}, cold_after"),
+            compact, tombstone,
+        )  # fmt: skip
 
     @staticmethod
     def _check_options(where: str, key: str | None, partitions: int, durability: str) -> None:
@@ -142,6 +177,29 @@ class App:
         if key is None and partitions > 1:
             raise DefinitionError(
                 "several partitions without a key", where=where, hint="name a key column: key=…"
+            )
+
+    @staticmethod
+    def _check_retention(
+        where: str, key: str | None, compact: bool, tombstone: str | None, keep_bytes: int | None
+    ) -> None:
+        """Refuse what cannot be, or not together."""
+        if compact and key is None:
+            raise DefinitionError(
+                "compaction without a key",
+                where=where,
+                hint="name the column of which the newest is kept: key=…",
+            )
+        if tombstone is not None and not compact:
+            raise DefinitionError(
+                "a tombstone column without compaction", where=where, hint="add compact=True, or leave it out"
+            )
+        if keep_bytes is not None and (not isinstance(keep_bytes, int) or keep_bytes <= 0):
+            raise DefinitionError(
+                "no such number of bytes to keep",
+                where=where,
+                expected="a whole number above 0",
+                found=keep_bytes,
             )
 
     def view(self, name: str, sql: str) -> None:
@@ -181,3 +239,12 @@ class App:
                 found=taken[name.casefold()],
                 hint="choose another name",
             )
+
+
+def _age_us(text: str | None, *, where: str) -> int | None:
+    if text is None:
+        return None
+    age_us = interval_us(text, where=where)
+    if age_us == 0:
+        raise DefinitionError("an age of nothing", where=where, expected="more than 0 seconds", found=text)
+    return age_us

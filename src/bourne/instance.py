@@ -6,9 +6,10 @@ the views; both are held until `close`. Everything that a method has acknowledge
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,12 +20,14 @@ from bourne.app import App, Durability, LogDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
 from bourne.engine.circuit import compile_circuit
-from bourne.errors import Closed, StorageError, UnknownName
-from bourne.log.catalog import LogInfo
+from bourne.errors import BourneError, Closed, StorageError, UnknownName
+from bourne.limits import MAINTAIN_INTERVAL_S
+from bourne.log.catalog import LogInfo, Retention
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.partition import check_partition_key
 from bourne.log.protocol import Appended
 from bourne.log.reader import LogReader
+from bourne.log.retention import Maintained, Pin
 from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
 from bourne.schema import Schema
@@ -32,9 +35,10 @@ from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery, relations
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.fold import Fold
+from bourne.views.pins import view_pins
 from bourne.views.query import Queries
 from bourne.views.result import Result
-from bourne.views.status import Status, log_status, view_status
+from bourne.views.status import LogStatus, Status, log_status, view_status
 
 
 def open_app(
@@ -185,13 +189,14 @@ class Instance:
         self._check_open()
         self._runners.start()
         self._open_sources()
-        self._runners.run(
-            lambda: sum(self._feed(source) for source in self._sources),
-            lambda: not all(source.has_ended for source in self._sources),
-            until_caught_up=until_caught_up,
-            on_progress=on_progress,
-            stop=stop or threading.Event(),
-        )
+        with self._maintenance():
+            self._runners.run(
+                lambda: sum(self._feed(source) for source in self._sources),
+                lambda: not all(source.has_ended for source in self._sources),
+                until_caught_up=until_caught_up,
+                on_progress=on_progress,
+                stop=stop or threading.Event(),
+            )
         for source in self._sources:  # what they had handed over when they were told to stop
             self._feed(source)
 
@@ -210,6 +215,58 @@ class Instance:
     def sources(self) -> tuple[Source, ...]:
         """The sources that `run` has opened."""
         return tuple(self._sources)
+
+    # --- keeping house ---
+
+    def maintain(self) -> list[Maintained]:
+        """Delete, compact, or make cold (Parquet) what the logs' retention says. `run` does it by itself.
+
+        Records that a reader or a view may still need are left alone: the result says by whom they are held. Views that
+        this object runs save their state where that frees records.
+
+        Returns: what became of each partition of each log with a retention.
+
+        Raises:
+            CorruptFrame: a segment is damaged; it stays as it is.
+            StorageError, DiskFull: the disk refuses; what was done before holds.
+        """
+        self._check_open()
+        result = []
+        for info in self._catalog.logs():
+            log = self.log(info.name)
+            done = log.maintain(self._pins(info.name))
+            if any(pin.holder.startswith("view ") for each in done for pin in each.held):
+                self._runners.release(info.name)
+                again = log.maintain(self._pins(info.name))
+                done = [before + after for before, after in zip(done, again, strict=True)]
+            result += done
+        return result
+
+    @contextlib.contextmanager
+    def _maintenance(self) -> Iterator[None]:
+        """Maintain the logs now and then while the block runs, on a thread; its failure is raised at the end."""
+        if all(info.retention == Retention() for info in self._catalog.logs()):
+            yield
+            return
+        is_over = threading.Event()
+        failures: list[BourneError] = []
+
+        def work() -> None:
+            while not failures and not is_over.wait(MAINTAIN_INTERVAL_S):
+                try:
+                    self.maintain()
+                except BourneError as error:
+                    failures.append(error)
+
+        thread = threading.Thread(target=work, name="bourne-maintain", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+        for failure in failures:
+            raise failure
 
     # --- asking ---
 
@@ -256,7 +313,7 @@ class Instance:
     def status(self) -> Status:
         """Return how much the logs hold and how far the views are, as committed."""
         self._check_open()
-        logs = [log_status(self.log(info.name)) for info in self._catalog.logs()]
+        logs = [self._log_status(info) for info in self._catalog.logs()]
         ends = {log.name: log.ends for log in logs}
         views = [
             view_status(
@@ -267,6 +324,15 @@ class Instance:
             for view in self._known_views()
         ]
         return Status(tuple(logs), tuple(views))
+
+    def _log_status(self, info: LogInfo) -> LogStatus:
+        log = self.log(info.name)
+        is_kept_for_ever = log.info.retention == Retention()
+        return log_status(log, [] if is_kept_for_ever else [*self._pins(info.name), *log.readers()])
+
+    def _pins(self, log: str) -> list[Pin]:
+        """Return which records of a log its views may have to read again."""
+        return [pin for view in self._known_views() if view.input.name == log for pin in view_pins(view)]
 
     def _known_views(self) -> Iterable[ViewInfo]:
         return self._views.values() if self.app is not None else self._catalog.views()
@@ -333,11 +399,13 @@ class Instance:
 def _log_info(declared: LogDefinition) -> LogInfo:
     """Return a declared log, as it is kept beside its data."""
     key = declared.schema.column(declared.key) if declared.key is not None else None
-    if declared.partitions > 1 and key is not None:
+    if (declared.partitions > 1 or declared.is_compacted) and key is not None:
         check_partition_key(key, where=f"log {declared.name!r}")
     return LogInfo(
         declared.name, declared.schema, declared.key, declared.time, declared.watermark_us, "append",
         declared.partitions, declared.durability, declared.request_id,
+        Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted,
+                  declared.tombstone),
     )  # fmt: skip
 
 

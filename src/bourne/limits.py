@@ -17,6 +17,9 @@ FRAME_ROWS_MAX: Final = 1 << 20
 # A segment is the unit of retention; 256 MiB keeps the number of files small and a recovery scan short.
 SEGMENT_BYTES_MAX: Final = 256 << 20
 
+# Rows of a cold segment are read a row group at a time: about this size before they are compressed.
+COLD_GROUP_BYTES: Final = 32 << 20
+
 # Appends that wait for the same sync share a frame if each is small, up to about this size.
 SMALL_APPEND_BYTES: Final = 64 << 10
 GROUP_FRAME_BYTES: Final = 1 << 20
@@ -37,6 +40,15 @@ REQUEST_ID_CHARS_MAX: Final = 200
 
 # Each partition is a folder, a file lock and, in a reader, an open file.
 PARTITIONS_MAX: Final = 1024
+
+# Only closed segments are compacted: the last one of a log that is to be is closed at this size.
+COMPACT_BYTES_MIN: Final = 8 << 20
+
+# A tombstone outlives what it stands for by this long, so that readers that are behind come to see it.
+TOMBSTONE_KEEP_US: Final = 24 * 3600 * 1_000_000
+
+# How often a running app looks whether old segments are to be deleted, compacted or made cold, in seconds.
+MAINTAIN_INTERVAL_S: Final = 30.0
 
 # Extra facts of one frame (positions, request ids): JSON that a person may want to read.
 META_BYTES_MAX: Final = 1 << 20

@@ -135,6 +135,12 @@ class Runners:
         for failure in failures.values():
             raise failure
 
+    def release(self, log: str) -> None:
+        """Let the views of a log, of those that are started, save their state, so that its older records may go."""
+        for name, runner in list(self._started.items()):
+            if self._views[name].input.name == log:
+                runner.release()
+
     def closers(self) -> Iterable[Callable[[], None]]:
         """Return what closes each runner."""
         return [runner.close for runner in self._started.values()]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bourne.errors import Closed, CorruptFrame, DiskFull, InputError, StorageError
-from bourne.log import lock, reader, recovery
+from bourne.log import lock, recovery, segment
 from bourne.log.reader import LogReader
 from bourne.testing import ScratchLog
 
@@ -41,7 +41,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> ScratchLog:
 @pytest.fixture(params=[64, 200, 1 << 20])
 def window_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Windows smaller than a frame, and larger."""
-    monkeypatch.setattr(reader, "_WINDOW_BYTES", request.param)
+    monkeypatch.setattr(segment, "_WINDOW_BYTES", request.param)
     return int(request.param)
 
 
@@ -289,12 +289,13 @@ def test_a_folder_that_cannot_be_written_is_read(
 
 
 def test_errors_of_the_system_become_ours(log: ScratchLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "_WINDOW_BYTES", 64)  # else it has read all of it already
     cursor = log.reader()
 
     def fail(*_: Any) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(reader.os, "pread", fail)
+    monkeypatch.setattr(segment.os, "pread", fail)
     with pytest.raises(StorageError, match="cannot read log"):
         cursor.read()
 

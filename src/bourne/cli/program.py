@@ -12,6 +12,7 @@ import typer
 
 from bourne import __version__
 from bourne.cli.append import append
+from bourne.cli.maintain import maintain
 from bourne.cli.query import query
 from bourne.cli.run import run
 from bourne.cli.status import status
@@ -28,7 +29,7 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, append, tail, query, status, verify):
+for command in (run, append, tail, query, status, verify, maintain):
     program.command()(command)
 
 

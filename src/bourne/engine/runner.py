@@ -7,6 +7,7 @@ other. Law: output and position move together or not at all, so a crash at any m
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from bourne.engine.circuit import Circuit
 from bourne.engine.delta import Delta
 from bourne.engine.operators.accumulators import SumOverflow
-from bourne.engine.snapshot import Snapshot, newest_snapshot, save_snapshot
+from bourne.engine.snapshot import Snapshot, drop_older, newest_snapshot, save_snapshot
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
@@ -65,6 +66,7 @@ class ViewRunner:
         self._files = files
         self._clock = clock
         self._snapshot_rows = snapshot_rows
+        self._working = threading.Lock()
         self._failure: BourneError | None = None
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
@@ -113,6 +115,22 @@ class ViewRunner:
             ViewFailed: a record cannot be computed. Nothing of the epoch is kept; the view stands still.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
+        with self._working:
+            return self._step(until)
+
+    def release(self) -> None:
+        """Let go of the input records that only a recovery would need: save the state. O(state).
+
+        Safe beside `step`.
+        """
+        with self._working:
+            if self._failure is None and self.circuit.has_state:
+                if self._rows_since_snapshot:
+                    self.snapshot()
+                else:
+                    drop_older(self._snapshots)
+
+    def _step(self, until: Sequence[int] | None) -> int:
         if self._failure is not None:
             raise self._failure
         pieces = self._reader.read(until=until, rows_max=self._epoch_rows, bytes_max=EPOCH_INPUT_BYTES_MAX)
@@ -187,6 +205,7 @@ class ViewRunner:
             "positions": {self._input.name: list(positions)},
             "watermark": self._watermark,
             "clock": self._clock.now_us(),
+            "has_state": self.circuit.has_state,
             "state_rows": self.circuit.state_rows(),
             "state_bytes": self.circuit.state_bytes(),
         }
@@ -243,6 +262,17 @@ class ViewRunner:
             self._epoch = snapshot.epoch
             self._positions = tuple(snapshot.positions[self._input.name])
             output.seek(snapshot.output_offset)
+            firsts = self._reader.first_offsets()
+            if any(at < first for at, first in zip(self._positions, firsts, strict=True)):
+                raise ViewFailed(
+                    f"view {self.name!r} cannot be restored: its newest snapshots are damaged, and its log does not "
+                    "keep the records after an older one",
+                    where=str(self._snapshots),
+                    expected=f"records from {_shown(self._positions)}",
+                    found=f"records from {_shown(firsts)}",
+                    hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed "
+                    "from what the log still keeps",
+                )
             self._reader.seek(self._positions)
         while recorded := output.read(bytes_max=64 << 20):
             for frame in recorded:
@@ -287,8 +317,9 @@ class ViewRunner:
 
     def close(self) -> None:
         """Save the state if that pays, and give the lock back. Safe to call twice."""
-        if self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS:
-            self.snapshot()
+        with self._working:
+            if self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS:
+                self.snapshot()
         self._rows_since_snapshot = 0
         self._reader.close()
         self._writer.close()

@@ -78,13 +78,45 @@ def newest_snapshot(folder: Path, *, epoch_max: int) -> Snapshot | None:
     return None
 
 
-def _load(folder: Path) -> Snapshot | None:
-    """Return the snapshot, or None if it is damaged or of another engine version."""
+def oldest_positions(folder: Path) -> dict[str, list[int]] | None:
+    """Return the input positions of the older one of the snapshots kept: from there on a recovery may have to read.
+
+    None if there is no snapshot: then from the beginning.
+    """
+    for epoch in _epochs(folder):
+        manifest = _manifest(folder / f"{epoch:020d}")
+        if manifest is not None:
+            positions: dict[str, list[int]] = manifest["positions"]
+            return positions
+    return None
+
+
+def drop_older(folder: Path) -> None:
+    """Drop all but the newest snapshot, if that one is whole."""
+    epochs = _epochs(folder)
+    if len(epochs) > 1 and _load(folder / f"{epochs[-1]:020d}") is not None:
+        for old in epochs[:-1]:
+            shutil.rmtree(folder / f"{old:020d}")
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """Return what a snapshot says of itself; None if that is damaged, or of another engine version."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
         # Where the snapshot stands decides what is added to it: a changed digit here would count records twice.
         if manifest.pop("check") != _check(manifest) or manifest["engine"] != ENGINE_VERSION:
             return None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return manifest
+
+
+def _load(folder: Path) -> Snapshot | None:
+    """Return the snapshot, or None if it is damaged or of another engine version."""
+    manifest = _manifest(folder)
+    if manifest is None:
+        return None
+    try:
         parts: Mapping[str, str] = manifest["parts"]
         tables = {}
         for number, (name, expected) in enumerate(parts.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,26 @@ FORMAT = 2
 Changes = Literal["append", "upsert"]
 
 Durability = Literal["fsync", "interval", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept, and in which form; None and False mean: for ever, as they were written.
+
+    Records older than `keep_us`, or beyond the newest `keep_bytes` of a partition, are deleted, a segment at a time.
+    What is older than `cold_after_us` becomes Parquet. With `is_compacted` only the newest record per key is kept;
+    a record whose column `tombstone` is true says that its key is gone.
+    """
+
+    keep_us: int | None = None
+    keep_bytes: int | None = None
+    cold_after_us: int | None = None
+    is_compacted: bool = False
+    tombstone: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what of it is set."""
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +55,7 @@ class LogInfo:
     partitions: int = 1
     durability: Durability = "fsync"
     request_id: str | None = None
+    retention: Retention = Retention()
     id: bytes = field(default=bytes(16), compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +72,7 @@ class LogInfo:
             "partitions": self.partitions,
             "durability": self.durability,
             "request_id": self.request_id,
+            "retention": self.retention.to_json(),
         }
 
 
@@ -66,6 +88,7 @@ def log_info_from_json(content: dict[str, Any]) -> LogInfo:
         partitions=content["partitions"],
         durability=content["durability"],
         request_id=content["request_id"],
+        retention=Retention(**content.get("retention", {})),
         id=bytes.fromhex(content["id"]),
     )
 

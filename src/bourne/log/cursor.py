@@ -102,6 +102,11 @@ class LogCursor:
             pieces += [Piece(self.partitions[index], frame) for frame in frames]
         return pieces
 
+    def rest(self) -> None:
+        """Hold nothing until the next `read`: retention may delete what comes, and `read` then raises InputError."""
+        for reader in self._readers:
+            reader.rest()
+
     def close(self) -> None:
         """Let go of the files; what was read stays valid. Safe to call twice."""
         for reader in self._readers:

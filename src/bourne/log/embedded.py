@@ -6,6 +6,7 @@ Law: as `bourne.log.protocol.Log`. Nothing is opened before it is needed: readin
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from bourne.errors import Closed, InputError
-from bourne.log.catalog import Durability, LogInfo, partition_folder
+from bourne.log.catalog import Durability, LogInfo, Retention, partition_folder
 from bourne.log.cursor import LogCursor
 from bourne.log.partition import split
 from bourne.log.protocol import Appended, Batch, LogHead, Place
 from bourne.log.reader import LogReader
 from bourne.log.requests import Written
+from bourne.log.retention import Maintained, Pin, maintain, readers
 from bourne.log.wake import Wake
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
@@ -109,6 +111,34 @@ class EmbeddedLog:
         """Make durable all that this object has appended."""
         for writer in list(self._writers.values()):
             writer.sync()
+
+    def maintain(self, pins: Sequence[Pin] = ()) -> list[Maintained]:
+        """Delete, compact or make cold what the log's retention says, except where `pins` or readers hold it.
+
+        Returns: what became of each partition.
+
+        Raises:
+            CorruptFrame: a segment is damaged; it stays as it is.
+            StorageError, DiskFull: the disk refuses; what was done before holds.
+        """
+        self._check_open()
+        if self._info.retention == Retention():
+            return []
+        return [
+            maintain(
+                self.folder, self._info, number,
+                writer=functools.partial(self._writer, number),
+                pins=[pin for pin in pins if pin.partition == number],
+                now_us=self._clock.now_us(),
+                files=self._files,
+            )
+            for number in range(self._info.partitions)
+        ]  # fmt: skip
+
+    def readers(self) -> list[Pin]:
+        """Return the closed segments that somebody reads just now: what they hold, retention leaves alone."""
+        folders = [partition_folder(self.folder, number) for number in range(self._info.partitions)]
+        return [pin for number, folder in enumerate(folders) for pin in readers(folder, number)]
 
     # --- reading -----------------------------------------------------------------------------------------
 

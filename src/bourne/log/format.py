@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bourne.errors import FormatTooNew
 from bourne.log.merkle import LEAF_BYTES, Forest, leaf_hash, root
@@ -26,6 +28,8 @@ HEAD_BYTES_MAX: Final = 128 + 64 * 32
 
 KIND_SCHEMA: Final = 1
 KIND_RECORDS: Final = 2
+KIND_COLD: Final = 3
+"""Kind of the one frame in a `.cold` file: the index of a segment whose records are in a Parquet file."""
 
 AHEAD: Final = 1
 """Flag: the frame was written before the one before it was durable."""
@@ -37,6 +41,8 @@ MAGIC: Final = b"BOURNEFR"
 
 _HEADER = struct.Struct("<8sHBBIIIQqQIIII32s32s32s16sQQ")
 _CRC_AT = 60
+_META_BYTES_AT = 48
+_ROW_COUNT_AT = 20
 _HEAD_MAGIC = b"BOURNEH2"
 _HEAD = struct.Struct("<8sQQQQQII32sQQq16s")
 _HEAD_CRC_AT = 48
@@ -63,6 +69,7 @@ class Header(NamedTuple):
     history: bytes
     log_id: bytes
     number: int
+    raw: bytes
     hash: bytes
     frame_bytes: int
 
@@ -217,7 +224,7 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
     if magic != MAGIC or header_crc != _header_crc(raw):
         return None
     is_known = flags & ~(AHEAD | CONTINUED) == 0 and zero == 0 and more == 0
-    if version != VERSION or not is_known or kind not in (KIND_SCHEMA, KIND_RECORDS):
+    if version != VERSION or not is_known or kind not in (KIND_SCHEMA, KIND_RECORDS, KIND_COLD):
         raise FormatTooNew(
             "this log was written by a newer Bourne",
             where=file or None,
@@ -227,8 +234,8 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
         )
     frame_bytes = HEADER_BYTES + _aligned(meta_bytes) + _aligned(payload_bytes)
     return Header(kind, flags, partition, row_count, base_offset, append_time_us, fence, meta_bytes, payload_bytes,
-                  body_crc, previous_hash, body_hash, history, log_id, number, hashlib.sha256(raw).digest(),
-                  frame_bytes)  # fmt: skip
+                  body_crc, previous_hash, body_hash, history, log_id, number, raw,
+                  hashlib.sha256(raw).digest(), frame_bytes)  # fmt: skip
 
 
 def is_body_intact(header: Header, body: memoryview) -> bool:
@@ -246,6 +253,40 @@ def payload_of(header: Header, body: memoryview) -> pa.Buffer:
     """Return the Arrow IPC message of a checked body, without copying."""
     start = _aligned(header.meta_bytes)
     return pa.py_buffer(body[start : start + header.payload_bytes])
+
+
+def buffers_start(header: Header, body: memoryview) -> int:
+    """Return where, in the body of a frame of records, the Arrow message's own header ends and its buffers begin."""
+    start = _aligned(header.meta_bytes)
+    marker, size = struct.unpack_from("<Ii", body, start)
+    assert marker == 0xFFFFFFFF
+    return start + 8 + int(size)
+
+
+def buffers_of(message: memoryview) -> memoryview:
+    """Return the buffers of an encapsulated Arrow message."""
+    return message[8 + int(struct.unpack_from("<Ii", message)[1]) :]
+
+
+def header_rows(raw_headers: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how many records each frame has; `raw_headers` has one header a row."""
+    return _uint32s(raw_headers, _ROW_COUNT_AT)
+
+
+def frame_starts(raw_headers: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the byte at which each frame starts if they follow one another, and where the last one ends.
+
+    `raw_headers` has one header a row.
+    """
+    sizes = np.zeros(len(raw_headers) + 1, np.int64)
+    for at in (_META_BYTES_AT, _META_BYTES_AT + 4):
+        sizes[1:] += (_uint32s(raw_headers, at) + ALIGNMENT - 1) & -ALIGNMENT
+    sizes[1:] += HEADER_BYTES
+    return np.cumsum(sizes)
+
+
+def _uint32s(raw_headers: NDArray[np.uint8], at: int) -> NDArray[np.int64]:
+    return np.ascontiguousarray(raw_headers[:, at : at + 4]).view("<u4")[:, 0].astype(np.int64)
 
 
 def encode_head(head: Head) -> bytes:

@@ -6,8 +6,6 @@ power cut could take back, because it reads no further than `head`.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,24 +19,21 @@ from numpy.typing import NDArray
 from bourne.errors import BourneError, Closed, CorruptFrame, InputError, LogLocked, StorageError
 from bourne.evolution import adapt
 from bourne.log.catalog import LogInfo, partition_folder
+from bourne.log.cold import open_segment
 from bourne.log.disk import disk_errors
-from bourne.log.format import (
-    HEADER_BYTES,
-    KIND_SCHEMA,
-    Head,
-    Header,
-    decode_header,
-    decode_meta,
-    is_body_intact,
-    payload_of,
-)
+from bourne.log.format import KIND_SCHEMA, Head, Header, payload_of
 from bourne.log.lock import WriterLock
 from bourne.log.recovery import needs_recovery, publish_head, read_head, recover
-from bourne.log.segment import headers, read_bytes, read_schema, segment_bases, segment_name, segment_path
+from bourne.log.segment import (
+    Damaged,
+    Segment,
+    read_schema,
+    segment_bases,
+    segment_name,
+    segment_path,
+    size_bytes,
+)
 from bourne.ports import Files, OsFiles
-
-# How much of a segment is mapped at a time; a frame that is longer is mapped whole.
-_WINDOW_BYTES = 64 << 20
 
 _OS_FILES = OsFiles()
 
@@ -94,8 +89,9 @@ class LogReader:
         self._durable: tuple[int, int] = (0, 0)  # segment and byte up to which this reader has synced
         self._arrow = info.schema.to_arrow()
         self._head: Head | None = None
-        self._descriptor: int | None = None
+        self._segment_file: Segment | None = None
         self._is_closed = False
+        self._is_resting = False
         self._segment = -1
         self._schema: pa.Schema | None = None
         self._hash: bytes | None = None  # of the frame before the one that the cursor is in
@@ -128,7 +124,7 @@ class LogReader:
 
     def size_bytes(self) -> int:
         """Return the size of all segments."""
-        return sum(segment_path(self._folder, base).stat().st_size for base in segment_bases(self._folder))
+        return size_bytes(self._folder)
 
     def seek(self, offset: int) -> None:
         """Move the cursor to the first frame that holds `offset`, or starts at it. O(frames in the segment).
@@ -153,8 +149,7 @@ class LogReader:
         with self._disk_errors():
             bases = self._published_bases()
             self._enter(max((base for base in bases if base < offset), default=first))
-            assert self._descriptor is not None
-            for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+            for _, header in self._headers():
                 holds = header.next_offset > offset or header.base_offset == offset
                 if header.kind != KIND_SCHEMA and holds:
                     return
@@ -186,8 +181,7 @@ class LogReader:
             self._offset = bases[low]
             self._enter(bases[low])
             while True:
-                assert self._descriptor is not None
-                for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
+                for _, header in self._headers():
                     if header.kind != KIND_SCHEMA and header.append_time_us >= instant_us:
                         return
                     self._step_over(header)
@@ -204,9 +198,8 @@ class LogReader:
         for base in reversed(self._published_bases()):
             self._leave()
             self._enter(base)
-            assert self._descriptor is not None
-            for _, header in headers(self._descriptor, self._byte, self._limit(), file=self._file):
-                frames -= header.meta_bytes > 0 and header.kind != KIND_SCHEMA
+            for _, header in self._headers():
+                frames -= header.meta_bytes > 0 and header.row_count > 0
             if frames <= 0:
                 break
         return base
@@ -226,9 +219,16 @@ class LogReader:
 
         Raises:
             CorruptFrame: the next frame is not what was written. Nothing of it is served, all before it was.
+            InputError: it had been resting, and the next records are not kept any more.
             StorageError, Closed.
         """
         self._check_open()
+        if self._is_resting:
+            self._is_resting = False
+            with self._disk_errors():
+                is_there = self._segment_file is None or self._segment_file.resume()
+            if not is_there:
+                self.seek(self._offset)
         self._refresh()
         result: list[Frame] = []
         rows = size = 0
@@ -244,6 +244,12 @@ class LogReader:
             if not result:
                 raise  # else the next call comes to it again
         return result
+
+    def rest(self) -> None:
+        """Hold nothing until the next `read`: retention may delete what comes, and `read` then raises InputError."""
+        if self._segment_file is not None:
+            self._segment_file.rest()
+            self._is_resting = True
 
     def last_frame(self) -> Frame | None:
         """Return the newest frame, with records or without; None if there is none. Moves the cursor to the end.
@@ -265,8 +271,8 @@ class LogReader:
                 return None
             self._enter(head.segment if head.last else before[-1])
             self._byte, self._hash = head.last or self._last_byte(), None
-            assert self._descriptor is not None
-            header = decode_header(os.pread(self._descriptor, HEADER_BYTES, self._byte), file=self._file)
+            assert self._segment_file is not None
+            header = self._segment_file.header(self._byte, self._limit())
             if header is None or (head.last and header.hash != head.hash):
                 self._damaged("its header is not whole or another one")
             self._offset = header.base_offset
@@ -274,10 +280,9 @@ class LogReader:
 
     def _last_byte(self) -> int:
         """Return where the last frame of the current segment starts."""
-        assert self._descriptor is not None
         end = limit = self._limit()
         last = self._byte
-        for last, header in headers(self._descriptor, self._byte, limit, file=self._file):
+        for last, header in self._headers():
             end = last + header.frame_bytes
         if end != limit:
             self._damaged("a frame is not whole")
@@ -293,67 +298,70 @@ class LogReader:
                 if not self._enter_next():
                     return
                 continue
-            window_start = self._byte
-            window = self._window(window_start)
-            while rows_left > 0 and self._byte < self._limit():
-                at = self._byte - window_start
-                header = decode_header(window[at : at + HEADER_BYTES], file=self._file)
-                if header is None or at + header.frame_bytes > len(window):
-                    if at == 0:
-                        self._damaged("its header is not whole" if header is None else "it is cut short")
-                    break
-                if until is not None and self._offset >= until:
-                    return
-                if until_time_us is not None and header.append_time_us >= until_time_us:
-                    return
-                body = window[at + HEADER_BYTES : at + header.frame_bytes]
-                self._check(header, body)
-                if header.kind == KIND_SCHEMA:
-                    self._schema = read_schema(payload_of(header, body))
-                    self._step_over(header)
-                    continue
-                frame = self._decode(header, body, until, rows_left)
-                rows_left -= frame.batch.num_rows
-                self._offset = frame.next_offset
-                if self._offset == header.next_offset:
-                    self._step_over(header)
-                yield frame
+            assert self._segment_file is not None
+            header = self._segment_file.header(self._byte, self._limit())
+            if header is None:
+                self._damaged("it is not whole")
+            if until is not None and self._offset >= until:
+                return
+            if until_time_us is not None and header.append_time_us >= until_time_us:
+                return
+            self._check_place(header)
+            if header.kind == KIND_SCHEMA:
+                self._schema = self._read_schema(header)
+                self._step_over(header)
+                continue
+            frame = self._decode(header, until, rows_left)
+            rows_left -= frame.batch.num_rows
+            self._offset = frame.next_offset
+            if self._offset == header.next_offset:
+                self._step_over(header)
+            yield frame
 
-    def _window(self, start: int) -> memoryview:
-        """Map a piece of the segment that holds at least the frame at `start`."""
-        assert self._descriptor is not None
-        header = decode_header(os.pread(self._descriptor, HEADER_BYTES, start), file=self._file)
-        size = max(_WINDOW_BYTES, header.frame_bytes if header else 0)
-        return read_bytes(self._descriptor, start, min(self._limit(), start + size))
+    def _headers(self) -> Iterator[tuple[int, Header]]:
+        """Yield (byte, header) of the frames from the cursor to the end of the segment."""
+        assert self._segment_file is not None
+        return self._segment_file.headers(self._byte, self._limit())
 
-    def _decode(self, header: Header, body: memoryview, until: int | None, rows_max: int) -> Frame:
-        """Return the records at the cursor of a checked frame."""
+    def _read_schema(self, header: Header) -> pa.Schema:
+        assert self._segment_file is not None
+        try:
+            return read_schema(payload_of(header, self._segment_file.body(self._byte, header)))
+        except Damaged as error:
+            self._damaged(str(error), header)
+
+    def _decode(self, header: Header, until: int | None, rows_max: int) -> Frame:
+        """Return the records at the cursor of a frame, checked."""
         assert self._schema is not None
-        batch = pa.ipc.read_record_batch(payload_of(header, body), self._schema)
+        assert self._segment_file is not None
+        try:
+            batch, meta, offsets = self._segment_file.records(self._byte, header, self._schema)
+        except Damaged as error:
+            self._damaged(str(error), header)
         if not self._schema.equals(self._arrow, check_metadata=True):
             batch = adapt(batch, self.info.schema)
-        skip = self._offset - header.base_offset
-        stop = header.row_count if until is None else min(header.row_count, until - header.base_offset)
-        rows = min(stop - skip, rows_max)
-        if skip or rows < header.row_count:
-            batch = batch.slice(skip, rows)
+        end = header.next_offset if until is None else min(header.next_offset, until)
+        if offsets is None:
+            end = min(end, self._offset + rows_max)
+            first, last = self._offset - header.base_offset, end - header.base_offset
+        else:
+            first, last = (int(at) for at in np.searchsorted(offsets, (self._offset, end)))
+            if last - first > rows_max:
+                last = first + rows_max
+                end = int(offsets[last])
+            offsets = offsets[first:last]
+        if (first, last) != (0, batch.num_rows):
+            batch = batch.slice(first, last - first)
         return Frame(
-            self._offset,
-            self._offset + rows,
-            batch,
-            decode_meta(header, body),
-            header.append_time_us,
-            header.frame_bytes,
-        )
+            self._offset, end, batch, meta, header.append_time_us, header.frame_bytes, offsets,
+        )  # fmt: skip
 
-    def _check(self, header: Header, body: memoryview) -> None:
+    def _check_place(self, header: Header) -> None:
         """Check that this is the frame that was written here.
 
         Raises:
             CorruptFrame: it is not.
         """
-        if not is_body_intact(header, body):
-            self._damaged("its checksum does not match its bytes", header)
         if self._hash is not None and header.previous_hash != self._hash:
             self._damaged("it does not continue the frame before it", header)
         holds = header.base_offset <= self._offset < header.next_offset
@@ -377,15 +385,15 @@ class LogReader:
 
     @property
     def _file(self) -> str:
-        return segment_name(self._segment)
+        return segment_name(self._segment) if self._segment_file is None else self._segment_file.name
 
     def _limit(self) -> int:
         """Return the byte up to which the current segment may be read."""
-        if self._head is None or self._descriptor is None:
+        if self._head is None or self._segment_file is None:
             return 0
         if self._segment == self._head.segment:
             return self._head.end
-        return os.fstat(self._descriptor).st_size if self._segment < self._head.segment else 0
+        return self._segment_file.size() if self._segment < self._head.segment else 0
 
     def _enter_next(self) -> bool:
         """Go on to the next segment, if it is durable."""
@@ -401,22 +409,22 @@ class LogReader:
 
     def _enter(self, base: int) -> None:
         """Open a published segment, read its schema, and stand behind it."""
-        descriptor = os.open(segment_path(self._folder, base), os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(
-            descriptor, fcntl.LOCK_SH
-        )  # as long as it is read, retention does not delete it, nor a later one
-        if os.fstat(descriptor).st_nlink == 0:
-            os.close(descriptor)
-            raise self._gone(base)
         before = self._hash
+        try:
+            opened = open_segment(self._folder, base)
+        except Damaged as error:
+            self._leave()
+            self._segment = base
+            self._damaged(str(error))
+        if opened is None:
+            raise self._gone(base)
         self._leave()
-        self._descriptor, self._segment, self._hash = descriptor, base, before
-        header = decode_header(os.pread(descriptor, HEADER_BYTES, 0), file=self._file)
+        self._segment_file, self._segment, self._hash = opened, base, before
+        header = opened.header(0, self._limit())
         if header is None or header.kind != KIND_SCHEMA or header.base_offset != base:
             self._damaged("the segment does not start with its schema")
-        body = read_bytes(descriptor, HEADER_BYTES, header.frame_bytes)
-        self._check(header, body)
-        self._schema = read_schema(payload_of(header, body))
+        self._check_place(header)
+        self._schema = self._read_schema(header)
         self._started_us = header.append_time_us
         self._step_over(header)
 
@@ -430,9 +438,9 @@ class LogReader:
 
     def _leave(self) -> None:
         """Close the segment that the cursor is in."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self._segment, self._byte, self._hash = None, -1, 0, None
+        if self._segment_file is not None:
+            self._segment_file.close()
+        self._segment_file, self._segment, self._byte, self._hash = None, -1, 0, None
 
     def _published_bases(self) -> list[int]:
         """Return the segments that `head` vouches for: a writer may be creating one more."""

@@ -94,8 +94,9 @@ def after_frame(head: Head, byte: int, header: Header) -> Head:
 
 
 def peaks_of(head: Head) -> dict[str, Any]:
-    """Return the meta part of a segment's first schema frame: the Merkle forest of all frames before it."""
-    return {"peaks": [peak.hex() for peak in head.forest.peaks]}
+    """Return the meta part of a segment's first schema frame: the Merkle forest of all frames before it, and the append
+    time of the last of them."""
+    return {"peaks": [peak.hex() for peak in head.forest.peaks], "until": head.append_time_us}
 
 
 def head_before(header: Header, meta: dict[str, Any]) -> Head | None:
@@ -153,6 +154,9 @@ def recover(folder: Path, *, log: str, log_id: bytes, partition: int, files: Fil
         start = walk.first_head([base for base in bases if base <= published.segment])
     else:
         start = walk.first_head(bases)
+    if start is not None and start.number == 0 and start.segment:
+        # What was before it is cold or deleted, which is done only when this segment is durable.
+        raise walk.error("the segment does not start with its schema", start, 0)
     if start is None:
         if published is not None and published.durable_end:
             raise walk.error("its segment is missing", published, 0)

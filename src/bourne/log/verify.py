@@ -6,15 +6,18 @@ Law: if it returns, every byte that is acknowledged is the one that was written,
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bourne.errors import CorruptFrame
 from bourne.log.catalog import LogInfo, partition_folder
-from bourne.log.format import HEADER_BYTES, NO_HASH, Head, Header, decode_meta, is_body_intact, sums_of
+from bourne.log.cold import ColdSegment, open_segment
+from bourne.log.format import NO_HASH, Head, Header, decode_meta, sums_of
 from bourne.log.protocol import LogHead
 from bourne.log.recovery import after_frame, head_before, read_head
-from bourne.log.segment import headers, read_bytes, segment_bases, segment_path
+from bourne.log.segment import Damaged, Segment, segment_bases, segment_path
 
 
 def verify_log(
@@ -22,14 +25,17 @@ def verify_log(
 ) -> list[LogHead]:
     """Check all partitions; return the head of each. O(bytes), one pass, without locks.
 
-    `on_progress` is called with the bytes checked so far and all there are.
+    What was compacted away cannot be hashed any more. What is left of such a frame is checked against the hash that
+    the compaction itself appended to the log, so that a head hash published after it stands for that, too.
+
+    `on_progress` is called with the frames checked so far and all there are.
 
     Raises:
         CorruptFrame: the first frame that is not what was written: its partition, offset, file and byte.
     """
     folders = [partition_folder(log_folder, number) for number in range(info.partitions)]
     published = [read_head(folder) for folder in folders]
-    total = sum(_size(folder, head) for folder, head in zip(folders, published, strict=True))
+    total = sum(head.number for head in published if head is not None)
     done = 0
     heads = []
     for number, (folder, head) in enumerate(zip(folders, published, strict=True)):
@@ -40,20 +46,13 @@ def verify_log(
             heads.append(LogHead(number, 0, ""))
             continue
         for base in [base for base in segment_bases(folder) if base <= head.segment]:
-            done += check.segment(base, head)
+            check.segment(base, head)
             if on_progress is not None:
-                on_progress(done, total)
-        if check.head is None or check.head.hash != head.hash or check.head.next_offset != head.next_offset:
-            raise check.error("its last frame is not the one that 'head' names", head.last)
+                on_progress(done + (check.head.number if check.head is not None else 0), total)
+        check.finish(head)
+        done += head.number
         heads.append(LogHead(number, head.next_offset, head.hash.hex()))
     return heads
-
-
-def _size(folder: Path, head: Head | None) -> int:
-    if head is None:
-        return 0
-    bases = [base for base in segment_bases(folder) if base < head.segment]
-    return sum(segment_path(folder, base).stat().st_size for base in bases) + head.end
 
 
 class _Check:
@@ -64,36 +63,49 @@ class _Check:
         self._info = info
         self._partition = partition
         self._file = ""
+        self._compacted: dict[str, str] = {}  # segments and the hashes that they have
+        self._noted: set[tuple[str, str]] = set()  # and those that the log says they have
         self.head: Head | None = None
 
-    def segment(self, base: int, published: Head) -> int:
-        """Check the acknowledged frames of one segment; return how many bytes they are."""
-        path = segment_path(self._folder, base)
-        self._file = path.name
+    def segment(self, base: int, published: Head) -> None:
+        """Check the acknowledged frames of one segment."""
+        self._file = segment_path(self._folder, base).name
         if self.head is not None:
             if base != self.head.next_offset:
                 raise self.error(f"the next segment starts at offset {base}", 0)
             self.head = replace(self.head, segment=base, end=0, last=0)
-        with path.open("rb") as file:
-            descriptor = file.fileno()
-            end = published.end if base == published.segment else path.stat().st_size
-            byte = 0
-            for byte, header in headers(descriptor, 0, end, file=path.name):
-                self._frame(
-                    header, read_bytes(descriptor, byte + HEADER_BYTES, byte + header.frame_bytes), byte
-                )
-            checked = self.head.end if self.head is not None else 0
-            if checked != end:
-                raise self.error("a frame is not whole", checked)
-        return end
+        byte = 0
+        try:
+            segment = open_segment(self._folder, base)
+            if segment is None:
+                if self.head is None:
+                    return  # retention deleted it meanwhile
+                raise self.error("its segment is missing", 0)
+            self._file = segment.name
+            with closing(segment):
+                end = published.end if base == published.segment else segment.size()
+                for byte, header in segment.headers(0, end):
+                    self._frame(header, segment, byte)
+                checked = self.head.end if self.head is not None else 0
+                if checked != end:
+                    raise self.error("a frame is not whole", checked)
+                if isinstance(segment, ColdSegment):
+                    segment.check()
+                    if segment.has_compacted:
+                        self._compacted[str(base)] = segment.hash.hex()
+        except Damaged as error:
+            raise self.error(str(error), byte) from None
 
-    def _frame(self, header: Header, body: memoryview, byte: int) -> None:
-        if not is_body_intact(header, body):
-            raise self.error("its checksum does not match its bytes", byte)
-        if sums_of([body]).hash != header.body_hash:
-            raise self.error("its hash does not match its bytes", byte)
+    def _frame(self, header: Header, segment: Segment, byte: int) -> None:
+        meta = {}
+        if not segment.is_compacted(byte):
+            body = segment.body(byte, header)
+            if sums_of([body]).hash != header.body_hash:
+                raise self.error("its hash does not match its bytes", byte)
+            meta = decode_meta(header, body)
+            self._take_notes(meta.get("compacted", {}))
         if self.head is None:
-            self.head = head_before(header, decode_meta(header, body))
+            self.head = head_before(header, meta)
             if self.head is None or (header.number == 0) != (header.previous_hash == NO_HASH):
                 raise self.error("the log does not start with a segment's first frame", byte)
         is_next = (
@@ -108,6 +120,21 @@ class _Check:
         if (header.log_id, header.partition) != (self._info.id, self._partition):
             raise self.error("it belongs to another log or partition", byte)
         self.head = after_frame(self.head, byte, header)
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        self._noted.update((base, str(noted)) for base, noted in notes.items())
+
+    def finish(self, published: Head) -> None:
+        """Check that this is the end, and that what was compacted is what the log says of it."""
+        if self.head is None or (self.head.hash, self.head.next_offset) != (
+            published.hash,
+            published.next_offset,
+        ):
+            raise self.error("its last frame is not the one that 'head' names", published.last)
+        for base, found in self._compacted.items():
+            if (base, found) not in self._noted:
+                self._file = f"{int(base):020d}.cold"
+                raise self.error("its segment was compacted, but not as the log says", 0)
 
     def error(self, reason: str, byte: int) -> CorruptFrame:
         """Return the error for the frame at a byte of the current file."""

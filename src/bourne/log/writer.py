@@ -70,9 +70,20 @@ _PENDING_FRAMES_MAX = 4
 
 
 class _Request:
-    """One call, waiting to be written: an append, or with `table` None a wish to sync, or to close."""
+    """One call, waiting to be written: an append, or with `table` None a wish to sync, to roll, or to close."""
 
-    __slots__ = ("durability", "error", "id", "is_close", "is_done", "meta", "table", "wake", "written")
+    __slots__ = (
+        "durability",
+        "error",
+        "id",
+        "is_close",
+        "is_done",
+        "is_roll",
+        "meta",
+        "table",
+        "wake",
+        "written",
+    )
 
     def __init__(
         self,
@@ -81,12 +92,14 @@ class _Request:
         meta: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         is_close: bool = False,
+        is_roll: bool = False,
     ) -> None:
         self.table = table
         self.durability = durability
         self.meta = meta
         self.id = request_id
         self.is_close = is_close
+        self.is_roll = is_roll
         self.is_done = False
         self.written = Written(range(0))
         self.error: BaseException | None = None
@@ -234,6 +247,13 @@ class LogWriter:
         Raises: as `write`.
         """
         self._submit(_Request(None, "fsync"))
+
+    def roll(self) -> None:
+        """Begin a new segment, unless the last one has no records yet: retention works on those before it.
+
+        Raises: as `write`.
+        """
+        self._submit(_Request(None, "fsync", is_roll=True))
 
     def close(self) -> None:
         """Make durable what is not yet, and give the lock back. Safe to call twice."""
@@ -469,8 +489,11 @@ class LogWriter:
         appends = [request for request in group if request.table is not None]
         if appends and self._is_evolving():
             self._evolve()
+        is_full = bool(appends) and self._head.end >= self._segment_bytes
         # A segment is named by its first offset, so one without records cannot be followed by another.
-        if appends and self._head.end >= self._segment_bytes and self._head.next_offset > self._head.segment:
+        if (
+            is_full or any(request.is_roll for request in group)
+        ) and self._head.next_offset > self._head.segment:
             self._start_segment()
         planned = self._plan(appends)
         is_synced = any(request.durability == "fsync" for request in group)

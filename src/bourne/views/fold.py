@@ -13,8 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.engine.kernels.arrays import grown
-from bourne.log.catalog import LogInfo
+from bourne.errors import InputError
+from bourne.log.catalog import LogInfo, Retention, partition_folder
 from bourne.log.cursor import LogCursor
+from bourne.log.segment import data_names
 
 # In `_recent_row`: the key's row is gone, or has not changed since `_base` was made.
 _GONE = -1
@@ -29,6 +31,13 @@ class Fold:
     """Follows one log or output log; `table` is its content as of the last `refresh`."""
 
     def __init__(self, folder: Path, info: LogInfo) -> None:
+        self._folder = folder
+        self._info = info
+        self._begin()
+
+    def _begin(self) -> None:
+        folder, info = self._folder, self._info
+        self._files = self._file_names()
         self._reader = LogCursor(folder, info)
         self._schema = info.schema.to_arrow()
         self._is_keyed = info.changes == "upsert"
@@ -40,9 +49,26 @@ class Fold:
         self._base_row: NDArray[np.int64] = np.full(1024, _GONE, np.int64)
         self._recent_row: NDArray[np.int64] = np.full(1024, _UNCHANGED, np.int64)
 
+    def _file_names(self) -> set[str]:
+        """Return the files of a log whose records may go away some day."""
+        if self._info.retention == Retention():
+            return set()
+        folders = [partition_folder(self._folder, number) for number in range(self._info.partitions)]
+        return {f"{folder.name}/{name}" for folder in folders for name in data_names(folder)}
+
     def refresh(self) -> None:
-        """Take in what was committed since the last time. O(new records)."""
-        for _, frame in self._reader.read():
+        """Take in what was committed since the last time. O(new records); all anew after retention was at work."""
+        is_anew = not self._files <= self._file_names()
+        try:
+            pieces = [] if is_anew else self._reader.read()
+        except InputError:  # retention was at work just now
+            is_anew = True
+        if is_anew:
+            self._reader.close()
+            self._begin()
+            pieces = self._reader.read()
+        self._reader.rest()
+        for _, frame in pieces:
             if frame.batch.num_rows:
                 self._table = None
                 if self._is_keyed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.reader import LogReader
+from bourne.log.retention import Pin
 from bourne.views.catalog import ViewInfo
 
 
@@ -14,7 +15,9 @@ from bourne.views.catalog import ViewInfo
 class LogStatus:
     """How much a log holds: how many records were appended, how many are kept, in how many bytes.
 
-    `ends` are the offsets after the last record of each partition; `end` is their sum.
+    `ends` are the offsets after the last record of each partition; `end` is their sum. `records` counts the offsets
+    that are kept, also of records that compaction dropped. `pins` say what keeps retention from old records, and from
+    which offset on: views, and readers in segments that are closed.
     """
 
     name: str
@@ -22,6 +25,7 @@ class LogStatus:
     records: int
     bytes: int
     ends: tuple[int, ...]
+    pins: tuple[Pin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,15 @@ class Status:
     views: tuple[ViewStatus, ...]
 
 
-def log_status(log: EmbeddedLog) -> LogStatus:
-    """Return how much a log holds now."""
+def log_status(log: EmbeddedLog, pins: Sequence[Pin]) -> LogStatus:
+    """Return how much a log holds now; `pins` are those of its views."""
     cursor = log.cursor()
     try:
         ends, firsts = cursor.end_offsets(), cursor.first_offsets()
-        return LogStatus(log.info.name, sum(ends), sum(ends) - sum(firsts), cursor.size_bytes(), ends)
+        size = cursor.size_bytes()
     finally:
         cursor.close()
+    return LogStatus(log.info.name, sum(ends), sum(ends) - sum(firsts), size, ends, tuple(pins))
 
 
 def view_status(view: ViewInfo, *, input_ends: Sequence[int], rows: int) -> ViewStatus:
