@@ -22,7 +22,7 @@ import pytest
 from bourne.errors import Closed, StorageError
 from bourne.limits import POLL_INTERVAL_S
 from bourne.log import wake as wake_module
-from bourne.log.wake import Wake
+from bourne.log.wake import Wake, WakingEvent
 from waiting import until
 
 PATIENCE_S = 30.0  # an upper bound only: nothing that works takes as long
@@ -489,3 +489,20 @@ def test_no_partitions_are_only_notified(is_polling: bool) -> None:
         assert not wake.wait(0.01)
         wake.notify()
         assert wake.wait(None)
+
+
+def test_an_event_ends_the_waits_that_were_made_with_it(tmp_path: Path, is_polling: bool) -> None:
+    stop = WakingEvent()
+    with Wake([tmp_path], is_polling=is_polling, stop=stop) as first, Wake([tmp_path], stop=stop) as second:
+        waiting = [threading.Thread(target=wake.wait, args=(None,)) for wake in (first, second)]
+        for thread in waiting:
+            thread.start()
+        stop.set()
+        for thread in waiting:
+            thread.join(60)
+            assert not thread.is_alive()
+    del first, second, thread, waiting
+    stop.set()  # they are gone
+    assert stop.is_set()
+    with Wake([tmp_path], stop=threading.Event()) as other:
+        assert not other.wait(0)

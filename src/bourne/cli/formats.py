@@ -5,10 +5,12 @@ Law: what CSV and JSON lines say, `bourne append` reads back as the same values.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Collection, Iterator
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.cells import cell_len
@@ -25,11 +27,17 @@ def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
     if not table.num_columns:
         return []
     plain = table.rename_columns([f"c{index}" for index in range(table.num_columns)])
-    texts = connect().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
+    texts = _database().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
     return [
         _json_texts(column) if pa.types.is_nested(column.type) else texts.column(index)
         for index, column in enumerate(table.columns)
     ]
+
+
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """Return one database for all pages: opening one takes longer than writing a page."""
+    return connect()
 
 
 def _json_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+
+from bourne.log.wake import WakingEvent
 
 Data = Annotated[
     Path,
@@ -23,9 +24,9 @@ DATA = Path("data")
 
 @dataclass(slots=True)
 class Stop:
-    """Set when the process was asked to end, and by which signal."""
+    """Set when the process was asked to end, and by which signal. Who waits for appends with its event wakes at once."""
 
-    event: threading.Event = field(default_factory=threading.Event)
+    event: WakingEvent = field(default_factory=WakingEvent)
     signal_number: int | None = None
 
 

@@ -22,6 +22,7 @@ import struct
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from io import FileIO
@@ -45,16 +46,44 @@ _HEAD_BYTES_MAX: Final = 1 << 12
 _ARM_TRIES: Final = 8
 
 
+class WakingEvent(threading.Event):
+    """An event that also ends the waits of each `Wake` that was made with it, at once when it is set.
+
+    `set` may be called by a signal's handler, provided that nobody in that thread calls `wait` of the event itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wakes: list[
+            weakref.ref[Wake]
+        ] = []  # only ever replaced, so that a signal's handler sees it whole
+
+    def wakes(self, wake: Wake) -> None:
+        """Let `set` end the waits of that one, too."""
+        self._wakes = [each for each in self._wakes if each() is not None] + [weakref.ref(wake)]
+
+    def set(self) -> None:
+        """Set it, and end the waits."""
+        super().set()
+        for each in self._wakes:
+            wake = each()
+            if wake is not None:
+                wake.notify()
+
+
 class Wake:
     """Wakes who waits for appends. For one waiter at a time; `notify` and `close` may come from any thread.
 
     Not for use by a process forked after it was made: both would share one queue.
     """
 
-    def __init__(self, folders: Sequence[Path], *, is_polling: bool = False) -> None:
+    def __init__(
+        self, folders: Sequence[Path], *, is_polling: bool = False, stop: threading.Event | None = None
+    ) -> None:
         """Watch from now on the partitions in these folders, which exist; their `head` may come later.
 
-        `is_polling` forces to look at the files in intervals; it is what is done if the system has nothing better.
+        `is_polling` forces to look at the files in intervals; it is what is done if the system has nothing better. A
+        `stop` that is a `WakingEvent` ends a wait when it is set; any other event does not.
 
         Raises:
             StorageError: no more files may be opened, or a `head` cannot be read.
@@ -75,6 +104,8 @@ class Wake:
             self._selector.register(self._watch, selectors.EVENT_READ)
             self._opened = opened.pop_all()
         self._is_closed = False
+        if isinstance(stop, WakingEvent):
+            stop.wakes(self)
 
     @property
     def is_polling(self) -> bool:
