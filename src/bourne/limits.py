@@ -91,5 +91,6 @@ FILE_RECORD_BYTES_MAX: Final = 64 << 20
 # SQL nests at most this deep: each level is a few Python frames when a plan is read.
 SQL_DEPTH_MAX: Final = 150
 
-# How often a running app looks for records that other processes appended, in seconds.
+# How often a running app asks its sources for records, and who waits for appends looks where the system does not
+# tell of them, in seconds.
 POLL_INTERVAL_S: Final = 0.005

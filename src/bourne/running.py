@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -18,9 +20,17 @@ from bourne.engine.circuit import compile_circuit
 from bourne.engine.runner import ViewRunner
 from bourne.errors import BourneError
 from bourne.limits import POLL_INTERVAL_S
+from bourne.log.catalog import partition_folder
+from bourne.log.wake import Wake
 from bourne.ports import Clock, Files
 from bourne.sql.plan import BoundQuery
 from bourne.views.catalog import Catalog, ViewInfo
+
+# How often the views look into their logs though nobody told of an append: not every file system tells.
+_LOOK_S: Final = 1.0
+
+# How long a `stop` that cannot wake anybody may go unnoticed.
+_STOP_LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,39 +111,51 @@ class Runners:
     ) -> None:
         """Feed and step, round after round, until `stop` is set, or nothing is left to do and to come.
 
-        `feed` moves what has come into the logs and says how many records; `has_more` says whether more can come.
+        `feed` moves what has come into the logs and says how many records; `has_more` says whether more can come. In
+        between it sleeps until a log is appended to, by whichever process; while sources are open, they are asked in
+        intervals. A `stop` that is a `WakingEvent` ends the sleep at once, any other after a fifth of a second at most.
         """
         runners = self.start()
         failures: dict[str, BourneError] = {}
         rows = dict.fromkeys((runner.name for runner in runners), 0)
         began = time.monotonic()
-        with _pool(runners) as pool:
+        is_due = True  # something may have come
+        look_at = began  # when to look even if nobody told
+        with _pool(runners) as pool, Wake(self._input_folders(), stop=stop) as wake:
             while not stop.is_set() and (len(failures) < len(runners) or not runners):
                 fed = feed()
-                going = [runner for runner in runners if runner.name not in failures]
-                taken = _step_all(pool, going)
-                is_idle = fed == 0 and not any(taken.values())
+                has_looked = is_due or fed > 0
+                taken: dict[str, int | BourneError] = {}
+                if has_looked:
+                    look_at = time.monotonic() + _LOOK_S
+                    taken = _step_all(pool, [runner for runner in runners if runner.name not in failures])
                 for name, outcome in taken.items():
                     if isinstance(outcome, BourneError):
                         failures[name] = outcome
                     else:
                         rows[name] += outcome
-                if on_progress is not None and not is_idle:
-                    seconds = max(time.monotonic() - began, 1e-9)
-                    on_progress(
-                        [
-                            Progress(
-                                r.name, rows[r.name], rows[r.name] / seconds, r.lag(), failures.get(r.name)
-                            )
-                            for r in runners
-                        ]
-                    )
-                if is_idle:
-                    if until_caught_up and not has_more():
+                is_due = fed > 0 or any(taken.values())
+                if is_due:
+                    if on_progress is not None:
+                        on_progress(_progress(runners, rows, failures, began))
+                elif until_caught_up and not has_more():
+                    if has_looked:
                         break
-                    stop.wait(POLL_INTERVAL_S)
+                    is_due = True
+                else:
+                    told = wake.wait(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S)
+                    is_due = told or time.monotonic() >= look_at
         for failure in failures.values():
             raise failure
+
+    def _input_folders(self) -> list[Path]:
+        """Return the folders of all partitions of the logs that the views follow."""
+        inputs = {view.input.name: view.input.partitions for view in self._views.values()}
+        return [
+            partition_folder(self._catalog.log_folder(name), number)
+            for name, partitions in inputs.items()
+            for number in range(partitions)
+        ]
 
     def release(self, log: str) -> None:
         """Let the views of a log, of those that are started, save their state, so that its older records may go."""
@@ -148,6 +170,16 @@ class Runners:
 
 def _pool(runners: Sequence[ViewRunner]) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1)))
+
+
+def _progress(
+    runners: Sequence[ViewRunner], rows: Mapping[str, int], failures: Mapping[str, BourneError], began: float
+) -> list[Progress]:
+    seconds = max(time.monotonic() - began, 1e-9)
+    return [
+        Progress(each.name, rows[each.name], rows[each.name] / seconds, each.lag(), failures.get(each.name))
+        for each in runners
+    ]
 
 
 def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, int | BourneError]:

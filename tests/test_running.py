@@ -1,0 +1,135 @@
+"""An app at work: it sleeps until something comes, and misses nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bourne
+from bourne import running
+from bourne.log.wake import WakingEvent
+from waiting import until
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be found by looking: who is not woken sleeps for an hour."""
+    monkeypatch.setattr(running, "_LOOK_S", 3600.0)
+    monkeypatch.setattr(running, "_STOP_LOOK_S", 3600.0)
+
+
+def app_of(**options: Any) -> bourne.App:
+    app = bourne.App("a")
+    app.log("events", schema={"k": "varchar", "n": "bigint"}, key="k", **options)
+    app.log("others", schema={"n": "bigint"})
+    app.view("totals", "SELECT k, count(*) AS n FROM events GROUP BY k")
+    app.view("positive", "SELECT n FROM others WHERE n > 0")
+    return app
+
+
+@contextmanager
+def at_work(it: bourne.Instance, stop: threading.Event) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=it.run, kwargs={"stop": stop})
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def total(it: bourne.Instance) -> Callable[[int], bool]:
+    return lambda n: it.query("SELECT coalesce(sum(n), 0)::BIGINT FROM totals").fetchall() == [(n,)]
+
+
+@pytest.mark.usefixtures("no_looks")
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_an_append_wakes_it_whoever_appends(tmp_path: Path, partitions: int) -> None:
+    with (
+        bourne.open(app_of(partitions=partitions), data=tmp_path) as it,
+        bourne.open(data=tmp_path) as other,
+        at_work(it, WakingEvent()),
+    ):
+        is_total = total(other)
+        for number in range(20):
+            (it, other)[number % 2].append("events", [{"k": f"k{number}", "n": number}])
+            until(lambda n=number: is_total(n + 1))
+        other.append("others", [{"n": 1}])
+        until(lambda: other.query("SELECT n FROM positive").fetchall() == [(1,)])
+
+
+def test_it_does_nothing_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, rounds = [], []
+    step_all = running._step_all
+
+    class Wake(running.Wake):  # type: ignore[name-defined,misc]
+        def wait(self, timeout_s: float | None) -> bool:
+            woken = super().wait(0)
+            waits.append(woken)
+            if len(waits) >= 100:
+                stop.set()
+            return woken
+
+    monkeypatch.setattr(running, "Wake", Wake)
+    monkeypatch.setattr(running, "_step_all", lambda *given: rounds.append(1) or step_all(*given))
+    monkeypatch.setattr(running, "_LOOK_S", 3600.0)
+    stop = threading.Event()
+    with bourne.open(app_of(), data=tmp_path) as it:
+        it.append("events", [{"k": "a", "n": 1}])
+        it.run(stop=stop)
+        assert total(it)(1)
+    assert len(waits) == 100 and not any(waits)
+    assert len(rounds) == 2  # what was there, and that no more was
+
+
+def test_what_nobody_tells_of_is_found_by_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that does not tell of writes by other machines."""
+    monkeypatch.setattr(running.Runners, "_input_folders", lambda self: [])
+    monkeypatch.setattr(running, "_LOOK_S", 0.0)
+    with bourne.open(app_of(), data=tmp_path) as it, at_work(it, WakingEvent()):
+        it.append("events", [{"k": "a", "n": 1}])
+        until(lambda: total(it)(1))
+
+
+@pytest.mark.usefixtures("no_looks")
+def test_sources_are_served_while_the_views_sleep(tmp_path: Path) -> None:
+    app = bourne.App("lines")
+    app.log("lines", schema={"line": "varchar"})
+    app.view("counts", "SELECT line, count(*) AS n FROM lines GROUP BY line")
+    app.source("tcp://127.0.0.1:0", into="lines")
+    with bourne.open(app, data=tmp_path) as it, at_work(it, WakingEvent()):
+        until(lambda: it.sources)
+        with socket.create_connection(it.sources[0].address) as sender:  # type: ignore[attr-defined]
+            for number in range(1, 11):
+                sender.sendall("한\n".encode())
+                wanted = [("한", number)]
+                until(lambda wanted=wanted: it.query("SELECT line, n FROM counts").fetchall() == wanted)
+
+
+def test_an_app_without_views_ends_too(tmp_path: Path) -> None:
+    app = bourne.App("a")
+    app.log("events", schema={"n": "bigint"})
+    with bourne.open(app, data=tmp_path) as it:
+        it.run(until_caught_up=True)
+        for stop in (WakingEvent(), threading.Event()):
+            with at_work(it, stop):
+                it.append("events", [{"n": 1}])
+
+
+def test_no_file_stays_open_after_a_run(tmp_path: Path) -> None:
+    files = Path("/proc/self/fd")
+    if not files.is_dir():
+        pytest.skip("counts files as Linux shows them")
+    with bourne.open(app_of(), data=tmp_path) as it:
+        it.run(until_caught_up=True)
+        before = len(list(files.iterdir()))
+        for _ in range(5):
+            it.run(until_caught_up=True)
+        assert len(list(files.iterdir())) == before
