@@ -475,3 +475,48 @@ def test_whatever_is_stored_in_a_double_is_what_was_given(numbers: list[Any]) ->
 def test_no_rows_at_all_are_no_error_even_where_a_column_may_not_be_null():
     schema = declare_schema({"id": "bigint not null"}, where="log 'orders'")
     assert conform([], schema, log="orders").num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "good", "bad"),
+    [
+        (
+            "timestamp_s",
+            "s",
+            [9_223_372_036_854, -9_223_372_022_400, 2**63 - 1],
+            [10**13, -9_223_372_022_401, -(2**63)],
+        ),
+        ("timestamp_ms", "ms", [9_223_372_036_854_775, 2**63 - 1], [9_223_372_036_854_776, -(2**63)]),
+        ("timestamp", "us", [2**63 - 1, -(2**63) + 1, -9_223_372_022_400 * 10**6], [-(2**63), -(2**63) + 2]),
+    ],
+)
+def test_timestamps_that_would_break_duckdb_are_refused(
+    kind: str, unit: str, good: list[int], bad: list[int]
+) -> None:
+    """One of them in a log would stop every view and query that meets it, for ever."""
+    for spelled, wrap in (
+        (kind, lambda x: x),
+        (f"{kind}[]", lambda x: [x]),
+        (f"struct(a {kind})", lambda x: {"a": x}),
+    ):
+        schema = declare_schema({"t": spelled}, where="test")
+        target = schema.to_arrow().field(0).type
+        for number in good:
+            values = pa.array([wrap(None), wrap(number)], _as_numbers(target)).cast(target)
+            assert conform(pa.table({"t": values}), schema, log="l").num_rows == 2
+        for number in bad:
+            values = pa.array([wrap(None), wrap(number)], _as_numbers(target)).cast(target)
+            with pytest.raises(ValueMismatch, match="'t'"):
+                conform(pa.table({"t": values}), schema, log="l")
+    garbage = pa.array([bad[0], 0]).cast(pa.timestamp(unit)).filter(pa.array([True, True]))
+    hidden = pa.Array.from_buffers(garbage.type, 2, [pa.py_buffer(b"\x02"), garbage.buffers()[1]])
+    schema = declare_schema({"t": kind}, where="test")
+    assert conform(pa.table({"t": hidden}), schema, log="l").column(0).to_pylist()[0] is None
+
+
+def _as_numbers(target: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(target):
+        return pa.list_(pa.int64())
+    if pa.types.is_struct(target):
+        return pa.struct([("a", pa.int64())])
+    return pa.int64()

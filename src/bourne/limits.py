@@ -32,6 +32,9 @@ SYNC_INTERVAL_S: Final = 0.1
 LOCK_WAIT_S: Final = 30.0
 LOCK_WAIT_EXCLUSIVE_S: Final = 0.5
 
+# How long one process goes on with its own threads' appends before it lets others at the log, in seconds.
+LOCK_HOLD_S: Final = 0.005
+
 # Request ids that are remembered per partition: of calls, and of rows where a column holds them. About 200 bytes each
 # in memory, so 13 MB and 50 MB at most.
 REQUEST_IDS_MAX: Final = 1 << 16

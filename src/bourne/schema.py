@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +18,15 @@ import pyarrow.compute as pc
 
 from bourne.errors import DefinitionError, InputError, UnknownColumn, ValueMismatch
 from bourne.limits import NAME_CHARS_MAX
-from bourne.values import MISFITS, fit_column, fit_objects, types_cursor
+from bourne.values import (
+    MISFITS,
+    check_instants,
+    fit_column,
+    fit_objects,
+    has_instants,
+    needs_fit,
+    types_cursor,
+)
 
 # Columns that Bourne adds to a view's output start with two underscores; users' columns may not.
 HIDDEN_PREFIX = "__"
@@ -61,6 +69,7 @@ class Schema:
             tuple(Column(c.name, c.type, c.nullable and c.name.casefold() != folded) for c in self.columns)
         )
 
+    @functools.lru_cache(maxsize=4096)  # noqa: B019  (of equal schemas, not of this object)
     def to_arrow(self) -> pa.Schema:
         """Return the Arrow schema; each field's metadata keeps the DuckDB type."""
         return pa.schema(
@@ -215,7 +224,7 @@ def interval_us(text: str, *, where: str) -> int:
 
 
 def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
-    """Return `rows` as an Arrow table of exactly this schema.
+    """Return `rows` as an Arrow table of these columns and types (nullability and metadata may differ).
 
     Takes Arrow tables and batches, anything with the Arrow PyCapsule interface (Polars, pandas, DuckDB), or
     an iterable of mappings. A column that is missing becomes NULL if it may be; what pandas calls missing
@@ -229,6 +238,21 @@ def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
     table = _as_table(rows, log)
     if table is None:
         return _from_mappings(list(rows), schema, log)
+    plan = _plan(schema)
+    if table.schema.equals(plan.bare):
+        for number in plan.to_fit:
+            fitted = _fit_arrow(table.column(number), plan.bare.types[number], schema.columns[number], log)
+            table = table.set_column(number, plan.bare.field(number), fitted)
+        for number in plan.instants:
+            try:
+                check_instants(table.column(number))
+            except ValueError:
+                _fit_arrow(
+                    table.column(number), plan.bare.types[number], schema.columns[number], log
+                )  # says which
+        for number in plan.not_null:
+            _check_nulls(table.column(number), schema.columns[number], log)
+        return table
     _check_columns(table.column_names, schema, log)
     target = schema.to_arrow()
     columns = []
@@ -240,6 +264,27 @@ def conform(rows: Any, schema: Schema, *, log: str) -> pa.Table:
             columns.append(_fit_arrow(table.column(index), field.type, column, log))
         _check_nulls(columns[-1], column, log)
     return pa.Table.from_arrays(columns, schema=target)
+
+
+class _Plan(NamedTuple):
+    """What is to be done to data that has a schema's columns and types already."""
+
+    bare: pa.Schema  # as one gets it who names columns and types
+    to_fit: tuple[int, ...]  # columns whose type alone does not say that the values fit
+    instants: tuple[int, ...]
+    not_null: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(schema: Schema) -> _Plan:
+    arrow = schema.to_arrow()
+    numbered = list(enumerate(zip(schema.columns, arrow.types, strict=True)))
+    return _Plan(
+        pa.schema(list(zip(arrow.names, arrow.types, strict=True))),
+        tuple(index for index, (column, target) in numbered if needs_fit(target, column.type)),
+        tuple(index for index, (_, target) in numbered if has_instants(target)),
+        tuple(index for index, (column, _) in numbered if not column.nullable),
+    )  # fmt: skip
 
 
 def _as_table(rows: Any, log: str) -> pa.Table | None:
@@ -329,7 +374,9 @@ def _shown(scalar: pa.Scalar) -> str:
     try:
         return repr(scalar.as_py())[:200]
     except (ValueError, OverflowError):  # beyond Python's own types
-        return str(scalar)[:200]
+        if pa.types.is_timestamp(scalar.type):
+            return f"{scalar.value} {scalar.type.unit} since 1970"
+        return f"a {scalar.type} beyond Python's types"
 
 
 def _mismatch(column: Column, log: str, row: int, found: str) -> ValueMismatch:

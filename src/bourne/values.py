@@ -54,7 +54,7 @@ def fit_column(values: pa.ChunkedArray, target: pa.DataType, spelled: str) -> pa
         return pa.chunked_array([pa.nulls(len(values), target)])
     values = _plain(values)
     if pa.types.is_nested(target):
-        return _fit_nested(values, target, spelled)
+        return check_instants(_fit_nested(values, target, spelled))
     if pa.types.is_interval(target) and (pa.types.is_duration(values.type) or values.type == target):
         return fit_objects(values.to_pylist(), target, spelled)
     if values.type != target:
@@ -65,7 +65,16 @@ def fit_column(values: pa.ChunkedArray, target: pa.DataType, spelled: str) -> pa
             values = _CONVERSIONS[source_kind, target_kind](values, target)
         else:
             raise TypeError(f"{values.type} is not {target}")
-    return _check_text(values, spelled)
+    return _check_text(check_instants(values), spelled)
+
+
+@functools.lru_cache(maxsize=4096)
+def needs_fit(target: pa.DataType, spelled: str) -> bool:
+    """Say whether values of the very type `target` may still not fit: then `fit_column` has to look at them.
+
+    Timestamps apart: `check_instants` is enough for those.
+    """
+    return spelled in _CHECKED_TEXTS or pa.types.is_interval(target)
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -230,6 +239,55 @@ def _check_text(values: pa.ChunkedArray, spelled: str) -> pa.ChunkedArray:
     return relation.select(duckdb.SQLExpression(f"x::{spelled}::VARCHAR AS x")).to_arrow_table().column(0)
 
 
+# DuckDB's timestamps, in seconds, milliseconds, microseconds; what lies outside breaks whatever it touches.
+_INSTANTS: Final = {
+    unit: (-9_223_372_022_400 * per_s, (2**63 - 1) * per_s // 1_000_000)
+    for unit, per_s in (("s", 1), ("ms", 1000), ("us", 1_000_000))
+}
+_INFINITIES: Final = pa.array([-(2**63) + 1, 2**63 - 1])
+
+
+def check_instants(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column, if all its timestamps are among those that DuckDB knows (years -290308 to 294246, infinity).
+
+    Raises:
+        ValueError: one is not.
+    """
+    if has_instants(values.type):
+        for chunk in values.chunks:
+            _check_instants(chunk)
+    return values
+
+
+@functools.lru_cache(maxsize=4096)
+def has_instants(arrow: pa.DataType) -> bool:
+    """Say whether values of a type hold timestamps that have to be checked."""
+    if pa.types.is_nested(arrow):
+        return any(has_instants(arrow.field(number).type) for number in range(arrow.num_fields))
+    return bool(pa.types.is_timestamp(arrow) and arrow.unit in _INSTANTS)
+
+
+def _check_instants(values: pa.Array) -> None:
+    if not has_instants(values.type):
+        return
+    if pa.types.is_map(values.type):
+        _check_instants(values.keys)
+        _check_instants(values.items)
+    elif pa.types.is_struct(values.type):
+        for child in values.flatten():
+            _check_instants(child)
+    elif pa.types.is_nested(values.type):
+        _check_instants(values.flatten())
+    else:
+        low, high = _INSTANTS[values.type.unit]
+        raw = np.frombuffer(values.buffers()[1], np.int64, len(values), 8 * values.offset)
+        if len(raw) and (raw.min() < low or raw.max() > high):  # it may be what lies where there is NULL
+            numbers = values.drop_null().view(pa.int64())
+            bounds = pc.min_max(numbers.filter(pc.invert(pc.is_in(numbers, value_set=_INFINITIES)))).as_py()
+            if bounds["min"] is not None and (bounds["min"] < low or bounds["max"] > high):
+                raise ValueError("a timestamp beyond what DuckDB knows")
+
+
 # --- from Python ---------------------------------------------------------------------------------------
 
 
@@ -248,7 +306,7 @@ def fit_objects(values: list[Any], target: pa.DataType, spelled: str) -> pa.Chun
         return fit_column(pa.chunked_array([pa.array(values, pa.string())]), target, spelled)
     if not types <= _TAKEN_AS_THEY_ARE.get(kind, frozenset()) or target in (pa.float32(), pa.float16()):
         values = [_fit(value, target) for value in values]
-    return _check_text(pa.chunked_array([pa.array(values, target)]), spelled)
+    return _check_text(check_instants(pa.chunked_array([pa.array(values, target)])), spelled)
 
 
 # Arrow itself takes these exactly, or refuses. (Not datetimes: it cuts fractions that the unit lacks.)

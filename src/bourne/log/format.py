@@ -11,7 +11,6 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -104,8 +103,7 @@ class Sums(NamedTuple):
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """How far a partition is written and durable, what its last frame is, and the Merkle forest of all frames.
 
     `end` is the byte in the last segment up to which everything is acknowledged; up to `durable_end`, it is durable.

@@ -6,6 +6,7 @@ power cut could take back, because it reads no further than `head`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class LogReader:
         self._segment_file: Segment | None = None
         self._is_closed = False
         self._is_resting = False
+        self._bases: list[int] = []  # the segments, when they were last looked at
         self._segment = -1
         self._schema: pa.Schema | None = None
         self._hash: bytes | None = None  # of the frame before the one that the cursor is in
@@ -399,12 +401,14 @@ class LogReader:
         """Go on to the next segment, if it is durable."""
         if self._head is None or self._segment == self._head.segment:
             return False
-        following = [base for base in self._published_bases() if base > self._segment]
-        if not following:
+        following = bisect_right(self._bases, self._segment)
+        if following == len(self._bases):  # new ones come at the end only, and none behind the cursor goes
+            following = bisect_right(self._published_bases(), self._segment)
+        if following == len(self._bases):
             self._damaged("its segment is missing")
-        if following[0] != self._offset:
-            self._damaged(f"the next segment starts at offset {following[0]}")
-        self._enter(following[0])
+        if self._bases[following] != self._offset:
+            self._damaged(f"the next segment starts at offset {self._bases[following]}")
+        self._enter(self._bases[following])
         return True
 
     def _enter(self, base: int) -> None:
@@ -448,6 +452,7 @@ class LogReader:
         bases = [base for base in segment_bases(self._folder) if base <= self._head.segment]
         if not bases:
             self._damaged("its segment is missing")
+        self._bases = bases
         return bases
 
     def _refresh(self) -> Head | None:

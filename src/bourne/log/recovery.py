@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ def publish_head(files: Files, descriptor: int, head: Head) -> None:
 
 def after_frame(head: Head, byte: int, header: Header) -> Head:
     """Return where the partition ends when this frame has come behind `head`."""
-    return replace(
-        head, end=byte + header.frame_bytes, last=byte, next_offset=header.next_offset, fence=header.fence,
+    return head._replace(
+        end=byte + header.frame_bytes, last=byte, next_offset=header.next_offset, fence=header.fence,
         hash=header.hash, append_time_us=header.append_time_us, forest=head.forest.add(leaf_hash(header.hash)),
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def recover(folder: Path, *, log: str, log_id: bytes, partition: int, files: Fil
         _apply(tail, files)
     # The names, too: whoever created the last segment may have died before it made its name durable.
     files.sync_folder(folder)
-    head = replace(walk.head, durable_end=walk.head.end, boot_id=files.boot_id())
+    head = walk.head._replace(durable_end=walk.head.end, boot_id=files.boot_id())
     return Recovered(head, sum(tail.size - tail.end for tail in tails))
 
 
@@ -221,7 +221,7 @@ class _Walk:
                     head = head_before(header, meta)
                     if head is not None:
                         return head
-        return replace(empty_head(0), segment=bases[0], next_offset=bases[0]) if bases else None
+        return empty_head(0)._replace(segment=bases[0], next_offset=bases[0]) if bases else None
 
     def follow(self, start: Head, bases: Iterable[int]) -> list[_Tail]:
         """Follow the chain from `start` through the segments and say what to do to each.
@@ -246,7 +246,7 @@ class _Walk:
         is_first = base == self.head.segment
         start = self.head.end if is_first else 0
         whole = start  # up to here frames are whole and continue the chain
-        head = self.head if is_first else replace(self.head, segment=base, end=0, last=0)
+        head = self.head if is_first else self.head._replace(segment=base, end=0, last=0)
         stable = self.head
         with path.open("rb") as file:
             descriptor = file.fileno()

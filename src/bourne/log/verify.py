@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ class _Check:
         if self.head is not None:
             if base != self.head.next_offset:
                 raise self.error(f"the next segment starts at offset {base}", 0)
-            self.head = replace(self.head, segment=base, end=0, last=0)
+            self.head = self.head._replace(segment=base, end=0, last=0)
         byte = 0
         try:
             segment = open_segment(self._folder, base)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from bourne.limits import (
     FRAME_BYTES_MAX,
     FRAME_ROWS_MAX,
     GROUP_FRAME_BYTES,
+    LOCK_HOLD_S,
     LOCK_WAIT_EXCLUSIVE_S,
     LOCK_WAIT_S,
     META_BYTES_MAX,
@@ -73,17 +74,9 @@ class _Request:
     """One call, waiting to be written: an append, or with `table` None a wish to sync, to roll, or to close."""
 
     __slots__ = (
-        "durability",
-        "error",
-        "id",
-        "is_close",
-        "is_done",
-        "is_roll",
-        "meta",
-        "table",
-        "wake",
+        "durability", "error", "id", "is_close", "is_done", "is_roll", "is_small", "meta", "size", "table", "wake",
         "written",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -95,6 +88,9 @@ class _Request:
         is_roll: bool = False,
     ) -> None:
         self.table = table
+        self.size = _size_of(table) if table is not None else 0
+        # Whether it may share a frame with its neighbours.
+        self.is_small = table is not None and meta is None and self.size <= SMALL_APPEND_BYTES
         self.durability = durability
         self.meta = meta
         self.id = request_id
@@ -109,11 +105,6 @@ class _Request:
     def finish(self, error: BaseException | None = None) -> None:
         self.error = error
         self.is_done = True
-
-    @property
-    def is_small(self) -> bool:
-        """Say whether it may share a frame with its neighbours."""
-        return self.table is not None and self.meta is None and self.table.nbytes <= SMALL_APPEND_BYTES
 
 
 class _Frame(NamedTuple):
@@ -173,6 +164,7 @@ class LogWriter:
         self._queue: list[_Request] = []
         self._queue_mutex = threading.Lock()
         self._is_led = False
+        self._taken_s = 0.0  # when the lock was taken
         self.cut_bytes = 0
         self._lock = WriterLock(self._folder / "lock", what=what or f"log {info.name!r} has another writer")
         try:
@@ -223,7 +215,11 @@ class LogWriter:
             LogLocked: another process holds the lock and does not give it back.
             Closed: the writer is closed.
         """
-        if not table.schema.equals(self._arrow):
+        found = table.schema
+        if not found.equals(self._arrow) and (found.names, found.types) != (
+            self._arrow.names,
+            self._arrow.types,
+        ):
             raise InputError(
                 f"log {self.info.name!r} has another schema",
                 expected=str(self._arrow).replace("\n", ", "),
@@ -294,7 +290,12 @@ class LogWriter:
                 self._appoint()
 
     def _appoint(self) -> None:
-        """Let the first that waits lead, if there is one. Under the queue's mutex."""
+        """Let the first that waits lead, if there is one. Under the queue's mutex.
+
+        The lock is kept for that one, for a moment: other processes want to write, too.
+        """
+        if not self._queue or time.monotonic() >= self._taken_s + LOCK_HOLD_S:
+            self._leave()
         if self._queue:
             self._queue[0].wake.release()
         else:
@@ -340,8 +341,9 @@ class LogWriter:
                 self._write_group([request for request in group if not request.is_close])
                 if closing:
                     self._settle()
-            finally:
+            except BaseException:
                 self._leave()
+                raise
         finally:
             if closing:
                 self._shut()
@@ -384,11 +386,13 @@ class LogWriter:
 
     def _enter(self) -> None:
         """Take the lock if it is not held, and take over what others have written meanwhile."""
-        if self._lock.is_held:
-            self._lock.check()
-            has_changed = False
-        else:
+        if not self._lock.is_held:
             has_changed = self._lock.take(LOCK_WAIT_EXCLUSIVE_S if self._is_exclusive else LOCK_WAIT_S)
+            self._taken_s = time.monotonic()
+        else:
+            has_changed = False
+            if self._is_exclusive:
+                self._lock.check()  # kept from the group before, it was looked at when that was acknowledged
         try:
             if has_changed or self._head_descriptor is None:
                 self._take_over()
@@ -445,7 +449,7 @@ class LogWriter:
         assert self._descriptor is not None
         self._files.truncate(self._descriptor, self._head.end)
         self._files.sync(self._descriptor)
-        self._head = replace(self._head, durable_end=self._head.end)
+        self._head = self._head._replace(durable_end=self._head.end)
         self._is_stale = False
 
     def _schema_on_disk(self, descriptor: int) -> Schema:
@@ -500,9 +504,9 @@ class LogWriter:
         head = self._write_frames(list(_grouped(planned, self._frames_of)), is_synced)
         if is_synced and head.durable_end < head.end:
             self._sync(self._descriptor)
-            head = replace(head, durable_end=head.end)
+            head = head._replace(durable_end=head.end)
         self._lock.check()
-        self._head = replace(head, boot_id=self._files.boot_id())
+        self._head = head._replace(boot_id=self._files.boot_id())
         self._has_written = True
         for request, _, written in planned:
             request.written = written
@@ -662,7 +666,7 @@ class LogWriter:
         body = make_body(self._arrow.serialize(), peaks_of(self._head))
         self._files.write(self._descriptor, [memoryview(raw), *body.parts], self._head.end)
         self._sync(self._descriptor)
-        self._head = replace(head, durable_end=head.end)
+        self._head = head._replace(durable_end=head.end)
         self._schema = self.info.schema
 
     def _start_segment(self) -> None:
@@ -671,7 +675,7 @@ class LogWriter:
             self._make_durable()
         schema = self.info.schema if self._is_evolving() else self._schema
         base = self._head.next_offset
-        before = replace(self._head, segment=base, end=0, durable_end=0, last=0)
+        before = self._head._replace(segment=base, end=0, durable_end=0, last=0)
         descriptor = self._files.open(segment_path(self._folder, base))
         try:
             body = make_body(schema.to_arrow().serialize(), peaks_of(before))
@@ -687,12 +691,12 @@ class LogWriter:
         self._drop_descriptor()
         self._descriptor = descriptor
         self._schema = schema
-        self._head = replace(head, durable_end=head.end, boot_id=self._files.boot_id())
+        self._head = head._replace(durable_end=head.end, boot_id=self._files.boot_id())
 
     def _make_durable(self) -> None:
         if self._head.durable_end < self._head.end:
             self._sync(self._descriptor)
-            self._head = replace(self._head, durable_end=self._head.end)
+            self._head = self._head._replace(durable_end=self._head.end)
 
     def _publish(self) -> None:
         assert self._head_descriptor is not None
@@ -732,7 +736,7 @@ class LogWriter:
             self._files.sync(self._descriptor)
         except OSError as second:
             return second
-        self._head = replace(self._head, durable_end=self._head.end)
+        self._head = self._head._replace(durable_end=self._head.end)
         self._is_stale = False
         return None
 
@@ -776,6 +780,12 @@ class LogWriter:
         self.close()
 
 
+def _size_of(table: pa.Table) -> int:
+    """Return how many bytes a table has; quickly, where they are so few that it does not matter."""
+    held = int(table.get_total_buffer_size())  # more, if it is a slice of a larger one
+    return held if held <= SMALL_APPEND_BYTES else int(table.nbytes)
+
+
 def _grouped(
     planned: Sequence[tuple[_Request, pa.Table, Written]],
     cut: Callable[[pa.Table, Mapping[str, Any] | None, bool], Iterator[_Frame]],
@@ -787,10 +797,10 @@ def _grouped(
         request, table, _ = each
         if request.is_small and size < GROUP_FRAME_BYTES:
             together.append(each)
-            size += table.nbytes
+            size += request.size
             continue
         yield from _together(together, cut)
-        together, size = ([each], table.nbytes) if request.is_small else ([], 0)
+        together, size = ([each], request.size) if request.is_small else ([], 0)
         if not request.is_small and (table.num_rows or request.meta is not None):
             meta = request.meta if request.meta is not None else _ids_of([each])
             yield from cut(table, meta, request.meta is not None)
@@ -803,7 +813,12 @@ def _together(
 ) -> Iterator[_Frame]:
     tables = [table for _, table, _ in calls if table.num_rows]
     if tables:
-        yield from cut(tables[0] if len(tables) == 1 else pa.concat_tables(tables), _ids_of(calls), False)
+        schema = tables[0].schema
+        alike = [
+            table if table.schema.equals(schema) else pa.Table.from_arrays(table.columns, schema=schema)
+            for table in tables
+        ]
+        yield from cut(alike[0] if len(alike) == 1 else pa.concat_tables(alike), _ids_of(calls), False)
 
 
 def _ids_of(calls: Sequence[tuple[_Request, pa.Table, Written]]) -> Mapping[str, Any] | None:
