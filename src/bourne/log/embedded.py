@@ -9,6 +9,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import numpy as np
 
 from bourne.errors import Closed, InputError
 from bourne.log.catalog import Durability, LogInfo, Retention, partition_folder
-from bourne.log.cursor import LogCursor
+from bourne.log.cursor import LogCursor, Piece
 from bourne.log.partition import split
 from bourne.log.protocol import Appended, Batch, LogHead, Place
-from bourne.log.reader import LogReader
+from bourne.log.reader import Frame, LogReader
 from bourne.log.requests import Written
 from bourne.log.retention import Maintained, Pin, maintain, readers
 from bourne.log.wake import Wake
@@ -202,6 +203,7 @@ class EmbeddedLog:
                 `datetime`; one without a time zone is in UTC), or an offset per partition. By default all there is.
             partition: only this one.
             follow: wait for more, until `stop` is set, it is closed, or `until` is reached.
+            stop: ends it when it is set: a `WakingEvent` at once, any other within a fifth of a second.
 
         Raises:
             InputError: there is no such offset (any more), or no such partition.
@@ -270,7 +272,9 @@ class EmbeddedBatches:
         self._stop = stop
         self._is_following = follow
         self._is_closed = False
+        self._is_waiting = False
         self._has_arrived = False  # at `until`
+        self._from_us = instant_us(start) if isinstance(start, datetime) else None
         self._pending: list[Batch] = []
         self._reading = threading.Lock()
         try:
@@ -278,7 +282,8 @@ class EmbeddedBatches:
             self._until, self._until_us = self._bounds(until)
             if follow:
                 # Watched before it is read: an append in between is not missed.
-                self._wake = Wake([partition_folder(log.folder, each) for each in self._cursor.partitions])
+                folders = [partition_folder(log.folder, each) for each in self._cursor.partitions]
+                self._wake = Wake(folders, stop=stop)
         except BaseException:
             self._cursor.close()
             raise
@@ -320,7 +325,9 @@ class EmbeddedBatches:
             elif self._wake is None:
                 return
             else:
-                self._wake.wait(_LOOK_S)
+                with self._waiting() as is_open:
+                    if is_open:
+                        self._wake.wait(_LOOK_S)
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
         while not self._has_ended():
@@ -330,7 +337,23 @@ class EmbeddedBatches:
             elif self._wake is None:
                 return
             else:
-                await _wait(self._wake)
+                with self._waiting() as is_open:
+                    if is_open:
+                        await _wait(self._wake)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[bool]:
+        """Keep the wake open for the block, if it is not closed yet; who is the last to use it closes it."""
+        assert self._wake is not None
+        with self._reading:
+            self._is_waiting = not self._is_closed
+        try:
+            yield self._is_waiting
+        finally:
+            with self._reading:
+                self._is_waiting = False
+                if self._is_closed:
+                    self._wake.close()
 
     def _has_ended(self) -> bool:
         return self._is_closed or self._has_arrived or (self._stop is not None and self._stop.is_set())
@@ -340,21 +363,19 @@ class EmbeddedBatches:
         with self._reading:
             if self._pending or self._is_closed:
                 return bool(self._pending)
-            pieces = self._cursor.read(until=self._until, until_time_us=self._until_us, bytes_max=_READ_BYTES)
-            self._pending = [
-                Batch(
-                    partition,
-                    frame.base_offset,
-                    frame.next_offset,
-                    frame.append_time_us,
-                    frame.batch,
-                    frame.offsets(),
+            pieces: list[Piece] = []
+            while not self._pending and (
+                pieces := self._cursor.read(
+                    until=self._until, until_time_us=self._until_us, bytes_max=_READ_BYTES
                 )
-                for partition, frame in pieces
-                if frame.batch.num_rows
-            ]
+            ):
+                self._pending = [_batch(piece) for piece in pieces if self._is_wanted(piece.frame)]
             self._has_arrived = not pieces and self._is_at_until()
             return bool(self._pending)
+
+    def _is_wanted(self, frame: Frame) -> bool:
+        """Say whether it has records, none of them from before the instant to start at, which may have been to come."""
+        return frame.batch.num_rows > 0 and (self._from_us is None or frame.append_time_us >= self._from_us)
 
     def _is_at_until(self) -> bool:
         if self._until is not None:
@@ -375,6 +396,8 @@ class EmbeddedBatches:
             self._wake.notify()
         with self._reading:
             self._cursor.close()
+            if self._wake is not None and not self._is_waiting:
+                self._wake.close()
 
     def __enter__(self) -> EmbeddedBatches:
         return self
@@ -407,6 +430,13 @@ class EmbeddedRows:
 
     def __exit__(self, *_: object) -> None:
         self._batches.__exit__()
+
+
+def _batch(piece: Piece) -> Batch:
+    partition, frame = piece
+    return Batch(
+        partition, frame.base_offset, frame.next_offset, frame.append_time_us, frame.batch, frame.offsets()
+    )
 
 
 def instant_us(instant: datetime) -> int:
