@@ -99,6 +99,7 @@ def maintain(
         keeper.pin = min(pins, key=lambda pin: pin.offset, default=None)
         keeper.clean()
         keeper.roll()
+        keeper.settle()
         keeper.delete()
         keeper.compact()
         keeper.cool()
@@ -239,6 +240,16 @@ class _Keeper:
             ages and self._first_frame(head.segment)[0].append_time_us <= self._now_us - min(ages)
         ):
             self._writer().roll()
+
+    def settle(self) -> None:
+        """Make `head` durable: after a power cut, an older one would name a segment that is not there any more."""
+        if self._closed():
+            descriptor = self._files.open(self._folder / "head")
+            try:
+                self._files.sync(descriptor)
+            finally:
+                self._files.close(descriptor)
+            self._files.sync_folder(self._folder)
 
     def delete(self) -> None:
         """Delete the oldest segments: those that are too old, and those beyond the size."""
