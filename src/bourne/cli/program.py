@@ -14,6 +14,7 @@ from bourne import __version__
 from bourne.cli.append import append
 from bourne.cli.maintain import maintain
 from bourne.cli.query import query
+from bourne.cli.repair import repair
 from bourne.cli.run import run
 from bourne.cli.status import status
 from bourne.cli.tail import tail
@@ -29,7 +30,7 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, append, tail, query, status, verify, maintain):
+for command in (run, append, tail, query, status, verify, repair, maintain):
     program.command()(command)
 
 
