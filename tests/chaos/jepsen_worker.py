@@ -51,7 +51,7 @@ KEYS = 16
 END = -1
 
 # Small, so that kills come to hit appends of several frames, and the change from one segment to the next.
-FRAME_ROWS = 16
+FRAME_ROWS = 2
 SEGMENT_BYTES = 1 << 15
 
 
@@ -69,7 +69,7 @@ def call_of(appender: int, number: int) -> Call:
     dice = random.Random(f"{appender}/{number}")
     if appender == END:
         return Call(list(range(KEYS)), [None] * KEYS, None, False)
-    rows = dice.choice([1, 1, 1, 2, 7, FRAME_ROWS, 3 * FRAME_ROWS + 1])
+    rows = dice.choice([1, 1, 1, 2, 7, 20, 101])
     size = 300_000 if rows == 1 and dice.random() < 0.03 else dice.choice([0, 10, 100, 1000])
     payloads = [None if dice.random() < 0.1 else f"글{row}" + "x" * size for row in range(rows)]
     request_id = f"{appender}-{number}" if dice.random() < 0.5 else None

@@ -35,7 +35,7 @@ SEED = int(os.environ.get("BOURNE_SEED", "1"))
 APPENDERS, TAILERS = 8, 4
 
 # Partitions, durability, kills.
-SHORT = [(1, "fsync", 24), (3, "fsync", 24)]
+SHORT = [(1, "fsync", 30), (3, "fsync", 30)]
 LONG = [(partitions, level, 300) for level in ("fsync", "interval", "none") for partitions in (1, 3)]
 
 
@@ -147,7 +147,7 @@ def test_log_under_kills(tmp_path, partitions, durability, kills):
         tailers = [Worker(server, "tail", number, folder, side) for number in range(TAILERS)]
         for each in appenders + tailers:
             each.wait(2)
-        kill_again_and_again(server, appenders, tailers, kills, random.Random(SEED))
+        kill_again_and_again(server, appenders, tailers, folder, kills, random.Random(SEED))
         for each in appenders:
             each.wait(6)
         (side / "stop").touch()
@@ -168,16 +168,31 @@ def test_log_under_kills(tmp_path, partitions, durability, kills):
 
 
 def kill_again_and_again(
-    server: Server, appenders: list[Worker], tailers: list[Worker], kills: int, dice: random.Random
+    server: Server,
+    appenders: list[Worker],
+    tailers: list[Worker],
+    folder: Path,
+    kills: int,
+    dice: random.Random,
 ) -> None:
-    """Kill one, some, or all appenders at once, each time when the first of them has said some lines more."""
+    """Kill one, some, or all appenders at once, or who writes just then; each time when somebody has said some more."""
     while kills:
-        count = dice.choice([1, 1, 1, 2, 4, APPENDERS])
-        victims = dice.sample(appenders + tailers, count) if count < APPENDERS else list(appenders)
-        victims = victims[:kills]
+        count = dice.choice([0, 0, 0, 1, 1, 2, 4, APPENDERS])
+        victims = dice.sample(appenders + tailers, count or 1) if count < APPENDERS else list(appenders)
         victims[0].wait(dice.choice([1, 2, 3, 4, 7, 15]))
-        server.kill(victims)
-        kills -= len(victims)
+        if not count:
+            pid = who_writes(partition_folder(folder, dice.randrange(len(list(folder.glob("[0-9]"))))))
+            victims = [each for each in appenders if each.pid == pid] or victims
+        server.kill(victims[:kills])
+        kills -= len(victims[:kills])
+
+
+def who_writes(folder: Path) -> int | None:
+    """Return the process that has the lock of a partition, or had it last."""
+    try:
+        return json.loads((folder / "lock").read_bytes())["pid"]
+    except ValueError:
+        return None  # it was being written
 
 
 def collect(folder: Path, side: Path, end: dict[str, object]) -> History:
