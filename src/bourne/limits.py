@@ -44,6 +44,9 @@ REQUEST_ID_CHARS_MAX: Final = 200
 # Each partition is a folder, a file lock and, in a reader, an open file.
 PARTITIONS_MAX: Final = 1024
 
+# What a proof shows of a frame: a record that fills its frame (64 MiB), twice over. It is checked in memory.
+PROOF_BYTES_MAX: Final = 128 << 20
+
 # Only closed segments are compacted: the last one of a log that is to be is closed at this size.
 COMPACT_BYTES_MIN: Final = 8 << 20
 

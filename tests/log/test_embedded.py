@@ -110,7 +110,8 @@ def test_a_view_never_reflects_what_a_power_cut_can_take(tmp_path: Path) -> None
     it.append("events", ROWS)
     it.catch_up()
     files.crash()
-    it.close()
+    with pytest.raises(bourne.StorageError, match="durable"):  # its files are gone
+        it.close()
     with bourne.open(app, data=tmp_path, files=files) as again:
         again.catch_up()
         assert again.query("SELECT sum(n)::BIGINT AS n FROM totals").fetchall() == [(100,)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bourne.errors import LogLocked
-from bourne.log import writer as writer_module
+from bourne.log import end as end_module
 from bourne.log.lock import WriterLock
 from bourne.testing import ScratchLog
 
@@ -30,7 +30,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "LOCK_WAIT_EXCLUSIVE_S", 0.02)
+    monkeypatch.setattr(end_module, "LOCK_WAIT_EXCLUSIVE_S", 0.02)
 
 
 def test_a_writer_of_another_process_is_named_until_it_dies(tmp_path: Path) -> None:

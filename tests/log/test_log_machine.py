@@ -7,6 +7,7 @@ what it may.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -195,8 +196,8 @@ class KeptLogMachine(RuleBasedStateMachine):
         """Forget the process: its files are of no more use, its locks are free."""
         if self.log is not None:
             for writer in self.log._writers.values():
-                writer._lock.close()
-                writer.close()
+                with contextlib.suppress(StorageError):
+                    writer.close()
             self.log = None
 
     @precondition(lambda self: not self.files._faults)

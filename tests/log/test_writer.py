@@ -13,7 +13,8 @@ import pytest
 
 from bourne import limits
 from bourne.errors import Closed, DefinitionError, DiskFull, InputError, StorageError
-from bourne.log import writer as writer_module
+from bourne.log import calls as calls_module
+from bourne.log import end as end_module
 from bourne.log.catalog import LogInfo, read_log_info, write_log_info
 from bourne.log.writer import LogWriter
 from bourne.ports import OsFiles, SystemClock
@@ -74,8 +75,9 @@ def test_a_segment_without_records_is_never_followed_by_another(tmp_path: Path) 
 
 
 def test_large_tables_become_several_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "FRAME_ROWS_MAX", 10)
-    monkeypatch.setattr(writer_module, "FRAME_BYTES_MAX", 4000)
+    monkeypatch.setattr(end_module, "FRAME_ROWS_MAX", 10)
+    monkeypatch.setattr(calls_module, "FRAME_BYTES_MAX", 4000)
+    monkeypatch.setattr(end_module, "FRAME_BYTES_MAX", 4000)
     log = ScratchLog(tmp_path)
     rows = [(number, "x") for number in range(25)] + [(25, "y" * 1900), (26, "z" * 1900), (27, "q" * 1900)]
     with log.writer() as writer:
@@ -89,7 +91,7 @@ def test_large_tables_become_several_frames(tmp_path: Path, monkeypatch: pytest.
 def test_a_record_beyond_the_limit_is_refused_and_nothing_of_the_call_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "FRAME_BYTES_MAX", 4000)
+    monkeypatch.setattr(end_module, "FRAME_BYTES_MAX", 4000)
     log = ScratchLog(tmp_path)
     with log.writer() as writer:
         log.append(writer, ROWS)
@@ -101,12 +103,12 @@ def test_a_record_beyond_the_limit_is_refused_and_nothing_of_the_call_is_kept(
 
 
 def test_limits_of_a_frame_with_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "EPOCH_BYTES_MAX", 4000)
+    monkeypatch.setattr(end_module, "EPOCH_BYTES_MAX", 4000)
     log = ScratchLog(tmp_path)
     with log.writer() as writer:
         with pytest.raises(InputError, match="too large"):
             log.append(writer, [(1, "x" * 4000)], {"epoch": 1})
-        monkeypatch.setattr(writer_module, "EPOCH_BYTES_MAX", limits.EPOCH_BYTES_MAX)
+        monkeypatch.setattr(end_module, "EPOCH_BYTES_MAX", limits.EPOCH_BYTES_MAX)
         with pytest.raises(InputError, match="too large"):
             log.append(writer, [], {"x": "y" * limits.META_BYTES_MAX})
         for not_json in ({"x": object()}, {"x": float("nan")}, {"x": "\ud800"}):

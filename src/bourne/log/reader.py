@@ -24,7 +24,7 @@ from bourne.log.cold import open_segment
 from bourne.log.disk import disk_errors
 from bourne.log.format import KIND_SCHEMA, Head, Header, payload_of
 from bourne.log.lock import WriterLock
-from bourne.log.recovery import needs_recovery, publish_head, read_head, recover
+from bourne.log.recovery import needs_recovery, publish_head, read_head, recover, write_again
 from bourne.log.segment import (
     Damaged,
     Segment,
@@ -93,6 +93,7 @@ class LogReader:
         self._segment_file: Segment | None = None
         self._is_closed = False
         self._is_resting = False
+        self._has_sync_failed = False
         self._bases: list[int] = []  # the segments, when they were last looked at
         self._segment = -1
         self._schema: pa.Schema | None = None
@@ -472,7 +473,11 @@ class LogReader:
         with self._disk_errors():
             descriptor = self._files.open(segment_path(self._folder, head.segment))
             try:
+                if self._has_sync_failed:
+                    write_again(self._files, descriptor, head.durable_end, head.end)
+                self._has_sync_failed = True
                 self._files.sync(descriptor)
+                self._has_sync_failed = False
             finally:
                 self._files.close(descriptor)
         self._durable = (head.segment, head.end)

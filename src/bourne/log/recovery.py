@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from bourne.log.segment import (
     frames_after_damage,
     hot_bases,
     read_bytes,
+    segment_name,
     segment_path,
     segment_schema,
 )
@@ -163,6 +164,8 @@ def recover(folder: Path, *, log: str, log_id: bytes, partition: int, files: Fil
         return None
     tails = walk.follow(start, [base for base in bases if base >= start.segment])
     for tail in tails:
+        if published is not None and tail.path.name == segment_name(published.segment):
+            tail = replace(tail, start=min(tail.start, published.durable_end))
         _apply(tail, files)
     # The names, too: whoever created the last segment may have died before it made its name durable.
     files.sync_folder(folder)
@@ -170,17 +173,20 @@ def recover(folder: Path, *, log: str, log_id: bytes, partition: int, files: Fil
     return Recovered(head, sum(tail.size - tail.end for tail in tails))
 
 
-def _apply(tail: _Tail, files: Files) -> None:
-    """Keep what is to be kept, durably, and cut the rest.
+def write_again(files: Files, descriptor: int, start: int, end: int) -> None:
+    """Write bytes of a file once more, to be synced.
 
-    What is kept is written once more: if an earlier sync failed, the system may hold these bytes in memory,
-    believe them to be on the disk, and never write them.
+    After a sync that failed, the system may hold them in memory, believe them to be on the disk, and never write them.
     """
+    for at in range(start, end, _COPY_BYTES):
+        files.write(descriptor, [memoryview(os.pread(descriptor, min(_COPY_BYTES, end - at), at))], at)
+
+
+def _apply(tail: _Tail, files: Files) -> None:
+    """Keep what is to be kept, durably, and cut the rest."""
     descriptor = files.open(tail.path)
     try:
-        for start in range(tail.start, tail.end, _COPY_BYTES):
-            piece = os.pread(descriptor, min(_COPY_BYTES, tail.end - start), start)
-            files.write(descriptor, [memoryview(piece)], start)
+        write_again(files, descriptor, tail.start, tail.end)
         if tail.end < tail.size:
             files.truncate(descriptor, tail.end)
         files.sync(descriptor)

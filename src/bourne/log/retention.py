@@ -203,6 +203,12 @@ class _Keeper:
         """Remove what a crash left: drafts, Parquet files that no index names, frames that are cold by now."""
         for draft in self._folder.glob("*.cold.draft"):
             self._files.remove(draft)
+        for base, _ in self._closed():
+            if cold_path(self._folder, base).exists() and segment_path(self._folder, base).exists():
+                unused = segment_path if self._is_whole(base) else cold_path
+                with self._unread(base) as is_free:
+                    if is_free:
+                        self._files.remove(unused(self._folder, base))
         for base, names in parquet_names(self._folder).items():
             if len(names) == 1 and cold_path(self._folder, base).exists():
                 continue
@@ -213,11 +219,15 @@ class _Keeper:
             for name in names:
                 if name != named:
                     self._files.remove(self._folder / name)
-        for base, _ in self._closed():
-            if cold_path(self._folder, base).exists() and segment_path(self._folder, base).exists():
-                with self._unread(base) as is_free:
-                    if is_free:
-                        self._files.remove(segment_path(self._folder, base))
+
+    def _is_whole(self, base: int) -> bool:
+        """Say whether the cold form of a segment is all there: a power cut may have left a part of it."""
+        try:
+            with closing(ColdSegment(self._folder, base)) as segment:
+                segment.check()
+        except Damaged:
+            return False
+        return True
 
     def _cold(self, base: int) -> ColdSegment:
         try:
@@ -311,6 +321,7 @@ class _Keeper:
                 self._files.sync(descriptor)
             finally:
                 self._files.close(descriptor)
+            self._files.sync_folder(self._folder)  # its name, too, before an index names it
         with self._unread(base) as is_free:
             if is_free:
                 write_durably(self._files, cold_path(self._folder, base), cold.content)
