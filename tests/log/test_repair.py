@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import struct
 import zlib
@@ -30,6 +32,7 @@ from bourne.ports import OsFiles
 from bourne.schema import declare_schema
 from bourne.testing import FaultyFiles, ScratchLog, SimulatedClock
 
+IS_LONG = bool(os.environ.get("BOURNE_LONG"))
 CLOCK = SimulatedClock(1_800_000_000_000_000)
 Row = tuple[int, str]
 
@@ -794,3 +797,52 @@ def test_an_empty_log_is_copied(tmp_path: Path) -> None:
     log = ScratchLog(tmp_path / "logs")
     rows, done = repaired(log)
     assert rows == [] and done.lost == () and done.first_offsets == (0,)
+
+
+# --- anything --------------------------------------------------------------------------------------------
+
+
+def damage(path: Path, chance: random.Random) -> None:
+    """Do to a file what disks and people do."""
+    content = bytearray(path.read_bytes())
+    kind = chance.choice(("flip", "zeros", "cut", "shift", "double", "garbage"))
+    at = chance.randrange(max(1, len(content)))
+    size = chance.choice((64, 512, 4096))
+    if kind == "flip" and content:
+        content[at] ^= 1 << chance.randrange(8)
+    elif kind == "zeros":
+        content[at : at + size] = bytes(len(content[at : at + size]))
+    elif kind == "cut":
+        del content[at:]
+    elif kind == "shift":
+        del content[at : at + size]
+    elif kind == "double":
+        content[at:at] = content[at : at + size]
+    else:
+        content[at : at + size] = chance.randbytes(len(content[at : at + size]))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(300 if IS_LONG else 20))
+def test_whatever_happens_each_record_is_copied_or_listed_and_none_invented(
+    tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    log = ScratchLog(tmp_path / "logs")
+    with log.writer(segment_bytes=chance.choice((1500, 6000, 100_000))) as writer:
+        for number in range(40):
+            log.append(writer, [(number, f"{each}" * 20) for each in range(chance.randrange(1, 4))])
+    everything = log.rows()
+    good = {path: path.read_bytes() for path in log.segments()}
+    for _ in range(8):
+        for path, content in good.items():
+            path.write_bytes(content)
+        for _ in range(chance.randrange(1, 5)):
+            damage(chance.choice(log.segments()), chance)
+        if chance.random() < 0.2:
+            chance.choice(log.segments()).unlink()
+        rows, lost = looked_at(log)
+        gone = {offset for each in lost for offset in range(each.first, each.next or 0)}
+        assert rows == [row for offset, row in enumerate(everything) if offset not in gone]
+        assert sum((each.next or 0) - each.first for each in lost) == len(gone)  # each once
+    repaired(log)

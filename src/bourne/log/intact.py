@@ -229,15 +229,17 @@ class Intact:
                 return
         number = start.last.number if start is not None else -1
         offset = start.last.next_offset if start is not None else part.base
-        found = list(
-            later_runs(
-                segment_path(self._folder, part.base),
-                start.end if start is not None else 0,
-                part.end,
-                self._is_ours,
+        path, at = segment_path(self._folder, part.base), start.end if start is not None else 0
+        fitting = that_fit(list(later_runs(path, at, part.end, self._is_ours)), number, offset, anchor)
+        if start is not None and fitting and fitting[0].first.number <= number:
+            # Some of it is there twice: what was moved within the file is whole only where it leads on.
+            before = fitting[0].first.number
+            found = (
+                (byte, header) for byte, header in segment.headers(0, start.end) if header.number < before
             )
-        )
-        part.runs += that_fit(found, number, offset, anchor)
+            start = first_run(found, part.base, self._is_ours)
+            part.runs = [start] if start is not None else []
+        part.runs += fitting
 
     def _is_ours(self, header: Header) -> bool:
         return (
