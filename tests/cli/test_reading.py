@@ -264,3 +264,15 @@ def test_errors_are_red_on_a_terminal_only(bourne_here, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     assert "\x1b[31m" in bourne_here("tail", "nothing").stderr
+
+
+def test_status_and_maintain_say_who_holds_old_records(bourne_here, tmp_path):
+    app = bourne.App("shop")
+    app.log("orders", schema={"user": "varchar"}, keep="1 day")
+    app.view("users", "SELECT user, count(*) AS n FROM orders GROUP BY user")
+    with bourne.open(app, data=tmp_path / "kept") as instance:
+        instance.append("orders", [{"user": "김"}])
+    shown = bourne_here("status", "--data", str(tmp_path / "kept")).stdout
+    assert "kept from" in shown and "view users" in shown
+    done = bourne_here("maintain", "--data", str(tmp_path / "kept")).stdout
+    assert done.startswith("orders, partition 0: segments deleted: 0, compacted: 0, made cold: 0")

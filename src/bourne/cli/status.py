@@ -54,7 +54,12 @@ def _print(found: Status) -> None:
         }
         for view in found.views
     ]
-    tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in (logs, views) if rows]
+    pins = [
+        {"log": log.name, "partition": pin.partition, "kept from": pin.offset, "for": pin.holder}
+        for log in found.logs
+        for pin in log.pins
+    ]
+    tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in (logs, views, pins) if rows]
     print("\n".join("".join(lines) for lines in tables), end="")
 
 
