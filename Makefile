@@ -26,7 +26,7 @@ check: .venv/dev ## Check the code: style, types, arrows between modules
 fuzz: .venv/dev ## Run the random tests with many examples
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect
 
-chaos: .venv/dev ## Kill a running app and its writers fifty times, then check everything
+chaos: .venv/dev ## Kill apps, appenders and followers two thousand times, and check everything
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -s tests/chaos
 
 bench: .venv/dev ## Measure, and write docs/benchmarks.md

@@ -35,6 +35,7 @@ magic, final, end, _, stop, _, crc, _, last, _, count = struct.unpack_from("<8s5
 head, schema, following = head[: 128 + 32 * count.bit_count()], None, None
 is_whole = magic == b"BOURNEH2" and crc == crc32(head[56:], crc32(head[:48]))
 check(is_whole, folder / "head", 0, "not whole; if it is being written, try again")
+check(not any(folder.glob("*.cold")), folder, 0, "some segments are cold: their records are in *.parquet")
 for path in [path for path in sorted(folder.glob("*.seg")) if int(path.stem) <= final]:
     data, at = path.read_bytes(), 0
     while at < (end if int(path.stem) == final else len(data)):

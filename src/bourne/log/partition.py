@@ -145,11 +145,12 @@ def _key_bytes(keys: pa.ChunkedArray | pa.Array, name: str) -> pa.LargeBinaryArr
         check_partition_key(Column(name, str(kind)), where="the key")
     keys = keys.cast(pa.large_binary())  # its offsets have 64 bits, so that chunks of any size fit into one
     if isinstance(keys, pa.ChunkedArray):
-        return keys.chunk(0) if keys.num_chunks == 1 else pa.concat_arrays([*keys.chunks, _NO_KEYS])
+        return (
+            keys.chunk(0)
+            if keys.num_chunks == 1
+            else pa.concat_arrays([*keys.chunks, pa.array([], pa.large_binary())])
+        )
     return keys
-
-
-_NO_KEYS: Final = pa.array([], pa.large_binary())
 
 
 # --- the hash ------------------------------------------------------------------------------------------
