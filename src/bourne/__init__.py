@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         DiskFull,
         FormatTooNew,
         InputError,
+        InvalidProof,
         LogLocked,
         MalformedInput,
         NotMaintainable,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from bourne.instance import Instance
     from bourne.instance import open_app as open
+    from bourne.log.proof import Proved, check_proof
     from bourne.log.protocol import Appended, Batch, Log, LogHead
     from bourne.log.retention import Maintained, Pin
     from bourne.running import Progress
@@ -58,6 +60,7 @@ __all__ = [
     "FormatTooNew",
     "InputError",
     "Instance",
+    "InvalidProof",
     "Log",
     "LogHead",
     "LogLocked",
@@ -67,6 +70,7 @@ __all__ = [
     "NotMaintainable",
     "Pin",
     "Progress",
+    "Proved",
     "QueryError",
     "Result",
     "SourceFailed",
@@ -80,6 +84,7 @@ __all__ = [
     "ViewFailed",
     "ViewStatus",
     "__version__",
+    "check_proof",
     "open",
 ]
 
@@ -95,9 +100,11 @@ _HOMES = {
     "Maintained": "log.retention",
     "Pin": "log.retention",
     "Progress": "running",
+    "Proved": "log.proof",
     "Result": "views.result",
     "Status": "views.status",
     "ViewStatus": "views.status",
+    "check_proof": "log.proof",
     "open": "instance",
 }
 

@@ -189,6 +189,12 @@ class CorruptFrame(BourneError):
         )
 
 
+class InvalidProof(BourneError):
+    """A proof does not prove what it says, or not under the head that was asked for."""
+
+    exit_code = 6
+
+
 class ViewFailed(BourneError):
     """A view's step failed. Its committed output is intact; it goes on from there when run again."""
 

@@ -19,8 +19,10 @@ import numpy as np
 from bourne.errors import Closed, InputError
 from bourne.log.catalog import Durability, LogInfo, Retention, partition_folder
 from bourne.log.cursor import LogCursor, Piece
+from bourne.log.format import Head
 from bourne.log.partition import split
 from bourne.log.protocol import Appended, Batch, LogHead, Place
+from bourne.log.prove import prove
 from bourne.log.reader import Frame, LogReader
 from bourne.log.requests import Written
 from bourne.log.retention import Maintained, Pin, maintain, readers
@@ -165,13 +167,32 @@ class EmbeddedLog:
         Raises:
             InputError: there is no such partition.
         """
+        head = self._published(partition)
+        return LogHead(partition, head.next_offset if head else 0, head.hash.hex() if head else "")
+
+    def _published(self, partition: int) -> Head | None:
         self.check_partition(partition)
         reader = LogReader(self.folder, self._info, partition=partition, files=self._files)
         try:
-            head = reader.head()
+            return reader.head()
         finally:
             reader.close()
-        return LogHead(partition, head.next_offset if head else 0, head.hash.hex() if head else "")
+
+    def prove(self, offset: int, partition: int = 0, *, head: str | LogHead | None = None) -> dict[str, Any]:
+        """Return a proof, plain JSON, that a record is in the log; `bourne.check_proof` checks it without the log.
+
+        Args:
+            head: under which head (or hash of one) it is proved: one that was published at the record or after it. By
+                default the newest.
+
+        A proof is a few KiB, more for long values and many columns.
+
+        Raises:
+            InputError: there is no such record (any more), it was compacted away, or there is no such head after it.
+            CorruptFrame, StorageError: as reading.
+        """
+        published = self._published(partition)
+        return prove(self.folder, self._info, published, offset, partition=partition, head=head)
 
     def cursor(self, *, partition: int | None = None, is_durable: bool = False) -> LogCursor:
         """Return a cursor at the first records, for reading in frames. Close it.
