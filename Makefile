@@ -29,8 +29,9 @@ fuzz: .venv/dev ## Run the random tests with many examples
 chaos: .venv/dev ## Kill apps, appenders and followers two thousand times, and check everything
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -s tests/chaos
 
-bench: .venv/dev ## Measure, and write docs/benchmarks.md
+bench: .venv/dev ## Measure, and write docs/benchmarks.md and docs/benchmarks_log.md
 	@$(BIN)/python -m benchmarks.main_path
+	@$(BIN)/python -m benchmarks.log
 
 clean: ## Remove what make made: the environment, caches, the demo's data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)

@@ -244,6 +244,7 @@ _INSTANTS: Final = {
     unit: (-9_223_372_022_400 * per_s, (2**63 - 1) * per_s // 1_000_000)
     for unit, per_s in (("s", 1), ("ms", 1000), ("us", 1_000_000))
 }
+_FEW: Final = 8  # NumPy's own reductions pay from about here on
 _INFINITIES: Final = pa.array([-(2**63) + 1, 2**63 - 1])
 
 
@@ -281,10 +282,13 @@ def _check_instants(values: pa.Array) -> None:
     else:
         low, high = _INSTANTS[values.type.unit]
         raw = np.frombuffer(values.buffers()[1], np.int64, len(values), 8 * values.offset)
-        if len(raw) and (raw.min() < low or raw.max() > high):  # it may be what lies where there is NULL
+        bounds = (min, max) if len(raw) < _FEW else (np.min, np.max)
+        if len(raw) and (
+            bounds[0](raw) < low or bounds[1](raw) > high
+        ):  # it may be what lies where there is NULL
             numbers = values.drop_null().view(pa.int64())
-            bounds = pc.min_max(numbers.filter(pc.invert(pc.is_in(numbers, value_set=_INFINITIES)))).as_py()
-            if bounds["min"] is not None and (bounds["min"] < low or bounds["max"] > high):
+            finite = pc.min_max(numbers.filter(pc.invert(pc.is_in(numbers, value_set=_INFINITIES)))).as_py()
+            if finite["min"] is not None and (finite["min"] < low or finite["max"] > high):
                 raise ValueError("a timestamp beyond what DuckDB knows")
 
 

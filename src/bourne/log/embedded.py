@@ -85,7 +85,11 @@ class EmbeddedLog:
         table = conform(rows, self._info.schema, log=self._info.name)
         if self._info.partitions == 1:
             written = self._writer(0).write(table, durability=durability, request_id=request_id)
-            return _appended(table.num_rows, [(0, written, None)])
+            offsets = written.row_offsets
+            if offsets is None:
+                offsets = np.arange(written.offsets.start, written.offsets.stop)
+            partitions = np.zeros(table.num_rows, np.int32)
+            return Appended({0: written.offsets}, written.is_repeat, partitions, offsets)
         assert self._info.key is not None  # declared with several partitions
         parts = split(table, self._info.key, self._info.partitions)
         return _appended(
@@ -101,6 +105,9 @@ class EmbeddedLog:
         )
 
     def _writer(self, partition: int) -> LogWriter:
+        return self._writers.get(partition) or self._open_writer(partition)
+
+    def _open_writer(self, partition: int) -> LogWriter:
         with self._mutex:
             self._check_open()
             if partition not in self._writers:
