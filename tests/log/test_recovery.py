@@ -267,6 +267,7 @@ def test_a_segment_that_was_created_but_not_published_is_taken_over_or_removed(t
                 log.append(writer, rows[:1])
                 log.append(writer, rows[1:])
                 log.files.fail("sync_folder", error=errno.EIO)
+                log.files.fail("remove", error=errno.EIO, always=True)  # else it would be gone at once
                 with pytest.raises(StorageError):
                     log.append(writer, [(2, "lost")])
             leftover = log.segments()[-1]

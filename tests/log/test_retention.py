@@ -20,7 +20,7 @@ from bourne.log.embedded import EmbeddedLog
 from bourne.log.segment import HotSegment
 from bourne.log.verify import verify_log
 from bourne.log.writer import LogWriter
-from bourne.testing import SimulatedClock
+from bourne.testing import FaultyFiles, SimulatedClock
 
 DAY_US = 24 * 3600 * 1_000_000
 SCHEMA = {"key": "bigint", "text": "varchar", "gone": "boolean"}
@@ -484,3 +484,47 @@ def test_hot_segments_have_no_records_compacted(house: Callable[..., House]) -> 
     assert isinstance(found, HotSegment) and not found.is_compacted(0)
     assert found.name == segment.segment_name(0) and zlib.crc32(b"") == 0
     found.close()
+
+
+@pytest.mark.parametrize("call", ["open", "write", "truncate", "sync", "sync_folder"])
+def test_a_segment_that_could_not_be_begun_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    """The roll fails, the last segment goes on: a file named by an offset in its middle would be a gap later."""
+    files = FaultyFiles()
+    app = bourne.App("a")
+    app.log("l", schema=SCHEMA)
+    with bourne.open(app, data=tmp_path, files=files) as instance:
+        log = instance.log("l")
+        writer = log._writer(0)
+        log.append([{"key": 0}])
+        files.fail(call, name="*1.seg" if call != "sync_folder" else "0")
+        with pytest.raises(bourne.StorageError):
+            writer.roll()
+        log.append([{"key": 1}])
+        writer.roll()
+        log.append([{"key": 2}])
+        assert [row["key"] for row in log.rows()] == [0, 1, 2]
+        verify_log(log.folder, log.info)
+
+
+def test_a_reader_keeps_its_parquet_file_though_all_in_it_is_superseded(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bourne.log.retention.COMPACT_BYTES_MIN", 1)
+    small = house(key="key", compact=True)
+    small.append(1, 2, text="x" * 3000)
+    small.append(1, text="y")
+    small.instance.maintain()
+    reader = small.instance.reader("l")
+    reader.seek(0)
+    small.append(1, 2, text="z" * 30_000)
+    (done,) = small.instance.maintain()
+    assert [pin.holder for pin in done.held] == ["a reader"]
+    assert sum(frame.batch.num_rows for frame in reader.read(until=3)) == 2
+    reader.close()
+    small.instance.maintain()
+    small.append(3, text="w" * 50_000)
+    small.instance.maintain()
+    assert [key for _, key, _ in small.rows()] == [1, 2, 3]
+    small.verify()

@@ -87,6 +87,7 @@ class PartitionEnd:
         self._schema = info.schema  # of the last segment
         self._descriptor: int | None = None
         self._head_descriptor: int | None = None
+        self._unfinished: Path | None = None  # a segment that could not be begun
         self._is_published = True
         self._is_stale = True  # what this object knows of the file is to be looked at again
         self._has_written = False
@@ -131,6 +132,7 @@ class PartitionEnd:
     def _take_over(self) -> None:
         """Look where the log ends now, after others wrote, or a crash."""
         self._is_stale = True
+        self._unfinished = None  # recovery takes it over, or removes it
         head = found = read_head(self.folder)
         is_first = self._head_descriptor is None
         if is_first or needs_recovery(self.folder, head, self._files.boot_id()):
@@ -403,9 +405,10 @@ class PartitionEnd:
             self._sync(descriptor)
             self._files.sync_folder(self.folder)
         except BaseException:
-            # Not published: a retry begins it anew, and the next writer takes it over or removes it.
+            self._unfinished = segment_path(self.folder, base)
             self._files.close(descriptor)
             raise
+        self._unfinished = None
         self._drop_descriptor()
         self._descriptor = descriptor
         self._schema = schema
@@ -444,6 +447,10 @@ class PartitionEnd:
     def _cut(self) -> None:
         """Cut the file to where it was acknowledged, and make that durable: a sync may have failed before."""
         assert self._descriptor is not None
+        if self._unfinished is not None:  # if the last segment goes on instead, its name would be in the way
+            self._files.remove(self._unfinished)
+            self._files.sync_folder(self.folder)
+            self._unfinished = None
         self._files.truncate(self._descriptor, self.head.end)
         write_again(self._files, self._descriptor, self.head.durable_end, self.head.end)
         self._files.sync(self._descriptor)
