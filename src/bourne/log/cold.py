@@ -262,6 +262,7 @@ class ColdSegment:
     def close(self) -> None:
         """Let go of the files. Safe to call twice."""
         if self._descriptor >= 0:
+            self.rest()  # closing is not enough: a large index is a memory map, and holds the open file
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -179,8 +179,10 @@ class HotSegment:
     def close(self) -> None:
         """Close the file."""
         if self._descriptor >= 0:
+            self.rest()  # closing is not enough: what was read is a memory map, and holds the open file
             os.close(self._descriptor)
             self._descriptor = -1
+            self._window = memoryview(b"")
 
 
 def open_shared(path: Path) -> int:
