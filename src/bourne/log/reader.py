@@ -103,7 +103,7 @@ class LogReader:
         self._offset = 0  # the next record to serve
         with self._disk_errors():
             self._mend()
-        self.seek(self.first_offset)
+        self.seek_first()
 
     @property
     def first_offset(self) -> int:
@@ -158,6 +158,21 @@ class LogReader:
                     return
                 self._step_over(header)
 
+    def seek_first(self) -> None:
+        """Move the cursor to the oldest record that is kept, also if retention is just deleting some.
+
+        Raises:
+            CorruptFrame, StorageError, Closed.
+        """
+        while True:
+            first = self.first_offset
+            try:
+                self.seek(first)
+                return
+            except InputError:
+                if self.first_offset == first:
+                    raise
+
     def seek_time(self, instant_us: int) -> None:
         """Move the cursor to the first record that was appended at that instant or later, else to the end.
 
@@ -166,7 +181,7 @@ class LogReader:
         Raises: as `seek`.
         """
         self._check_open()
-        self.seek(self.first_offset)
+        self.seek_first()
         if self._head is None:
             return
         with self._disk_errors():

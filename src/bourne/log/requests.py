@@ -49,7 +49,7 @@ class RequestIds:
         """Take in what was published since the last time; forget what was only planned. O(new records)."""
         self._new_calls.clear()
         self._new_rows.clear()
-        while frames := self._reader.read(bytes_max=64 << 20):
+        while frames := self._read():
             for frame in frames:
                 for name, first, count in frame.meta.get("requests", ()):
                     self._calls.pop(name, None)
@@ -58,6 +58,15 @@ class RequestIds:
                     self._take_rows(frame)
         _forget(self._calls, REQUEST_IDS_MAX)
         _forget(self._rows, REQUEST_ROWS_MAX)
+        self._reader.rest()  # until the next call, retention may do what it wants
+
+    def _read(self) -> list[Frame]:
+        """Read on; what was deleted meanwhile is passed over."""
+        while True:
+            try:
+                return self._reader.read(bytes_max=64 << 20)
+            except InputError:
+                self._reader.seek_first()
 
     def _take_rows(self, frame: Frame) -> None:
         ids = frame.batch.column(self._column).to_pylist()
