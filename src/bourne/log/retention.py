@@ -354,36 +354,48 @@ class _Keeper:
         free = [(base, end) for base, end in closed if self.pin is None or end <= self.pin.offset]
         if len(free) < len(closed):
             self._is_pinned(closed[-1][1])
-        clean_until = self._clean_until()
+        clean_until, whole = self._compacted()
         dirty = [(base, end) for base, end in free if end > clean_until]
         sizes = {base: sum(path.stat().st_size for path in self._paths(base)) for base, _ in free}
         if not dirty or 2 * sum(sizes[base] for base, _ in dirty) < sum(sizes.values()):
             return
         newest = self._newest([base for base, _ in dirty])
-        are_all_free = True
+        if whole is not None and whole < free[0][0]:
+            whole = None  # it was deleted
         for base, end in free:
+            # A tombstone must stay until the records that it stands for are gone.
+            drops_tombstones = (whole is None or base < whole) and self._is_older(end, TOMBSTONE_KEEP_US)
             with closing(self._open(base)) as segment:
-                keep, count = self._to_keep(segment, newest, self._is_older(end, TOMBSTONE_KEEP_US))
-                cold = self._made(segment, base, keep) if len(keep) < count else None
-            if cold is not None:
-                note = {"compacted": {str(base): cold.hash.hex()}}
-                self._writer().append(self._info.schema.to_arrow().empty_table(), note)
-                if self._put(base, cold):
-                    self._done.compacted += 1
-                else:
-                    are_all_free = False
-                    break  # a tombstone behind it must stay until the records that it stands for are gone
-        if are_all_free:
-            write_durably(
-                self._files, self._folder / "compacted", json.dumps({"until": free[-1][1]}).encode()
-            )
+                keep, count = self._to_keep(segment, base, newest, drops_tombstones)
+                if len(keep) == count:
+                    continue
+                cold = self._made(segment, base, keep)
+            if cold is None:
+                whole = base if whole is None else min(base, whole)
+                continue
+            with self._unread(base) as is_free:
+                pass
+            if not is_free:
+                return
+            note = {"compacted": {str(base): cold.hash.hex()}}
+            self._writer().append(self._info.schema.to_arrow().empty_table(), note)
+            if not self._put(base, cold):
+                return
+            self._done.compacted += 1
+        content = json.dumps({"until": free[-1][1], "whole": whole})
+        write_durably(self._files, self._folder / "compacted", content.encode())
 
-    def _clean_until(self) -> int:
-        """Return the offset up to which all has been compacted; if that is not known, none."""
+    def _compacted(self) -> tuple[int, int | None]:
+        """Return the offset up to which all has been compacted, and the first segment that could not be.
+
+        If that is not known, nothing has been.
+        """
         try:
-            return int(json.loads((self._folder / "compacted").read_bytes())["until"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return 0
+            content = json.loads((self._folder / "compacted").read_bytes())
+            until, whole = int(content["until"]), content.get("whole")
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return 0, None
+        return until, whole if isinstance(whole, int) else None
 
     def _keys(self, segment: Segment) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
         """Yield the key column (and the tombstones) of each frame, with the offsets."""
@@ -425,18 +437,23 @@ class _Keeper:
                 newest = newest.rename_columns(["key", "newest"])
         return newest if newest is not None else pa.table({"key": [], "newest": []})
 
-    def _to_keep(self, segment: Segment, newest: pa.Table, is_old: bool) -> tuple[NDArray[np.int64], int]:
+    def _to_keep(
+        self, segment: Segment, base: int, newest: pa.Table, drops_tombstones: bool
+    ) -> tuple[NDArray[np.int64], int]:
         """Return the offsets of the records to keep, and how many there are now."""
         kept, count = [np.zeros(0, np.int64)], 0
-        for keys, offsets in self._keys(segment):
-            count += len(offsets)
-            key = keys.column("key")
-            place = pc.index_in(key, newest.column("key").cast(key.type))
-            latest = newest.column("newest").take(place).fill_null(-1).to_numpy()
-            is_kept = offsets >= latest
-            if is_old and "tombstone" in keys.column_names:
-                is_kept &= ~keys.column("tombstone").fill_null(False).to_numpy()
-            kept.append(offsets[is_kept])
+        try:
+            for keys, offsets in self._keys(segment):
+                count += len(offsets)
+                # The newest ones' type is the widest: an older segment's may be too narrow for them.
+                place = pc.index_in(keys.column("key").cast(newest.column("key").type), newest.column("key"))
+                latest = newest.column("newest").take(place).fill_null(-1).to_numpy()
+                is_kept = offsets >= latest
+                if drops_tombstones and "tombstone" in keys.column_names:
+                    is_kept &= ~keys.column("tombstone").fill_null(False).to_numpy()
+                kept.append(offsets[is_kept])
+        except Damaged as error:
+            raise self._damaged(base, error) from None
         return np.concatenate(kept), count
 
 
