@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
@@ -16,7 +17,7 @@ import bourne
 from bourne.errors import BourneError, CorruptFrame, StorageError
 from bourne.limits import TOMBSTONE_KEEP_US
 from bourne.log import embedded, retention
-from bourne.log.cold import make_cold
+from bourne.log.cold import make_cold, open_segment
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.reader import LogReader
 from bourne.log.verify import verify_log
@@ -585,3 +586,30 @@ def test_compaction_waits_for_a_reader_and_writes_nothing_meanwhile(house: Calla
     reader.close()
     small.instance.maintain()
     assert [row["text"] for _, row in small.rows()] == ["8", "9"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"keep_bytes": 6000}, {"compact": True}, {"cold_after": "1 second"}], ids=str
+)
+@pytest.mark.parametrize("when", range(4))
+def test_verifying_beside_maintenance_is_no_alarm(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch, options: Row, when: int
+) -> None:
+    """What is compacted meanwhile is noted past the end that verifying began with; what is deleted is not missing."""
+    busy = house(key="key", **options)
+    for number in range(20):
+        busy.append(number % 3, text=str(number) * 20)
+    busy.later(1)
+    count = itertools.count()
+
+    def open_late(folder: Path, base: int) -> Any:
+        if next(count) == when:
+            busy.instance.maintain()
+        return open_segment(folder, base)
+
+    monkeypatch.setattr("bourne.log.verify.open_segment", open_late)
+    (head,) = verify_log(busy.log.folder, busy.log.info)
+    assert next(count) > when and head.offset == 20
+    monkeypatch.undo()
+    (later,) = verify_log(busy.log.folder, busy.log.info)
+    assert later == busy.log.head()

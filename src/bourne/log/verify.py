@@ -48,6 +48,7 @@ def verify_log(
             check.segment(base, head)
             if on_progress is not None:
                 on_progress(done + (check.head.number if check.head is not None else 0), total)
+        head = check.go_on(head)
         check.finish(head)
         done += head.number
         heads.append(LogHead(number, head.next_offset, head.hash.hex()))
@@ -66,24 +67,38 @@ class _Check:
         self._noted: set[tuple[str, str]] = set()  # and those that the log says they have
         self.head: Head | None = None
 
-    def segment(self, base: int, published: Head) -> None:
-        """Check the acknowledged frames of one segment."""
+    def go_on(self, published: Head) -> Head:
+        """Check what came meanwhile, while it is there that compactions just done are noted; return how far."""
+        while any(each not in self._noted for each in self._compacted.items()):
+            before, newer = published, read_head(self._folder)
+            if newer is None or newer.number <= before.number:
+                break
+            published = newer
+            for base in segment_bases(self._folder):
+                if before.segment <= base <= published.segment:
+                    self.segment(base, published, before.end if base == before.segment else 0)
+        return published
+
+    def segment(self, base: int, published: Head, start: int = 0) -> None:
+        """Check the acknowledged frames of one segment, from byte `start` on."""
         self._file = segment_path(self._folder, base).name
-        if self.head is not None:
+        if self.head is not None and not start:
             if base != self.head.next_offset:
                 raise self.error(f"the next segment starts at offset {base}", 0)
             self.head = self.head._replace(segment=base, end=0, last=0)
-        byte = 0
+        byte = start
         try:
             segment = open_segment(self._folder, base)
             if segment is None:
-                if self.head is None:
-                    return  # retention deleted it meanwhile
-                raise self.error("its segment is missing", 0)
+                bases = segment_bases(self._folder)
+                if self.head is not None and (not bases or base > bases[0]):
+                    raise self.error("its segment is missing", 0)
+                self.head = None
+                return  # retention deleted it meanwhile, with all before it
             self._file = segment.name
             with closing(segment):
                 end = published.end if base == published.segment else segment.size()
-                for byte, header in segment.headers(0, end):
+                for byte, header in segment.headers(start, end):
                     self._frame(header, segment, byte)
                 checked = self.head.end if self.head is not None else 0
                 if checked != end:
