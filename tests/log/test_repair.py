@@ -209,7 +209,7 @@ def test_without_a_head_all_whole_appends_are_there(log: ScratchLog) -> None:
 
 def large_append(log: ScratchLog, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Header]]:
     """Append five records as one call of several frames; return the last segment's frames."""
-    monkeypatch.setattr("bourne.log.writer.FRAME_ROWS_MAX", 2)
+    monkeypatch.setattr("bourne.log.end.FRAME_ROWS_MAX", 2)
     with log.writer() as writer:
         log.append(writer, [(100 + number, "큰") for number in range(5)])
     found = frames_of(log.segments()[-1])
@@ -653,7 +653,7 @@ def test_what_retention_deleted_is_not_lost(house: Callable[..., House]) -> None
 def test_request_ids_of_whole_appends_are_known_to_the_copy(
     house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bourne.log.writer.FRAME_ROWS_MAX", 2)
+    monkeypatch.setattr("bourne.log.end.FRAME_ROWS_MAX", 2)
     asked = house()
     for number in range(4):
         asked.append(*range(10 * number, 10 * number + 5), request_id=f"r{number}")
