@@ -20,7 +20,7 @@ from bourne.app import App, Durability, LogDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
 from bourne.engine.circuit import compile_circuit
-from bourne.errors import BourneError, Closed, StorageError, UnknownName
+from bourne.errors import Closed, StorageError, UnknownName
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.embedded import EmbeddedLog
@@ -249,13 +249,13 @@ class Instance:
             yield
             return
         is_over = threading.Event()
-        failures: list[BourneError] = []
+        failures: list[Exception] = []
 
         def work() -> None:
             while not failures and not is_over.wait(MAINTAIN_INTERVAL_S):
                 try:
                     self.maintain()
-                except BourneError as error:
+                except Exception as error:  # noqa: BLE001  (raised at the end: a run does not stop for it)
                     failures.append(error)
 
         thread = threading.Thread(target=work, name="bourne-maintain", daemon=True)

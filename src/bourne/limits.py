@@ -32,6 +32,9 @@ SYNC_INTERVAL_S: Final = 0.1
 LOCK_WAIT_S: Final = 30.0
 LOCK_WAIT_EXCLUSIVE_S: Final = 0.5
 
+# How long who wrote for several threads waits at most until they have come again, in seconds: about a sync.
+GATHER_S: Final = 0.0003
+
 # How long one process goes on with its own threads' appends before it lets others at the log, in seconds.
 LOCK_HOLD_S: Final = 0.005
 

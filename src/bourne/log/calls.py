@@ -116,7 +116,7 @@ def _ids_of(calls: Sequence[Planned]) -> Mapping[str, Any] | None:
 
 def halved(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield a table in record batches that fit a frame; a record that does not fit alone comes alone."""
-    if table.num_rows > 1 and table.nbytes > FRAME_BYTES_MAX // 2:
+    if table.num_rows > 1 and _size_of(table, FRAME_BYTES_MAX // 2) > FRAME_BYTES_MAX // 2:
         middle = table.num_rows // 2
         yield from halved(table.slice(0, middle))
         yield from halved(table.slice(middle))
@@ -124,7 +124,7 @@ def halved(table: pa.Table) -> Iterator[pa.RecordBatch]:
         yield from table.combine_chunks().to_batches()
 
 
-def _size_of(table: pa.Table) -> int:
-    """Return how many bytes a table has; quickly, where they are so few that it does not matter."""
+def _size_of(table: pa.Table, few: int = SMALL_APPEND_BYTES) -> int:
+    """Return how many bytes a table has; quickly, and perhaps too many, where they are `few` at most."""
     held = int(table.get_total_buffer_size())  # more, if it is a slice of a larger one
-    return held if held <= SMALL_APPEND_BYTES else int(table.nbytes)
+    return held if held <= few else int(table.nbytes)

@@ -278,6 +278,8 @@ class _Walk:
             and header.base_offset == head.next_offset
             and header.number == head.number
             and header.history == head.forest.root()
+            and header.log_id == self.log_id
+            and header.partition == self.partition
         )
 
     def _check_torn(self, descriptor: int, byte: int, head: Head, path: Path) -> None:

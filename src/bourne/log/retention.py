@@ -201,6 +201,7 @@ class _Keeper:
 
     def clean(self) -> None:
         """Remove what a crash left: drafts, Parquet files that no index names, frames that are cold by now."""
+        self._files.sync_folder(self._folder)  # what is named now must be so after a power cut, too
         for draft in self._folder.glob("*.cold.draft"):
             self._files.remove(draft)
         for base, _ in self._closed():
@@ -277,10 +278,14 @@ class _Keeper:
             with self._unread(base) as is_free:
                 if not is_free:
                     return
-                for path in paths:  # the Parquet file last: without an index, it is nobody's
-                    self._files.remove(path)
-                # Durable before the next one goes: names that came back in another order would leave a gap.
+                for path in paths:
+                    if path.suffix != ".parquet":
+                        self._files.remove(path)
+                # Durable before the next one goes: names that came back in another order would leave a gap, or an
+                # index without its Parquet file.
                 self._files.sync_folder(self._folder)
+            for path in paths:
+                self._files.remove(path)
             self._done.deleted += 1
 
     def cool(self) -> None:
@@ -326,9 +331,12 @@ class _Keeper:
             if is_free:
                 write_durably(self._files, cold_path(self._folder, base), cold.content)
                 self._files.remove(segment_path(self._folder, base))
-        unused = {name for name in parquet_names(self._folder).get(base, ()) if name != cold.parquet_name}
-        if not is_free and cold.parquet is not None:
-            unused = {cold.parquet_name} if not self._is_in_use(base, cold.parquet_name) else set()
+        names = parquet_names(self._folder).get(base, [])
+        if is_free:
+            unused = [name for name in names if name != cold.parquet_name]
+        else:
+            is_ours = cold.parquet is not None and not self._is_in_use(base, cold.parquet_name)
+            unused = [cold.parquet_name] if is_ours else []
         for name in unused:
             self._files.remove(self._folder / name)
         return is_free

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bourne.errors import FormatTooNew
 from bourne.log.format import (
     ALIGNMENT,
     HEADER_BYTES,
@@ -306,17 +307,31 @@ def frames_after_damage(descriptor: int, start: int, *, file: str) -> Iterator[t
     size = os.fstat(descriptor).st_size
     while start < size:
         piece = os.pread(descriptor, _SCAN_BYTES, start)
-        following = start + _SCAN_BYTES
+        following = start + len(piece)
         at = piece.find(MAGIC)
-        while at >= 0:
-            if (start + at) % ALIGNMENT == 0:
-                found = next(frames(descriptor, start + at, file=file), None)
-                if found is not None:
-                    yield found
-                    following = found[0] + found[1].frame_bytes
-                    break
+        while 0 <= at <= len(piece) - HEADER_BYTES:
+            header = _whole_frame(descriptor, start + at, piece[at : at + HEADER_BYTES], file)
+            if header is not None:
+                yield start + at, header
+                following = max(following, start + at + header.frame_bytes)
+                at += header.frame_bytes - 1
             at = piece.find(MAGIC, at + 1)
-        start = following
+        # A header that is cut in two is looked at again, at the beginning of the next piece.
+        start = (start + at) & -ALIGNMENT if at > 0 and following < size else following
+
+
+def _whole_frame(descriptor: int, byte: int, raw: bytes, file: str) -> Header | None:
+    """Return the header of a whole, undamaged frame at `byte`; None if there is none."""
+    if byte % ALIGNMENT:
+        return None
+    try:
+        header = decode_header(raw, file=file)
+    except FormatTooNew:  # data that looks like it, or a newer Bourne's: nothing that is known to belong here
+        return None
+    if header is None:
+        return None
+    body = read_bytes(descriptor, byte + HEADER_BYTES, byte + header.frame_bytes)
+    return header if is_body_intact(header, body) else None
 
 
 def segment_schema(descriptor: int) -> pa.Schema | None:

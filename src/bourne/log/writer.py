@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from bourne.errors import AppendInDoubt, BourneError, Closed, InputError, LogLocked
-from bourne.limits import LOCK_HOLD_S, REQUEST_ID_CHARS_MAX, SEGMENT_BYTES_MAX, SYNC_INTERVAL_S
+from bourne.limits import GATHER_S, LOCK_HOLD_S, REQUEST_ID_CHARS_MAX, SEGMENT_BYTES_MAX, SYNC_INTERVAL_S
 from bourne.log.calls import Call
 from bourne.log.catalog import Durability, LogInfo
 from bourne.log.disk import disk_error, disk_errors
@@ -24,6 +24,8 @@ from bourne.log.end import PartitionEnd
 from bourne.log.format import Head
 from bourne.log.requests import Written
 from bourne.ports import Clock, Files
+
+_GATHER_STEP_S = 0.00005
 
 
 class LogWriter:
@@ -225,8 +227,20 @@ class LogWriter:
             for request in group:
                 if request.wake.locked():
                     request.wake.release()
-            with self._queue_mutex:
-                self._appoint()
+            try:
+                self._gather(len(group))
+            finally:
+                with self._queue_mutex:
+                    self._appoint()
+
+    def _gather(self, count: int) -> None:
+        """Give those who were just served a moment to come back, so that the next group is as large as this one.
+
+        (PostgreSQL's `commit_delay`.) A caller that is alone never waits here.
+        """
+        until = time.monotonic() + GATHER_S
+        while len(self._queue) < count - 1 and time.monotonic() < until:
+            time.sleep(_GATHER_STEP_S)
 
     def _commit(self, group: list[Call]) -> None:
         """Write a group under the lock, and say to each call what became of it."""
