@@ -564,6 +564,7 @@ def test_partitions_and_definition_are_kept(house: Callable[..., House]) -> None
     many = house(key="key", partitions=3, keep="9 days", compact=True, durability="interval")
     for number in range(30):
         many.append(number)
+    many.log.sync()  # else it is done in a moment, while repair is at work
     before = many.keys()
     keys, done = many.repaired()
     assert keys == before and done.copied == tuple(map(len, before)) and done.lost == ()

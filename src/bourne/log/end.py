@@ -88,7 +88,7 @@ class PartitionEnd:
         self._descriptor: int | None = None
         self._head_descriptor: int | None = None
         self._unfinished: Path | None = None  # a segment that could not be begun
-        self._is_published = True
+        self._published: Head | None = self.head  # None: the last try failed
         self._is_stale = True  # what this object knows of the file is to be looked at again
         self._has_written = False
         self._ids: RequestIds | None = None
@@ -158,6 +158,7 @@ class PartitionEnd:
             self._drop_descriptor()
             self._descriptor = self._files.open(segment_path(self.folder, self.head.segment))
             self._schema = self._schema_on_disk(self._descriptor)
+        self._published = found or self._published
         if self.head != found:
             self._publish()
         self._is_stale = False
@@ -210,7 +211,7 @@ class PartitionEnd:
 
     def write(self, group: Sequence[Call]) -> None:
         """Write the calls of a group in order, and publish them. Changes nothing in memory before that."""
-        if not self._is_published:
+        if self._published is None:
             self._publish()
         appends = [request for request in group if request.table is not None]
         if appends and self._is_evolving():
@@ -233,7 +234,8 @@ class PartitionEnd:
         for request, _, written in planned:
             request.written = written
         try:
-            self._publish()
+            if self.head != self._published:
+                self._publish()
         except OSError:
             pass  # Written all the same: the next append publishes it first, and so does a recovery.
 
@@ -421,9 +423,9 @@ class PartitionEnd:
 
     def _publish(self) -> None:
         assert self._head_descriptor is not None
-        self._is_published = False
+        self._published = None
         publish_head(self._files, self._head_descriptor, self.head)
-        self._is_published = True
+        self._published = self.head
 
     def _sync(self, descriptor: int | None) -> None:
         assert descriptor is not None
