@@ -116,3 +116,10 @@ def test_what_is_not_json_in_a_json_column_stays_a_text() -> None:
         shown = json.loads(_as_json(proved))
         assert shown["record"] == {"doc": value} and shown["head"] == "ab"
         assert shown["append_time"] == f"{2**63 - 1} us since 1970"
+
+
+def test_values_that_cannot_be_shown_are_said_to_be() -> None:
+    kind = pa.map_(pa.string(), pa.int8())
+    record = pa.RecordBatch.from_arrays([pa.array([[("a", 1), ("a", 2)]], kind)], ["tags"])
+    with pytest.raises(bourne.InvalidProof, match="values that no log has"):
+        _as_json(bourne.Proved("l", "00", 0, 0, 0, bourne.LogHead(0, 1, "ab"), record))

@@ -6,7 +6,6 @@ import base64
 import copy
 import json
 import random
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 
 import bourne
 from bourne import InputError, InvalidProof, LogHead, MalformedInput, Proved, check_proof
-from bourne.cli.formats import json_rows
+from bourne.cli.check_proof import _as_json
 from bourne.errors import BourneError, CorruptFrame, FormatTooNew
 from bourne.log import embedded
 from bourne.log import proof as proof_
@@ -277,6 +276,18 @@ def test_records_of_an_older_schema_are_proved_in_its_columns(house: House) -> N
         check_proof(forged)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="no hash says which schema frame is the last before a record (docs/log_format.md)"
+)
+def test_narrower_types_of_an_earlier_schema_are_noticed(house: House) -> None:
+    log = house(schema={"amount": "decimal(10,2)"}).log("l")
+    log.append([{"amount": "1.00"}])
+    log = house(schema={"amount": "decimal(12,4)"}).log("l")
+    log.append([{"amount": "1.00"}])
+    with pytest.raises(InvalidProof):
+        check_proof(log.prove(1) | {"schema": log.prove(0)["schema"]}, log.head())  # says 100.00
+
+
 def test_a_schema_frame_behind_another(house: House) -> None:
     """A log that gets new columns before its first record has two of them in one segment."""
     house(schema={"key": "integer"}).log("l").append([])
@@ -489,7 +500,8 @@ def test_random_changes_never_prove_anything_else(sample: Any, data: st.DataObje
 def test_a_proof_of_made_up_bytes_does_no_harm(sample: Any, data: st.DataObject) -> None:
     """Whoever makes frames himself, with all hashes right, gets some record or an error: the head is another one."""
     proofs, _, head = sample
-    proof = copy.deepcopy(data.draw(st.sampled_from(proofs)))
+    original = data.draw(st.sampled_from(proofs))
+    proof = copy.deepcopy(original)
     part = data.draw(st.sampled_from(["record", "schema"]))
     leaf = data.draw(st.sampled_from(proof[part]["leaves"]))
     raw = bytearray(zlib.decompress(base64.b64decode(leaf["data"])))
@@ -501,13 +513,14 @@ def test_a_proof_of_made_up_bytes_does_no_harm(sample: Any, data: st.DataObject)
     leaf["data"] = base64.b64encode(zlib.compress(raw, 1)).decode()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(proof_, "root_of", lambda *_: AnyHash())
+        check_proof(changed(original, ("schema", "path"), "A" * 43 + "="))  # which is wrong
         try:
             proved = check_proof(proof)
+            assert proved.head.hash == head  # as nothing was hashed
+            proved.record.validate(full=True)
+            _as_json(proved)
         except InvalidProof:
             return
-        assert proved.head.hash == head  # as nothing was hashed
-        proved.record.validate(full=True)
-        sys.stdout.writelines(json_rows(pa.Table.from_batches([proved.record])))
 
 
 class AnyHash(bytes):
@@ -515,5 +528,8 @@ class AnyHash(bytes):
 
     def __eq__(self, other: object) -> bool:
         return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
 
     __hash__ = bytes.__hash__

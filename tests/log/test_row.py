@@ -146,7 +146,8 @@ def test_bytes_of_anybody_are_refused_or_read(batch: pa.RecordBatch, data: st.Da
 @pytest.mark.parametrize(
     "kind",
     [pa.null(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()), pa.float16(), pa.string_view(),
-     pa.struct([]), pa.list_(pa.int8(), 0), pa.binary(4), pa.uuid(), pa.date64(), pa.duration("s"), pa.time32("s")],
+     pa.struct([]), pa.list_(pa.int8(), 0), pa.binary(4), pa.uuid(), pa.date64(), pa.duration("s"), pa.time32("s"),
+     pa.timestamp("us", "Asia/Seoul")],
     ids=str,
 )  # fmt: skip
 def test_what_no_log_holds_is_refused(kind: pa.DataType) -> None:
@@ -154,6 +155,17 @@ def test_what_no_log_holds_is_refused(kind: pa.DataType) -> None:
     message = batch.serialize().to_pybytes()
     with pytest.raises(Damaged, match=r"no log has|columns"):
         read_row(reader(message), len(message), pa.schema([("a", kind)]), 1, 0)
+
+
+@pytest.mark.parametrize("value", [-(2**127), 2**127 - 1, 10**38, -(10**38)])
+def test_decimals_with_too_many_digits_are_refused(value: int) -> None:
+    """Also the one that Arrow's own check lets pass."""
+    raw = pa.py_buffer(value.to_bytes(16, "little", signed=True))
+    column = pa.Array.from_buffers(pa.decimal128(38, 0), 1, [None, raw])
+    batch = pa.RecordBatch.from_arrays([column], ["a"])
+    message = batch.serialize().to_pybytes()
+    with pytest.raises(Damaged):
+        read_row(reader(message), len(message), batch.schema, 1, 0)
 
 
 def test_another_schema_is_refused() -> None:

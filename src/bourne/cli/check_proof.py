@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bourne.errors import MalformedInput, SourceFailed
+from bourne.errors import InvalidProof, MalformedInput, SourceFailed
 from bourne.limits import PROOF_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -47,11 +47,16 @@ def _read(file: str) -> bytes:
 
 def _as_json(proved: Proved) -> str:
     """Return what was proved as one JSON object, the record in it as `bourne tail --format jsonl` shows it."""
+    import duckdb
     import pyarrow as pa
 
     from bourne.cli.formats import json_rows
 
-    (record,) = json_rows(pa.Table.from_batches([proved.record]), json_columns=_json_columns(proved.record))
+    table = pa.Table.from_batches([proved.record])
+    try:
+        (record,) = json_rows(table, json_columns=_json_columns(proved.record))
+    except (duckdb.Error, pa.ArrowException, ValueError, ArithmeticError) as error:
+        raise InvalidProof("the proof's record has values that no log has", found=error) from error
     place = {
         "log": proved.log,
         "log_id": proved.log_id,

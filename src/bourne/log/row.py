@@ -97,7 +97,10 @@ class _Columns:
             buffers.append(_packed(self._bits(_next(self._buffers), start, end)))
         elif _is_fixed(kind):
             width = kind.bit_width // 8
-            buffers.append(pa.py_buffer(self._bytes(_next(self._buffers), start * width, end * width)))
+            data = self._bytes(_next(self._buffers), start * width, end * width)
+            if pa.types.is_decimal128(kind):
+                _check_decimals(data, valid)
+            buffers.append(pa.py_buffer(data))
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
             offsets, first, last = self._offsets(start, end)
             buffers += [offsets, pa.py_buffer(self._bytes(_next(self._buffers), first, last))]
@@ -160,11 +163,21 @@ def _packed(bits: NDArray[np.uint8]) -> pa.Buffer:
     return pa.py_buffer(np.packbits(bits, bitorder="little").tobytes())
 
 
+def _check_decimals(data: bytes, valid: NDArray[np.uint8] | None) -> None:
+    """Refuse the one number that Arrow's own check lets pass, as it has no absolute value: -2 ** 127."""
+    halves = np.frombuffer(data, "<i8").reshape(-1, 2)
+    is_least = (halves[:, 0] == 0) & (halves[:, 1] == -(1 << 63))
+    if (is_least if valid is None else is_least & (valid != 0)).any():
+        raise Damaged("its Arrow message has a decimal with more digits than its type")
+
+
 def _is_fixed(kind: pa.DataType) -> bool:
     types = pa.types
     is_number = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
-    is_time = types.is_date32(kind) or types.is_time64(kind) or types.is_timestamp(kind)
-    return bool(is_number or is_time or types.is_decimal128(kind) or types.is_interval(kind))
+    is_decimal = types.is_decimal128(kind) and 0 < kind.precision <= 38 and 0 <= kind.scale <= kind.precision
+    is_instant = types.is_timestamp(kind) and kind.tz in (None, "UTC")
+    is_time = types.is_date32(kind) or types.is_time64(kind) or types.is_interval(kind)
+    return bool(is_number or is_decimal or is_instant or is_time)
 
 
 # --- the message's own header --------------------------------------------------------------------------
