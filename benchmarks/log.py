@@ -28,7 +28,7 @@ from bourne.log import embedded
 from bourne.log.writer import LogWriter
 
 ROWS = int(os.environ.get("BOURNE_BENCH_ROWS", str(10_000_000)))
-ROUNDS = int(os.environ.get("BOURNE_BENCH_ROUNDS", str(5)))
+ROUNDS = int(os.environ.get("BOURNE_BENCH_ROUNDS", str(3)))
 SEGMENTS = int(os.environ.get("BOURNE_BENCH_SEGMENTS", str(10_000)))
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks_log.md"
 
@@ -60,7 +60,7 @@ def measure_frames(folder: Path, events: pa.Table) -> list[str]:
     """Append frames of about 1 MiB with fsync, next to writing and syncing the same bytes."""
     rows = round(events.num_rows * (1 << 20) / events.nbytes)
     piece = events.slice(0, rows)
-    ours, bare, size = [], [], 0
+    ours, many, bare, size = [], [], [], 0
     for number in range(ROUNDS):
         with opened(folder / f"frames{number}") as instance:
             log = instance.log("events")
@@ -68,13 +68,17 @@ def measure_frames(folder: Path, events: pa.Table) -> list[str]:
             before = instance.status().logs[0].bytes
             ours.append(timed(lambda: [log.append(piece) for _ in range(FRAMES)]))  # noqa: B023
             size = (instance.status().logs[0].bytes - before) // FRAMES
+            many.append(in_threads(lambda: [log.append(piece) for _ in range(FRAMES // 4)], 4))  # noqa: B023
         chunk = os.urandom(size)
         bare.append(timed(lambda: write_and_sync(folder / "bare", chunk, FRAMES)))  # noqa: B023
         shutil.rmtree(folder / f"frames{number}")
     mib = FRAMES * size / (1 << 20)
     return [
         row(f"append, fsync, frames of {size / (1 << 20):.2f} MiB", f"{mib / median(ours):,.0f} MiB/s",
-            "write + fdatasync of the same bytes", f"{mib / median(bare):,.0f} MiB/s", median(bare) / median(ours))
+            "write + fdatasync of the same bytes", f"{mib / median(bare):,.0f} MiB/s", median(bare) / median(ours)),
+        row("the same from 4 threads", f"{mib / median(many):,.0f} MiB/s",
+            "write + fdatasync of the same bytes, one thread", f"{mib / median(bare):,.0f} MiB/s",
+            median(bare) / median(many)),
     ]  # fmt: skip
 
 
@@ -103,15 +107,15 @@ def measure_small(folder: Path, events: pa.Table) -> list[str]:
     ]  # fmt: skip
 
 
-def in_threads(work: Callable[[], object]) -> float:
-    """Run the same in `THREADS` threads; return the seconds from the first start to the last end."""
-    ready = threading.Barrier(THREADS + 1)
+def in_threads(work: Callable[[], object], count: int = THREADS) -> float:
+    """Run the same in several threads; return the seconds from the first start to the last end."""
+    ready = threading.Barrier(count + 1)
 
     def run() -> None:
         ready.wait()
         work()
 
-    threads = [threading.Thread(target=run) for _ in range(THREADS)]
+    threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
     ready.wait()

@@ -132,4 +132,4 @@ def test_no_file_stays_open_after_a_run(tmp_path: Path) -> None:
         before = len(list(files.iterdir()))
         for _ in range(5):
             it.run(until_caught_up=True)
-        assert len(list(files.iterdir())) == before
+        assert len(list(files.iterdir())) <= before  # fewer, if garbage of other tests goes

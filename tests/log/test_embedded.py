@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import bourne
+from bourne.log.verify import verify_log
 from bourne.testing import FaultyFiles, SimulatedClock
 
 ROWS = [{"k": f"사용자-{number % 7}", "n": number} for number in range(100)]
@@ -268,3 +269,50 @@ def test_a_large_append_is_whole_or_absent_after_a_crash(tmp_path: Path) -> None
         (path.parent / "head").unlink()
         with bourne.open(app_of(), data=tmp_path) as it:
             assert it.log("events").end_offsets() == (1,)
+
+
+def test_a_schema_that_changes_before_the_first_record_counts(tmp_path: Path) -> None:
+    def opened(**schema: str) -> bourne.Instance:
+        app = bourne.App("l")
+        app.log("l", schema=schema)
+        return bourne.open(app, data=tmp_path)
+
+    with opened(k="integer") as old, opened(k="bigint", t="varchar") as new:
+        older, newer = old.log("l"), new.log("l")
+        older._writer(0)  # begins the first segment
+        rows = [{"k": 2**40 + 7, "t": "서울"}, {"k": 5, "t": None}, {"k": 6, "t": "x"}]
+        newer.append(rows)
+        older.append([{"k": 8}])  # by who knows the older schema only: in the segment's newer one
+        assert list(newer.rows()) == [*rows, {"k": 8, "t": None}]
+        assert new.tail("l", start=1).to_pylist() == [*rows[1:], {"k": 8, "t": None}]
+        assert new.query("SELECT max(k) FROM l").fetchall() == [(2**40 + 7,)]
+        with newer.batches(start=2) as batches:
+            assert [batch.records.to_pylist() for batch in batches] == [[rows[2]], [{"k": 8, "t": None}]]
+        reader = new.reader("l")
+        last = reader.last_frame()
+        assert last is not None and last.batch.to_pylist() == [{"k": 8, "t": None}]
+        reader.seek_time(0)
+        assert sum(frame.batch.num_rows for frame in reader.read()) == 4
+        reader.close()
+        for offset in range(4):
+            proved = bourne.check_proof(newer.prove(offset), newer.head())
+            assert proved.record.to_pylist() == [[*rows, {"k": 8, "t": None}][offset]]
+        verify_log(newer.folder, newer.info)
+
+
+def test_who_takes_over_a_log_writes_in_the_schema_that_counts(tmp_path: Path) -> None:
+    def opened(**schema: str) -> bourne.Instance:
+        app = bourne.App("l")
+        app.log("l", schema=schema)
+        return bourne.open(app, data=tmp_path)
+
+    with opened(k="integer") as old:
+        old.log("l")._writer(0)
+        with opened(k="bigint") as new:
+            new.append("l", [{"k": 2**40}])
+        again = old.log("l")
+        again.append([{"k": 1}])
+    with opened(k="bigint") as new:
+        new.append("l", [{"k": 2}])
+        assert [row["k"] for row in new.log("l").rows()] == [2**40, 1, 2]
+        verify_log(new.log("l").folder, new.log("l").info)

@@ -55,6 +55,7 @@ def _frame(
         "previous_hash": bytes(range(32)),
         "history": bytes(range(32, 64)),
         "number": 5,
+        "schema_number": 4,
         "log_id": b"0123456789abcdef",
         "append_time_us": -5,
         "partition": 0,
@@ -77,6 +78,7 @@ def _frame(
     fence=U64,
     flags=st.integers(0, 3),
     number=U64,
+    schema_number=U64,
     history=st.binary(min_size=32, max_size=32),
     log_id=st.binary(min_size=16, max_size=16),
 )
@@ -108,7 +110,7 @@ def test_the_page_and_the_bytes_agree() -> None:
     assert data[96:128] == hashlib.sha256(b"\0" + data[192:]).digest()
     assert data[128:160] == bytes(range(32, 64))
     assert data[160:176] == b"0123456789abcdef"
-    assert struct.unpack_from("<QQ", data, 176) == (5, 0)
+    assert struct.unpack_from("<QQ", data, 176) == (5, 4)
     assert data[192 : 192 + 7] == b'{"a":1}'
     assert data[256:259] == b"xyz"
     assert len(data) == 320

@@ -586,7 +586,8 @@ def _index(
     first = planned[0].header
     raw, header = seal(
         body, sums_of(body.parts), kind=KIND_COLD, flags=0, row_count=0, base_offset=base,
-        previous_hash=first.previous_hash, history=first.history, number=first.number, append_time_us=now_us,
+        previous_hash=first.previous_hash, history=first.history, number=first.number,
+        schema_number=first.schema_number, append_time_us=now_us,
         log_id=log_id, partition=partition, fence=0,
     )  # fmt: skip
     return Cold(b"".join((raw, *body.parts)), parquet, name, header.hash)

@@ -8,6 +8,7 @@ before, or the next one mends that first. For one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.errors import DefinitionError, InputError
+from bourne.errors import CorruptFrame, DefinitionError, InputError
 from bourne.evolution import adapt, check_evolution
 from bourne.limits import (
     EPOCH_BYTES_MAX,
@@ -36,6 +37,7 @@ from bourne.log.format import (
     KIND_SCHEMA,
     Body,
     Head,
+    decode_header,
     encode_meta,
     make_body,
     seal,
@@ -53,7 +55,7 @@ from bourne.log.recovery import (
     write_again,
 )
 from bourne.log.requests import RequestIds, Written
-from bourne.log.segment import segment_path, segment_schema
+from bourne.log.segment import governing_schema, segment_path
 from bourne.ports import Clock, Files
 from bourne.schema import Schema
 
@@ -85,6 +87,7 @@ class PartitionEnd:
         self._is_exclusive = is_exclusive
         self._arrow = info.schema.to_arrow()
         self._schema = info.schema  # of the last segment
+        self._schema_number = 0  # of the frame that says so
         self._descriptor: int | None = None
         self._head_descriptor: int | None = None
         self._unfinished: Path | None = None  # a segment that could not be begun
@@ -179,8 +182,15 @@ class PartitionEnd:
         Raises:
             DefinitionError: they cannot.
         """
-        on_disk = segment_schema(descriptor)
-        assert on_disk is not None  # recovery looked
+        last = decode_header(os.pread(descriptor, HEADER_BYTES, self.head.last))
+        assert last is not None  # recovery looked
+        self._schema_number = last.schema_number
+        on_disk = governing_schema(descriptor, last.schema_number)
+        if on_disk is None:
+            raise CorruptFrame(
+                "the schema of its last frame is not there", log=self.info.name, partition=self._partition,
+                file=segment_path(self.folder, self.head.segment).name, byte=0, offset=self.head.segment,
+            )  # fmt: skip
         found = Schema.from_arrow(on_disk)
         if found != self.info.schema:
             where = str(self.folder)
@@ -368,6 +378,7 @@ class PartitionEnd:
             previous_hash=head.hash,
             history=head.forest.root(),
             number=head.number,
+            schema_number=head.number if kind == KIND_SCHEMA else self._schema_number,
             append_time_us=max(self._clock.now_us(), head.append_time_us),
             log_id=self.info.id,
             partition=self._partition,
@@ -382,14 +393,12 @@ class PartitionEnd:
             return
         assert self._descriptor is not None
         self._make_durable()
-        raw, head = self._seal(
-            KIND_SCHEMA, make_body(self._arrow.serialize(), peaks_of(self.head)), None, self.head
-        )
         body = make_body(self._arrow.serialize(), peaks_of(self.head))
+        raw, head = self._seal(KIND_SCHEMA, body, None, self.head)
         self._files.write(self._descriptor, [memoryview(raw), *body.parts], self.head.end)
         self._sync(self._descriptor)
+        self._schema, self._schema_number = self.info.schema, self.head.number
         self.head = head._replace(durable_end=head.end)
-        self._schema = self.info.schema
 
     def _start_segment(self) -> None:
         """Begin a new file with the schema; durable, with its name in the folder, before it is used."""
@@ -413,7 +422,7 @@ class PartitionEnd:
         self._unfinished = None
         self._drop_descriptor()
         self._descriptor = descriptor
-        self._schema = schema
+        self._schema, self._schema_number = schema, before.number
         self.head = head._replace(durable_end=head.end, boot_id=self._files.boot_id())
 
     def _make_durable(self) -> None:

@@ -68,6 +68,7 @@ class Header(NamedTuple):
     history: bytes
     log_id: bytes
     number: int
+    schema_number: int  # of the schema frame that counts for this one; a schema frame's own
     raw: bytes
     hash: bytes
     frame_bytes: int
@@ -178,6 +179,7 @@ def seal(
     previous_hash: bytes,
     history: bytes,
     number: int,
+    schema_number: int,
     append_time_us: int,
     log_id: bytes,
     partition: int,
@@ -187,7 +189,8 @@ def seal(
     raw = bytearray(
         _HEADER.pack(
             MAGIC, VERSION, kind, 0, flags, partition, row_count, base_offset, append_time_us, fence,
-            body.meta_bytes, body.payload_bytes, sums.crc, 0, previous_hash, sums.hash, history, log_id, number, 0,
+            body.meta_bytes, body.payload_bytes, sums.crc, 0, previous_hash, sums.hash, history, log_id, number,
+            schema_number,
         )
     )  # fmt: skip
     struct.pack_into("<I", raw, _CRC_AT, _header_crc(raw))
@@ -218,10 +221,10 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
     raw = bytes(data[:HEADER_BYTES])
     (magic, version, kind, zero, flags, partition, row_count, base_offset, append_time_us, fence,
      meta_bytes, payload_bytes, body_crc, header_crc, previous_hash, body_hash, history, log_id, number,
-     more) = _HEADER.unpack(raw)  # fmt: skip
+     schema_number) = _HEADER.unpack(raw)  # fmt: skip
     if magic != MAGIC or header_crc != _header_crc(raw):
         return None
-    is_known = flags & ~(AHEAD | CONTINUED) == 0 and zero == 0 and more == 0
+    is_known = flags & ~(AHEAD | CONTINUED) == 0 and zero == 0
     if version != VERSION or not is_known or kind not in (KIND_SCHEMA, KIND_RECORDS, KIND_COLD):
         raise FormatTooNew(
             "this log was written by a newer Bourne",
@@ -232,7 +235,7 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
         )
     frame_bytes = HEADER_BYTES + _aligned(meta_bytes) + _aligned(payload_bytes)
     return Header(kind, flags, partition, row_count, base_offset, append_time_us, fence, meta_bytes, payload_bytes,
-                  body_crc, previous_hash, body_hash, history, log_id, number, raw,
+                  body_crc, previous_hash, body_hash, history, log_id, number, schema_number, raw,
                   hashlib.sha256(raw).digest(), frame_bytes)  # fmt: skip
 
 

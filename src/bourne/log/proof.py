@@ -170,6 +170,8 @@ def _check_places(schema: Header, record: Header, head: Header, offset: int) -> 
     )
     if not is_in_order:
         raise Damaged("its frames are not in the order of a log")
+    if record.schema_number != schema.number:
+        raise Damaged("the record's frame was written under another schema")
     if not record.base_offset <= offset < record.next_offset:
         raise Damaged(
             f"offset {offset} is not in its frame, which has {record.base_offset} to {record.next_offset - 1}"

@@ -97,6 +97,7 @@ class LogReader:
         self._bases: list[int] = []  # the segments, when they were last looked at
         self._segment = -1
         self._schema: pa.Schema | None = None
+        self._schema_number = -1  # of the frame that says so
         self._hash: bytes | None = None  # of the frame before the one that the cursor is in
         self._started_us = 0  # when the segment was begun
         self._byte = 0  # where the frame that the cursor is in starts
@@ -326,7 +327,7 @@ class LogReader:
                 return
             self._check_place(header)
             if header.kind == KIND_SCHEMA:
-                self._schema = self._read_schema(header)
+                self._read_schema(self._byte, header)
                 self._step_over(header)
                 continue
             frame = self._decode(header, until, rows_left)
@@ -341,15 +342,30 @@ class LogReader:
         assert self._segment_file is not None
         return self._segment_file.headers(self._byte, self._limit())
 
-    def _read_schema(self, header: Header) -> pa.Schema:
+    def _read_schema(self, byte: int, header: Header) -> None:
+        """Take over the schema in the schema frame at `byte`."""
         assert self._segment_file is not None
         try:
-            return read_schema(payload_of(header, self._segment_file.body(self._byte, header)))
+            self._schema = read_schema(payload_of(header, self._segment_file.body(byte, header)))
         except Damaged as error:
             self._damaged(str(error), header)
+        self._schema_number = header.number
+
+    def _find_schema(self, header: Header) -> None:
+        """Take over the schema that counts for a frame: a segment without records can get another one."""
+        assert self._segment_file is not None
+        for byte, each in self._segment_file.headers(0, self._limit()):
+            if each.number == header.schema_number and each.kind == KIND_SCHEMA:
+                self._read_schema(byte, each)
+                return
+            if each.number >= header.schema_number:
+                break
+        self._damaged("its schema is not there", header)
 
     def _decode(self, header: Header, until: int | None, rows_max: int) -> Frame:
         """Return the records at the cursor of a frame, checked."""
+        if header.schema_number != self._schema_number:
+            self._find_schema(header)
         assert self._schema is not None
         assert self._segment_file is not None
         try:
@@ -444,7 +460,7 @@ class LogReader:
         if header is None or header.kind != KIND_SCHEMA or header.base_offset != base:
             self._damaged("the segment does not start with its schema")
         self._check_place(header)
-        self._schema = self._read_schema(header)
+        self._read_schema(0, header)
         self._started_us = header.append_time_us
         self._step_over(header)
 

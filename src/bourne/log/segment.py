@@ -334,6 +334,18 @@ def _whole_frame(descriptor: int, byte: int, raw: bytes, file: str) -> Header | 
     return header if is_body_intact(header, body) else None
 
 
+def governing_schema(descriptor: int, number: int) -> pa.Schema | None:
+    """Return the Arrow schema in the segment's schema frame of that number; None if it is not whole."""
+    size = os.fstat(descriptor).st_size
+    for byte, header in headers(descriptor, 0, size, file=""):
+        if header.number == number and header.kind == KIND_SCHEMA:
+            body = read_bytes(descriptor, byte + HEADER_BYTES, byte + header.frame_bytes)
+            return read_schema(payload_of(header, body)) if is_body_intact(header, body) else None
+        if header.number >= number:
+            return None
+    return None
+
+
 def segment_schema(descriptor: int) -> pa.Schema | None:
     """Return the Arrow schema that a segment starts with; None if that frame is not whole."""
     header = decode_header(os.pread(descriptor, HEADER_BYTES, 0))

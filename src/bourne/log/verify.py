@@ -13,7 +13,7 @@ from typing import Any
 from bourne.errors import CorruptFrame
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.cold import ColdSegment, open_segment
-from bourne.log.format import NO_HASH, Head, Header, decode_meta, sums_of
+from bourne.log.format import KIND_SCHEMA, NO_HASH, Head, Header, decode_meta, sums_of
 from bourne.log.protocol import LogHead
 from bourne.log.recovery import after_frame, head_before, read_head
 from bourne.log.segment import Damaged, Segment, segment_bases, segment_path
@@ -65,6 +65,7 @@ class _Check:
         self._file = ""
         self._compacted: dict[str, str] = {}  # segments and the hashes that they have
         self._noted: set[tuple[str, str]] = set()  # and those that the log says they have
+        self._schema_number = -1
         self.head: Head | None = None
 
     def go_on(self, published: Head) -> Head:
@@ -131,6 +132,10 @@ class _Check:
         )
         if not is_next:
             raise self.error("it does not continue the frame before it", byte)
+        if header.kind == KIND_SCHEMA:
+            self._schema_number = header.number
+        if header.schema_number != self._schema_number:
+            raise self.error("it was written under another schema than the last one before it", byte)
         if (header.log_id, header.partition) != (self._info.id, self._partition):
             raise self.error("it belongs to another log or partition", byte)
         self.head = after_frame(self.head, byte, header)
