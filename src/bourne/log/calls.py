@@ -101,7 +101,9 @@ def _together(
             table if table.schema.equals(schema) else pa.Table.from_arrays(table.columns, schema=schema)
             for table in tables
         ]
-        yield from cut(alike[0] if len(alike) == 1 else pa.concat_tables(alike), _ids_of(calls), False)
+        yield from cut(
+            alike[0] if len(alike) == 1 else pa.concat_tables(alike), _ids_of(calls), len(alike) > 1
+        )
 
 
 def _ids_of(calls: Sequence[Planned]) -> Mapping[str, Any] | None:

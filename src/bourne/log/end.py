@@ -37,9 +37,12 @@ from bourne.log.format import (
     KIND_SCHEMA,
     Body,
     Head,
+    Sums,
+    crc_of,
     decode_header,
     encode_meta,
     make_body,
+    root_of_body,
     seal,
     sums_of,
 )
@@ -96,6 +99,7 @@ class PartitionEnd:
         self._has_written = False
         self._ids: RequestIds | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._summing: ThreadPoolExecutor | None = None
         self._lock = WriterLock(self.folder / "lock", what=what or f"log {info.name!r} has another writer")
 
     @property
@@ -370,7 +374,7 @@ class PartitionEnd:
             flags |= CONTINUED
         raw, header = seal(
             body,
-            sums_of(body.parts),
+            self._sums(body),
             kind=kind,
             flags=flags,
             row_count=frame.batch.num_rows if frame is not None else 0,
@@ -385,6 +389,16 @@ class PartitionEnd:
             fence=self._lock.fence,
         )
         return raw, after_frame(head, head.end, header)
+
+    def _sums(self, body: Body) -> Sums:
+        """Return the sums of a body; of a large one, both at once."""
+        if body.size < _OVERLAP_BYTES:
+            return sums_of(body.parts)
+        if self._summing is None:
+            self._summing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bourne-sum")
+        crc = self._summing.submit(crc_of, body.parts)
+        root = root_of_body(body.parts)
+        return Sums(crc.result(), root)
 
     def _evolve(self) -> None:
         """Go on under the declared schema: in a new segment, or in this one while it has no records."""
@@ -489,8 +503,9 @@ class PartitionEnd:
 
     def close(self) -> None:
         """Let go of everything."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        for pool in (self._pool, self._summing):
+            if pool is not None:
+                pool.shutdown()
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.close)
             if self._ids is not None:

@@ -143,10 +143,20 @@ def make_body(payload: pa.Buffer, meta: Mapping[str, Any] | None = None) -> Body
 
 def sums_of(parts: Sequence[memoryview]) -> Sums:
     """Return the checksum and the Merkle root of a body. O(bytes): most of what an append computes."""
+    return Sums(crc_of(parts), root_of_body(parts))
+
+
+def crc_of(parts: Sequence[memoryview]) -> int:
+    """Return the CRC-32 of a body."""
     crc = 0
     for part in parts:
         crc = zlib.crc32(part, crc)
-    return Sums(crc, root([leaf_hash(leaf) for leaf in leaves_of(parts)]))
+    return crc
+
+
+def root_of_body(parts: Sequence[memoryview]) -> bytes:
+    """Return the Merkle root of a body."""
+    return root([leaf_hash(leaf) for leaf in leaves_of(parts)])
 
 
 def leaves_of(parts: Sequence[memoryview]) -> Iterator[bytes | memoryview]:
