@@ -13,6 +13,7 @@ import pytest
 from bourne.errors import LogLocked
 from bourne.log import end as end_module
 from bourne.log.lock import WriterLock
+from bourne.log.writer import LogWriter
 from bourne.testing import ScratchLog
 
 HOLD = """
@@ -110,3 +111,25 @@ def test_a_writer_that_lost_its_lock_appends_no_more(tmp_path: Path) -> None:
                 log.append(old, [(3, "c")])
             log.append(new, [(4, "d")])
     assert log.rows() == [(1, "a"), (2, "b"), (4, "d")]
+
+
+def test_a_shared_writer_that_lost_its_kept_lock_harms_nobody(tmp_path: Path) -> None:
+    """Between two groups the lock is kept; whoever has it meanwhile must find the file as they left it."""
+    log = ScratchLog(tmp_path)
+
+    def shared() -> LogWriter:
+        return LogWriter(log.folder, log.info, files=log.files, clock=log.clock, is_exclusive=False)
+
+    with shared() as ours:
+        log.append(ours, [(0, "x")])
+        ours._end.enter()  # as when others of this process wait for the next group
+        (log.partition / "lock").unlink()
+        with shared() as theirs:
+            log.append(theirs, [(1, "y")])
+            ours._end.doubt()
+            with pytest.raises(LogLocked, match="lost its lock"):
+                log.append(ours, [(2, "lost")])
+            assert log.rows() == [(0, "x"), (1, "y")]
+            log.append(ours, [(3, "z")])
+            log.append(theirs, [(4, "w")])
+    assert log.rows() == [(0, "x"), (1, "y"), (3, "z"), (4, "w")]

@@ -116,9 +116,10 @@ class PartitionEnd:
             self.taken_s = time.monotonic()
         else:
             has_changed = False
-            if self._is_exclusive:
-                self._lock.check()  # kept from the group before, it was looked at when that was acknowledged
         try:
+            if not has_changed and (self._is_exclusive or self._is_stale):
+                # Else it is kept since the group before, and was looked at when that was acknowledged.
+                self._lock.check()
             if has_changed or self._head_descriptor is None:
                 self._take_over()
             elif self._is_stale:

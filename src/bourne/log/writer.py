@@ -290,6 +290,7 @@ class LogWriter:
             self._end.write(group)
         except LogLocked as error:
             self._end.doubt()  # not ours any more: not even to be taken back
+            self._end.leave()
             for request in group:
                 request.finish(error)
         except (BourneError, OSError) as error:
