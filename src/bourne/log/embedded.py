@@ -298,7 +298,6 @@ class EmbeddedBatches:
         self._cursor = log.cursor(partition=partition)
         self._wake: Wake | None = None
         self._stop = stop
-        self._is_following = follow
         self._is_closed = False
         self._is_waiting = False
         self._has_arrived = False  # at `until`
