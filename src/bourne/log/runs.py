@@ -7,21 +7,12 @@ lies in a damaged one is older than the damage, and so has a frame number that d
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bourne.errors import FormatTooNew
-from bourne.log.format import (
-    ALIGNMENT,
-    HEADER_BYTES,
-    KIND_SCHEMA,
-    MAGIC,
-    Header,
-    decode_header,
-    is_body_intact,
-)
+from bourne.log.format import KIND_SCHEMA, Header
+from bourne.log.segment import frames_after_damage
 
 # A number or offset that no frame reaches: nothing is known of what comes behind.
 NOWHERE = 1 << 63
@@ -64,15 +55,16 @@ def first_run(headers: Iterable[tuple[int, Header]], base: int, is_ours: IsOurs)
 def later_runs(path: Path, start: int, end: int, is_ours: IsOurs) -> Iterator[Run]:
     """Yield what there is between two bytes of a file, behind damage: whole frames, one behind another."""
     run: Run | None = None
-    for byte, header in _whole_frames(path, start, end):
-        if not is_ours(header):
-            continue
-        if run is not None and run.end == byte and _continues(run.last, header):
-            run = run._replace(end=byte + header.frame_bytes, last=header)
-            continue
-        if run is not None:
-            yield run
-        run = Run(byte, byte + header.frame_bytes, header, header)
+    with path.open("rb") as file:
+        for byte, header in frames_after_damage(file.fileno(), start, end, file=path.name):
+            if not is_ours(header):
+                continue
+            if run is not None and run.end == byte and _continues(run.last, header):
+                run = run._replace(end=byte + header.frame_bytes, last=header)
+                continue
+            if run is not None:
+                yield run
+            run = Run(byte, byte + header.frame_bytes, header, header)
     if run is not None:
         yield run
 
@@ -110,29 +102,3 @@ def that_fit(found: list[Run], number: int, offset: int, anchor: Anchor) -> list
             fitting.append(run)
             number, offset = run.last.number, run.last.next_offset
     return fitting + ([leading] if leading is not None else [])
-
-
-def _whole_frames(path: Path, start: int, end: int) -> Iterator[tuple[int, Header]]:
-    """Yield (byte, header) of the whole frames between two bytes, wherever they start, none inside another."""
-    if start >= end:
-        return
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
-    at = data.find(MAGIC, start)
-    while at >= 0:
-        following = at + 1
-        if at % ALIGNMENT == 0:
-            header = _decoded(data[at : at + HEADER_BYTES])
-            if header is not None and at + header.frame_bytes <= end:
-                body = memoryview(data)[at + HEADER_BYTES : at + header.frame_bytes]
-                if is_body_intact(header, body):
-                    yield at, header
-                    following = at + header.frame_bytes
-        at = data.find(MAGIC, following)
-
-
-def _decoded(raw: bytes) -> Header | None:
-    try:
-        return decode_header(raw)
-    except FormatTooNew:
-        return None  # data that looks like a frame, of whatever Bourne

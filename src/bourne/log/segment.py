@@ -299,39 +299,36 @@ def frames(descriptor: int, start: int, *, file: str) -> Iterator[tuple[int, Hea
         yield byte, header
 
 
-def frames_after_damage(descriptor: int, start: int, *, file: str) -> Iterator[tuple[int, Header]]:
-    """Yield (byte, header) of whole frames wherever they start from byte `start` on.
+def frames_after_damage(
+    descriptor: int, start: int, end: int | None = None, *, file: str
+) -> Iterator[tuple[int, Header]]:
+    """Yield (byte, header) of whole frames between two bytes, wherever they start, none inside another. O(bytes).
 
     What it finds may be data that looks like a frame: whoever asks has to check that it belongs here.
     """
     size = os.fstat(descriptor).st_size
-    while start < size:
-        piece = os.pread(descriptor, _SCAN_BYTES, start)
-        following = start + len(piece)
-        at = piece.find(MAGIC)
-        while 0 <= at <= len(piece) - HEADER_BYTES:
-            header = _whole_frame(descriptor, start + at, piece[at : at + HEADER_BYTES], file)
-            if header is not None:
-                yield start + at, header
-                following = max(following, start + at + header.frame_bytes)
-                at += header.frame_bytes - 1
-            at = piece.find(MAGIC, at + 1)
-        # A header that is cut in two is looked at again, at the beginning of the next piece.
-        start = (start + at) & -ALIGNMENT if at > 0 and following < size else following
+    end = size if end is None else min(end, size)
+    if start >= end:
+        return
+    data = mmap.mmap(descriptor, end, access=mmap.ACCESS_READ)
+    at = data.find(MAGIC, start)
+    while at >= 0:
+        following = at + 1
+        if at % ALIGNMENT == 0:
+            header = _decoded(data[at : at + HEADER_BYTES], file)
+            if header is not None and at + header.frame_bytes <= end:
+                body = memoryview(data)[at + HEADER_BYTES : at + header.frame_bytes]
+                if is_body_intact(header, body):
+                    yield at, header
+                    following = at + header.frame_bytes
+        at = data.find(MAGIC, following)
 
 
-def _whole_frame(descriptor: int, byte: int, raw: bytes, file: str) -> Header | None:
-    """Return the header of a whole, undamaged frame at `byte`; None if there is none."""
-    if byte % ALIGNMENT:
-        return None
+def _decoded(raw: bytes, file: str) -> Header | None:
     try:
-        header = decode_header(raw, file=file)
-    except FormatTooNew:  # data that looks like it, or a newer Bourne's: nothing that is known to belong here
-        return None
-    if header is None:
-        return None
-    body = read_bytes(descriptor, byte + HEADER_BYTES, byte + header.frame_bytes)
-    return header if is_body_intact(header, body) else None
+        return decode_header(raw, file=file)
+    except FormatTooNew:
+        return None  # data that looks like it, or a newer Bourne's: nothing that is known to belong here
 
 
 def governing_schema(descriptor: int, number: int) -> pa.Schema | None:
