@@ -192,6 +192,8 @@ def _linear_part(plan: Plan) -> tuple[list[Project | Filter], Get | Aggregate]:
     while isinstance(plan, Project | Filter):
         part.insert(0, plan)
         plan = plan.child
+    if not isinstance(plan, Get | Aggregate):
+        raise NotMaintainable(f"a {type(plan).__name__}")
     return part, plan
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Literal as OneOf
 
 from bourne.errors import Span
 from bourne.schema import Schema
@@ -81,12 +82,57 @@ Expr = Ref | Literal | Cast | Call | Case | Logic | Test
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """One key of an ORDER BY."""
+
+    expression: Expr
+    is_descending: bool
+    is_nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregation:
-    """One aggregate function over expressions of the child."""
+    """One aggregate function over expressions of the child: `function(DISTINCT arguments ORDER BY orders) FILTER (…)`."""
 
     function: str
     arguments: tuple[Expr, ...]
     type: str
+    is_distinct: bool = False
+    orders: tuple[Order, ...] = ()
+    filter: Expr | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame of a window function: unit, bounds, and what is excluded, in SQL's words.
+
+    A bound is `UNBOUNDED PRECEDING`, `CURRENT ROW`, `UNBOUNDED FOLLOWING`, or `PRECEDING` / `FOLLOWING` of an offset.
+    """
+
+    unit: OneOf["ROWS", "RANGE", "GROUPS"]
+    start: str
+    end: str
+    start_offset: Expr | None = None
+    end_offset: Expr | None = None
+    exclude: OneOf["NO OTHERS", "CURRENT ROW", "GROUP", "TIES"] = "NO OTHERS"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFunction:
+    """One function with OVER. `argument_orders` is the ORDER BY inside its parentheses."""
+
+    function: str
+    arguments: tuple[Expr, ...]
+    type: str
+    partitions: tuple[Expr, ...]
+    orders: tuple[Order, ...]
+    frame: Frame
+    is_distinct: bool = False
+    is_ignoring_nulls: bool = False
+    argument_orders: tuple[Order, ...] = ()
+    filter: Expr | None = None
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +141,14 @@ class Get:
 
     relation: str
     columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Constant rows. One row without columns is what a SELECT without FROM reads."""
+
+    rows: tuple[tuple[Expr, ...], ...]
     types: tuple[str, ...]
 
 
@@ -125,12 +179,27 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Unnest:
+    """The child's columns, then one per unnested list; a row for each element of the longest list."""
+
+    child: Plan
+    lists: tuple[Expr, ...]
+    list_types: tuple[str, ...]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return (*self.child.types, *self.list_types)
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """One row per distinct value of `groups`; without groups exactly one row."""
 
     child: Plan
     groups: tuple[Expr, ...]
     aggregations: tuple[Aggregation, ...]
+    span: Span | None = None
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -138,7 +207,93 @@ class Aggregate:
         return tuple(e.type for e in self.groups) + tuple(a.type for a in self.aggregations)
 
 
-Plan = Get | Project | Filter | Aggregate
+@dataclass(frozen=True, slots=True)
+class JoinKey:
+    """An expression of the left child that has to equal one of the right child, both of the same type."""
+
+    left: Expr
+    right: Expr
+    is_null_safe: bool  # IS NOT DISTINCT FROM: NULL equals NULL
+
+
+JoinKind = OneOf["inner", "left", "right", "full", "semi", "anti", "single", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Pairs of rows whose keys are equal and for which the residual predicate (over left, then right columns) is true.
+
+    `left`, `right`, `full` add the unmatched rows, padded with NULLs; `semi` and `anti` give the left rows with and
+    without a match; `single` is `left` but fails if a row has two matches; `mark` adds to the left columns whether
+    there is a match, NULL if that is not known (SQL's IN). No keys: every pair.
+    """
+
+    kind: JoinKind
+    left: Plan
+    right: Plan
+    keys: tuple[JoinKey, ...]
+    residual: Expr | None = None
+    span: Span | None = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        match self.kind:
+            case "semi" | "anti":
+                return self.left.types
+            case "mark":
+                return (*self.left.types, "BOOLEAN")
+            case _:
+                return (*self.left.types, *self.right.types)
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """All rows of all children (UNION ALL), column by column."""
+
+    children: tuple[Plan, ...]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return self.children[0].types
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The child's columns, then one per window function."""
+
+    child: Plan
+    functions: tuple[WindowFunction, ...]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return (*self.child.types, *(function.type for function in self.functions))
+
+
+@dataclass(frozen=True, slots=True)
+class TopN:
+    """Of each partition the rows `offset` to `offset + limit` (all the rest, if None) in this order.
+
+    Ties are broken by the other columns, so that the answer depends on the rows alone.
+    """
+
+    child: Plan
+    partitions: tuple[Expr, ...]
+    orders: tuple[Order, ...]
+    limit: int | None
+    offset: int = 0
+    span: Span | None = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return self.child.types
+
+
+# A plan is a graph: a node that is read twice (a CTE) is one object with two parents.
+Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | Union | Window | TopN
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +320,33 @@ def _below(value: object) -> Iterator[Expr]:
             yield from _below(item)
 
 
+def children(plan: Plan) -> tuple[Plan, ...]:
+    """Return the plans that a node reads."""
+    match plan:
+        case Get() | Values():
+            return ()
+        case Join(left=left, right=right):
+            return (left, right)
+        case Union(children=inputs):
+            return inputs
+        case _:
+            return (plan.child,)
+
+
+def nodes(plan: Plan) -> list[Plan]:
+    """Return every node of the graph once, children before parents."""
+    found: dict[int, Plan] = {}
+
+    def visit(node: Plan) -> None:
+        if id(node) not in found:
+            for child in children(node):
+                visit(child)
+            found[id(node)] = node
+
+    visit(plan)
+    return list(found.values())
+
+
 def relations(plan: Plan) -> frozenset[str]:
     """Return the names of the logs and views that the plan reads."""
-    if isinstance(plan, Get):
-        return frozenset({plan.relation})
-    return relations(plan.child)
+    return frozenset(node.relation for node in nodes(plan) if isinstance(node, Get))
