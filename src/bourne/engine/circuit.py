@@ -193,7 +193,7 @@ def _linear_part(plan: Plan) -> tuple[list[Project | Filter], Get | Aggregate]:
         part.insert(0, plan)
         plan = plan.child
     if not isinstance(plan, Get | Aggregate):
-        raise NotMaintainable(f"a {type(plan).__name__}")
+        raise NotMaintainable(f"a {type(plan).__name__}", sql="")
     return part, plan
 
 
