@@ -1,110 +1,14 @@
--- not: DISTINCT | DISTINCT
-SELECT DISTINCT s FROM orders
-
--- not: DISTINCT | DISTINCT
-SELECT DISTINCT ON (s) s FROM orders
-
--- not: FILTER on an aggregate | FILTER
-SELECT count(*) FILTER (WHERE i > 0) AS c FROM orders
-
--- not: count(DISTINCT …) | DISTINCT
-SELECT count(DISTINCT i) AS c FROM orders
-
--- not: ORDER BY inside an aggregate | ORDER BY
-SELECT sum(i ORDER BY id) AS c FROM orders
-
--- not: ORDER BY | ORDER BY
-SELECT i FROM orders ORDER BY i
-
--- not: ORDER BY | ORDER BY
-SELECT i FROM (SELECT i FROM orders ORDER BY i)
-
--- not: LIMIT | LIMIT
-SELECT i FROM orders LIMIT 0
-
--- not: LIMIT | OFFSET
-SELECT i FROM orders OFFSET 3
-
--- not: LIMIT | LIMIT
-SELECT i FROM (SELECT i FROM orders ORDER BY i LIMIT 3)
-
 -- not: a sample | SAMPLE
 SELECT i FROM orders USING SAMPLE 3 ROWS
 
 -- not: a sample | TABLESAMPLE
 SELECT i FROM orders TABLESAMPLE 10%
 
--- not: a window function (OVER) | OVER
-SELECT sum(i) OVER () AS x FROM orders
-
--- not: a window function (OVER) | OVER
-SELECT i FROM orders QUALIFY row_number() OVER () = 1
-
--- not: a join | JOIN
-SELECT a.i FROM orders AS a JOIN orders AS b ON a.i = b.i
-
--- not: a join | JOIN
-SELECT a.i FROM orders AS a LEFT JOIN orders AS b USING (i)
-
--- not: a join | JOIN
-SELECT a.i FROM orders AS a JOIN orders AS b ON a.i < b.i
-
--- not: a cross join | ,
-SELECT a.i FROM orders AS a, orders AS b
-
--- not: a cross join | CROSS
-SELECT a.i FROM orders AS a CROSS JOIN orders AS b
-
 -- not: an ASOF join | ASOF
 SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i = b.i AND a.at >= b.at
 
--- not: POSITIONAL_JOIN | SELECT
-SELECT a.i FROM orders AS a POSITIONAL JOIN orders AS b
-
--- not: a join or an IN / EXISTS subquery | IN
-SELECT i FROM orders WHERE i IN (SELECT id FROM orders)
-
--- not: a join or an IN / EXISTS subquery | EXISTS
-SELECT i FROM orders AS a WHERE EXISTS (SELECT 1 FROM orders AS b WHERE a.i = b.id)
-
--- not: UNION | UNION
-SELECT i FROM orders UNION ALL SELECT i FROM orders
-
--- not: UNION | UNION
-SELECT i FROM orders UNION SELECT i FROM orders
-
--- not: EXCEPT | EXCEPT
-SELECT i FROM orders EXCEPT SELECT i FROM orders
-
--- not: INTERSECT | INTERSECT
-SELECT i FROM orders INTERSECT SELECT i FROM orders
-
--- not: UNNEST | unnest
-SELECT unnest(l) AS x FROM orders
-
--- not: a correlated subquery or lateral join | unnest
-SELECT x FROM orders, unnest(l) AS t(x)
-
 -- not: a recursive CTE | RECURSIVE
 WITH RECURSIVE r AS (SELECT i FROM orders UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i FROM r
-
--- not: VALUES | VALUES
-SELECT x FROM (VALUES (1)) AS t(x)
-
--- not: a SELECT without FROM | SELECT
-SELECT 1 AS x
-
--- not: GROUPING SETS, ROLLUP or CUBE | ROLLUP
-SELECT s, count(*) AS c FROM orders GROUP BY ROLLUP (s)
-
--- not: GROUPING SETS, ROLLUP or CUBE | CUBE
-SELECT s, count(*) AS c FROM orders GROUP BY CUBE (s)
-
--- not: GROUPING SETS, ROLLUP or CUBE | GROUPING SETS
-SELECT s, count(*) AS c FROM orders GROUP BY GROUPING SETS ((s), ())
-
--- not: grouping_functions | grouping
-SELECT s, grouping(s) AS g, count(*) AS c FROM orders GROUP BY s
 
 -- not: the table function range | range
 SELECT * FROM range(3)
@@ -240,3 +144,6 @@ SELECT * FROM 'x.csv'
 
 -- sql: file system operations are disabled | read_csv('x.csv')
 SELECT * FROM read_csv('x.csv')
+
+-- not: a positional join | POSITIONAL
+SELECT a.i FROM orders AS a POSITIONAL JOIN orders AS b

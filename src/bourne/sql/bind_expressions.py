@@ -1,0 +1,149 @@
+"""Bound expressions of DuckDB's plan, read into ours.
+
+Law: what is read and rendered again is the same expression; `round_trip` checks it. Whatever is unknown is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from bourne.duck import connect
+from bourne.limits import SQL_DEPTH_MAX
+from bourne.sql.binding import Binding
+from bourne.sql.bound_values import WHOLE_NUMBERS, Json, UnknownType, literal_text, type_of, type_text
+from bourne.sql.plan import Call, Case, Cast, Expr, Literal, Logic, Order, Ref, Test, walk
+
+# The only kind of function that a view may call: its answer depends on its arguments alone.
+_STABLE = "CONSISTENT"
+
+# DuckDB calls these consistent, but they depend on the clock, on DuckDB's version, or on how a column is called.
+# (`age` of one argument counts from today.)
+_UNSTABLE = frozenset({("current_localtime", 0), ("current_localtimestamp", 0), ("age", 1), ("version", 0),
+                       ("alias", 1)})  # fmt: skip
+
+_TESTS = {
+    "OPERATOR_NOT": "NOT",
+    "OPERATOR_IS_NULL": "IS NULL",
+    "OPERATOR_IS_NOT_NULL": "IS NOT NULL",
+    "COMPARE_IN": "IN",
+    "COMPARE_NOT_IN": "NOT IN",
+    "OPERATOR_COALESCE": "COALESCE",
+    "OPERATOR_TRY": "TRY",
+}
+
+
+def read_expression(binding: Binding, node: Json, types: Sequence[str]) -> Expr:
+    """Read a bound expression over columns of these types; functions that are not stable are refused."""
+    try:
+        expression = read_any(binding, node, types)
+    except UnknownType as error:
+        span = binding.span(node)
+        raise binding.refuse(f"type {error}", span=span, hint="CAST it to another type") from error
+    _check_calls(binding, expression)
+    return expression
+
+
+def read_order(binding: Binding, node: Json, types: Sequence[str]) -> Order:
+    """Read one key of an ORDER BY."""
+    return Order(
+        read_expression(binding, node["expression"], types),
+        is_descending=node["type"] == "DESCENDING",
+        is_nulls_first=node["null_order"] == "NULLS FIRST",
+    )
+
+
+def read_any(binding: Binding, node: Json, types: Sequence[str], depth: int = 0) -> Expr:
+    """Read a bound expression, stable or not.
+
+    Raises:
+        UnknownType: it has a type that we do not read.
+    """
+    if depth > SQL_DEPTH_MAX:
+        raise binding.refuse("an expression nested this deep", "SELECT", hint="split it into several views")
+
+    def below(nodes: Sequence[Json]) -> tuple[Expr, ...]:
+        return tuple(read_any(binding, child, types, depth + 1) for child in nodes)
+
+    children = node.get("children", [])
+    match node["expression_class"]:
+        case "BOUND_REF":
+            index = node.get("index", 0)
+            return Ref(index, types[index])
+        case "BOUND_CONSTANT":
+            return _literal(binding, node)
+        case "BOUND_CONJUNCTION":
+            return Logic("AND" if node["type"] == "CONJUNCTION_AND" else "OR", below(children))
+        case "BOUND_CASE":
+            branches = tuple(below([check["when_expr"], check["then_expr"]]) for check in node["case_checks"])
+            (otherwise,) = below([node["else_expr"]])
+            pairs = tuple((when, then) for when, then in branches)
+            return Case(pairs, otherwise, type_text(node["return_type"]))
+        case "BOUND_OPERATOR" if node["type"] in _TESTS:
+            return Test(_TESTS[node["type"]], below(children), type_of(node))
+        case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
+            (argument,) = below(children)
+            is_try = node["function_data"]["try_cast"]
+            return Cast(argument, type_text(node["return_type"]), is_try, binding.span(node))
+        case "BOUND_FUNCTION" if "lambda_expr" not in node.get("function_data", {}):
+            count, names = len(children), node.get("named_arguments", [])
+            arguments = _without_widening(node["qname"]["path"][-1], below(children), type_of(node))
+            padded = ("",) * (count - len(names)) + tuple(names)
+            return Call(node["qname"]["path"][-1], arguments, padded, type_of(node), binding.span(node))
+    what = "a lambda" if "lambda" in json.dumps(node) else "this expression"
+    raise binding.refuse(what, "lambda", "SELECT", span=binding.span(node))
+
+
+def _literal(binding: Binding, node: Json) -> Literal:
+    value = node["value"]
+    kind = type_text(value["type"])
+    if value["is_null"]:
+        return Literal("NULL" if kind == '"NULL"' else f"NULL::{kind}", kind)
+    text = literal_text(kind, value["type"], value.get("value"))
+    if text is None:
+        raise binding.refuse(f"a constant of type {kind}", "SELECT", span=binding.span(node))
+    return Literal(text, kind)
+
+
+def _check_calls(binding: Binding, expression: Expr) -> None:
+    """Refuse functions whose answer depends on more than their arguments."""
+    for call in walk(expression):
+        if not isinstance(call, Call):
+            continue
+        is_unstable = (call.function, len(call.arguments)) in _UNSTABLE
+        if is_unstable or not _stabilities().get(call.function, frozenset()) <= {_STABLE, None}:
+            raise binding.refuse(
+                f"{call.function}(), whose answer changes from call to call,", call.function, span=call.span,
+                hint="record the value in the log when the event happens, and read it from there",
+            )  # fmt: skip
+
+
+@functools.cache
+def _stabilities() -> Mapping[str, frozenset[str | None]]:
+    """Return what DuckDB says of each function's overloads."""
+    sql = "SELECT function_name, list(DISTINCT stability) FROM duckdb_functions() GROUP BY ALL"
+    return {name: frozenset(found) for name, found in connect().execute(sql).fetchall()}
+
+
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:
+    """Drop the casts that DuckDB adds to decimals before it adds or multiplies: binding again adds them again."""
+    if len(arguments) != 2 or function not in ("+", "-", "*") or not (wide := _DECIMAL.fullmatch(result)):
+        return arguments
+
+    def plain(argument: Expr) -> Expr:
+        if not isinstance(argument, Cast) or argument.is_try or not (to := _DECIMAL.fullmatch(argument.type)):
+            return argument
+        source = _DECIMAL.fullmatch(argument.argument.type)
+        if source is None and argument.argument.type not in WHOLE_NUMBERS:
+            return argument
+        scale, scale_before = int(to[2]), int(source[2]) if source else 0
+        is_added = scale == scale_before and to[1] == wide[1] if function == "*" else argument.type == result
+        return argument.argument if is_added and scale >= scale_before else argument
+
+    first, second = arguments
+    return plain(first), plain(second)

@@ -1,0 +1,121 @@
+"""The operators of DuckDB's bound plan, read into ours, from the leaves up.
+
+Law: an operator is read with all its fields or refused. A common table expression that is read twice becomes one
+node with two parents; DuckDB's decorrelated subqueries are such expressions, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bourne.schema import Schema
+from bourne.sql.bind_aggregates import bind_aggregate
+from bourne.sql.bind_joins import bind_join
+from bourne.sql.binding import Binding
+from bourne.sql.bound_values import Json, type_text
+from bourne.sql.plan import Filter, Get, Plan, Project, Ref, Values
+from bourne.sql.round_trip import read_checked
+from bourne.sql.windows import words_of
+
+# The column index by which DuckDB asks for the row number.
+_ROW_NUMBER = 2**64 - 1
+
+_REFUSED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "LOGICAL_ASOF_JOIN": ("an ASOF join", ("ASOF",)),
+    "LOGICAL_DELIM_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
+    "LOGICAL_DEPENDENT_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
+    "LOGICAL_POSITIONAL_JOIN": ("a positional join", ("POSITIONAL",)),
+    "LOGICAL_SAMPLE": ("a sample", ("SAMPLE", "TABLESAMPLE")),
+    "LOGICAL_RECURSIVE_CTE": ("a recursive CTE", ("RECURSIVE",)),
+    "LOGICAL_PIVOT": ("PIVOT", ("PIVOT",)),
+}
+
+
+class OperatorReader:
+    """Reads the operators of one query's plan. Lives as long as `bind` runs."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._common: dict[int, Plan] = {}
+
+    def read(self, node: Json) -> Plan:
+        """Return the plan node, or nodes, that mean the same as this operator."""
+        kind = node["type"]
+        if kind in _REFUSED:
+            construct, words = _REFUSED[kind]
+            raise self._binding.refuse(construct, *words)
+        match kind:
+            case "LOGICAL_GET":
+                return self._get(node)
+            case "LOGICAL_DUMMY_SCAN":
+                return Values(((),), ())
+            case "LOGICAL_EMPTY_RESULT":
+                self._binding.expect(node, "return_types", "bindings")
+                return Values((), tuple(type_text(kind) for kind in node["return_types"]))
+            case "LOGICAL_MATERIALIZED_CTE":
+                self._binding.expect(node, "table_index", "column_count", "ctename", "materialize")
+                self._common[node.get("table_index", 0)] = self.read(node["children"][0])
+                return self.read(node["children"][1])
+            case "LOGICAL_CTE_REF":
+                return self._reference(node)
+        return self._over(node, [self.read(child) for child in node["children"]])
+
+    def _over(self, node: Json, inputs: Sequence[Plan]) -> Plan:
+        """Read an operator whose children are read already."""
+        binding = self._binding
+        match node["type"]:
+            case "LOGICAL_PROJECTION":
+                binding.expect(node, "table_index", "expressions")
+                return Project(inputs[0], read_checked(binding, node["expressions"], inputs[0].types))
+            case "LOGICAL_FILTER":
+                return _filter(binding, node, inputs[0])
+            case "LOGICAL_AGGREGATE_AND_GROUP_BY":
+                return bind_aggregate(binding, node, inputs[0])
+            case "LOGICAL_COMPARISON_JOIN" | "LOGICAL_ANY_JOIN" | "LOGICAL_CROSS_PRODUCT":
+                return bind_join(binding, node, inputs[0], inputs[1])
+        raise binding.refuse(node["type"].removeprefix("LOGICAL_"), "SELECT")
+
+    def _reference(self, node: Json) -> Plan:
+        self._binding.expect(
+            node, "table_index", "cte_index", "chunk_types", "bound_columns", "materialized_cte"
+        )
+        plan = self._common.get(node.get("cte_index", 0))
+        if plan is None or plan.types != tuple(type_text(kind) for kind in node["chunk_types"]):
+            raise self._binding.refuse("this common table expression", "WITH", "SELECT")
+        return plan
+
+    def _get(self, node: Json) -> Get:
+        binding = self._binding
+        table = node.get("function_data", {}).get("table")
+        if node["qname"]["path"] != ["seq_scan"] or table is None:
+            name = node["qname"]["path"][-1]
+            raise binding.refuse(f"the table function {name}", name)
+        binding.expect(
+            node, "table_index", "returned_types", "names", "projection_ids", "table_filters", "arguments", "qname",
+            "has_serialize", "function_data", "parameters", "named_parameters", "input_table_types",
+            "input_table_names", "projected_input", "column_indexes", "table_filters_by_projection",
+        )  # fmt: skip
+        if node.get("projection_ids") or node.get("table_filters"):
+            raise binding.refuse("this scan", "FROM")
+        schema = binding.relations[table]
+        indexes = [entry.get("index", 0) for entry in node["column_indexes"]]
+        if any(index >= len(schema.columns) for index in indexes) and self._names_row_number(schema, indexes):
+            raise binding.refuse("rowid", "rowid", hint="record a number of your own in the log")
+        # DuckDB asks for the row number where a query needs rows but no column: any column will do.
+        columns = [schema.columns[index if index < len(schema.columns) else 0] for index in indexes]
+        return Get(table, tuple(c.name for c in columns), tuple(c.type for c in columns))
+
+    def _names_row_number(self, schema: Schema, indexes: Sequence[int]) -> bool:
+        """Say whether a virtual column is asked for by name."""
+        is_other = any(len(schema.columns) <= index != _ROW_NUMBER for index in indexes)
+        named = words_of(self._binding.text.original)
+        return is_other or (schema.column("rowid") is None and "rowid" in named)
+
+
+def _filter(binding: Binding, node: Json, child: Plan) -> Plan:
+    binding.expect(node, "expressions", "projection_map")
+    plan = Filter(child, read_checked(binding, node["expressions"], child.types))
+    picked = node.get("projection_map") or range(len(child.types))
+    if list(picked) == list(range(len(child.types))):
+        return plan
+    return Project(plan, tuple(Ref(index, child.types[index]) for index in picked))

@@ -1,0 +1,94 @@
+"""One query while it is bound: DuckDB with the relations' empty tables, and the user's text for spans and refusals.
+
+Companion of `bind`. It asks for plans, and says where and why something is refused; it reads nothing into our plan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import duckdb
+
+from bourne.errors import NotMaintainable, Span, SqlError
+from bourne.schema import Schema
+from bourne.sql.bound_values import Json
+from bourne.sql.windows import Rewritten, find_word
+
+
+class Binding:
+    """What every part of `bind` shares. Lives as long as `bind` runs."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, text: Rewritten, relations: Mapping[str, Schema]
+    ) -> None:
+        self.connection = connection
+        self.text = text
+        self.relations = relations
+
+    def plan_json(self, sql: str) -> Json:
+        """Return the root operator of the bound, unoptimised plan.
+
+        Raises:
+            SqlError: DuckDB cannot bind the text, with the place in the user's.
+        """
+        options = "skip_null := true, skip_empty := true, skip_default := true"
+        row = self.connection.execute(f"SELECT json_serialize_plan(?, {options})", [sql]).fetchall()[0]
+        try:
+            answer = json.loads(row[0])
+        except json.JSONDecodeError as error:  # DuckDB writes some NaNs as no JSON has them
+            raise self.refuse("a constant that is not a number", "nan", "SELECT", hint="ask isnan(x)") \
+                from error  # fmt: skip
+        if answer["error"]:
+            raise self._error(answer)
+        plans = answer["plans"]
+        if len(plans) != 1:
+            raise SqlError(f"a view is one SELECT; here are {len(plans)} statements", sql=self.text.original)
+        root: Json = plans[0]
+        return root
+
+    def _error(self, answer: Json) -> SqlError:
+        """Map DuckDB's error to ours, with the place in the user's text."""
+        message = str(answer.get("error_message", "DuckDB cannot bind this")).strip()
+        if any(statement.named_parameters for statement in statements(self.text.sql)):
+            return SqlError("a view has no parameters", sql=self.text.original,
+                            span=find_word(self.text.original, "?", "$"), hint="write the value")  # fmt: skip
+        span = None
+        if "position" in answer:
+            location = str(answer.get("location", "[0,1]")).strip("[]").split(",")
+            span = self.text.origin(int(answer["position"]), int(location[1]) if len(location) > 1 else 1)
+        known = ", ".join(self.relations) or "none"
+        hint = f"known logs: {known}" if answer.get("error_type") == "catalog" else None
+        return SqlError(message, sql=self.text.original, span=span, hint=hint)
+
+    def expect(self, node: Json, *known: str) -> None:
+        """Refuse an operator with fields that we do not know: they would change its meaning."""
+        unknown = set(node) - set(known) - {"type", "children"}
+        if unknown:
+            what = f"{node['type'].removeprefix('LOGICAL_')} with {', '.join(sorted(unknown))}"
+            raise self.refuse(what, "SELECT")
+
+    def span(self, node: Json) -> Span | None:
+        """Return where an expression, or the first part of it that says so, stands in the user's text."""
+        if "query_location" not in node:
+            return next((s for child in node.get("children", []) if (s := self.span(child))), None)
+        return self.text.origin(node["query_location"], node.get("query_location_length", 1))
+
+    def place(self, *words: str) -> Span | None:
+        """Return where the first of these words that occurs stands in the user's text."""
+        return find_word(self.text.original, *words)
+
+    def refuse(
+        self, construct: str, *words: str, span: Span | None = None, hint: str | None = None
+    ) -> NotMaintainable:
+        """Return the error that names what cannot be maintained, at `span` or at the first of the words."""
+        place = span or self.place(*words)
+        return NotMaintainable(construct, sql=self.text.original, span=place, hint=hint)
+
+
+def statements(sql: str) -> list[duckdb.Statement]:
+    """Return the statements of a text; none if it cannot be parsed."""
+    try:
+        return list(duckdb.extract_statements(sql))
+    except duckdb.Error:
+        return []
