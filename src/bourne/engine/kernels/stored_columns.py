@@ -1,0 +1,323 @@
+"""Columns that grow at the end and give back any rows, by type: what a `RowStore` is made of.
+
+Law: `take` gives values and types back exactly as they were appended. A nested column stores where its parts
+begin, and its children as columns of their own, so that every cost is O(values appended or taken).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bourne.engine.kernels.arrays import grown, text_buffers, validity
+from bourne.engine.kernels.compiled import compiled
+
+Longs = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Grown = NDArray[Any]
+
+_OFFSET_MAX = 2**31 - 1
+
+
+class StoredColumn(Protocol):
+    """One growing column."""
+
+    def append(self, values: pa.Array) -> None:
+        """Add values at the end."""
+
+    def take(self, rows: Longs) -> pa.Array:
+        """Return the values of some rows, in that order."""
+
+    def nbytes(self) -> int:
+        """Return the memory in use."""
+
+
+def stored_column(target: pa.DataType) -> StoredColumn:
+    """Return an empty column for values of this type."""
+    if isinstance(target, pa.BaseExtensionType):
+        return _Extensions(target)
+    if pa.types.is_dictionary(target):
+        return _Encoded(target)
+    if pa.types.is_struct(target):
+        return _Structs(target)
+    if pa.types.is_fixed_size_list(target):
+        return _FixedLists(target)
+    if pa.types.is_list(target) or pa.types.is_large_list(target) or pa.types.is_map(target):
+        return _Lists(target)
+    if pa.types.is_null(target):
+        return _Nulls()
+    if pa.types.is_primitive(target) or pa.types.is_decimal128(target) or pa.types.is_interval(target):
+        return _Fixed(target)
+    return _Texts(target)
+
+
+class _Validity:
+    """Which rows are not NULL; takes no memory before the first NULL."""
+
+    def __init__(self) -> None:
+        self._valid: NDArray[np.bool_] | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, values: pa.Array) -> None:
+        end = self._count + len(values)
+        valid = validity(values)
+        if len(valid) and self._valid is None:
+            self._valid = np.ones(end, np.bool_)
+        if self._valid is not None:
+            self._valid = grown(self._valid, end)
+            self._valid[self._count : end] = valid if len(valid) else True
+        self._count = end
+
+    def take(self, rows: Longs) -> pa.Buffer | None:
+        """Return Arrow's bit mask of some rows, None if all are valid."""
+        if self._valid is None:
+            return None
+        valid = _gather(self._valid, rows)
+        return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+    def nbytes(self) -> int:
+        return 0 if self._valid is None else self._valid.nbytes
+
+
+class _Fixed:
+    """Values of a fixed width, in NumPy arrays of that width. Booleans are bytes here."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._is_boolean = pa.types.is_boolean(target)
+        width = 1 if self._is_boolean else target.bit_width // 8
+        self._kind = np.dtype(f"u{min(width, 8)}")
+        self._shape = (2,) if width == 16 else ()
+        self._plain: Grown = np.zeros((0, *self._shape), self._kind)
+        self._valid = _Validity()
+
+    def append(self, values: pa.Array) -> None:
+        start, end = len(self._valid), len(self._valid) + len(values)
+        if self._is_boolean:
+            values = values.cast(pa.uint8())
+        self._plain = grown(self._plain, end)
+        if len(values):
+            plain: Grown = np.frombuffer(values.buffers()[1], self._kind).reshape(-1, *self._shape)
+            self._plain[start:end] = plain[values.offset : values.offset + len(values)]
+        self._valid.append(values)
+
+    def take(self, rows: Longs) -> pa.Array:
+        plain = _gather_pairs(self._plain, rows) if self._shape else _gather(self._plain, rows)
+        if self._is_boolean:
+            plain = np.packbits(plain, bitorder="little")
+        return pa.Array.from_buffers(self._type, len(rows), [self._valid.take(rows), pa.py_buffer(plain)])
+
+    def nbytes(self) -> int:
+        return self._plain.nbytes + self._valid.nbytes()
+
+
+class _Texts:
+    """Texts and blobs: one piece of memory, and where each begins."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._is_large = pa.types.is_large_string(target) or pa.types.is_large_binary(target)
+        self._starts = np.zeros(1, np.int64)
+        self._bytes = np.zeros(0, np.uint8)
+        self._valid = _Validity()
+
+    def append(self, values: pa.Array) -> None:
+        count, end = len(self._valid), len(self._valid) + len(values)
+        starts, data = text_buffers(values)
+        used = self._starts[count]
+        self._starts = grown(self._starts, end + 1)
+        self._starts[count + 1 : end + 1] = starts[1:] + (used - starts[0])
+        self._bytes = grown(self._bytes, int(self._starts[end]))
+        self._bytes[used : self._starts[end]] = data[starts[0] : starts[-1]]
+        self._valid.append(values)
+
+    def take(self, rows: Longs) -> pa.Array:
+        total = _total(rows, self._starts)
+        starts, data = _new_starts(len(rows), total, self._type, self._is_large), np.empty(total, np.uint8)
+        _take_texts(rows, self._starts, self._bytes, starts, data)
+        buffers = [self._valid.take(rows), pa.py_buffer(starts), pa.py_buffer(data)]
+        return pa.Array.from_buffers(self._type, len(rows), buffers)
+
+    def nbytes(self) -> int:
+        return self._starts.nbytes + self._bytes.nbytes + self._valid.nbytes()
+
+
+class _Lists:
+    """Lists and maps: where each begins in a column of all items."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._is_large = pa.types.is_large_list(target)
+        self._starts = np.zeros(1, np.int64)
+        self._items = stored_column(target.field(0).type)
+        self._valid = _Validity()
+
+    def append(self, values: pa.Array) -> None:
+        count, end = len(self._valid), len(self._valid) + len(values)
+        if len(values):
+            starts = values.offsets.to_numpy().astype(np.int64)
+            self._items.append(values.values.slice(starts[0], starts[-1] - starts[0]))
+            used = self._starts[count]
+            self._starts = grown(self._starts, end + 1)
+            self._starts[count + 1 : end + 1] = starts[1:] + (used - starts[0])
+        self._valid.append(values)
+
+    def take(self, rows: Longs) -> pa.Array:
+        total = _total(rows, self._starts)
+        starts, items = _new_starts(len(rows), total, self._type, self._is_large), np.empty(total, np.int64)
+        _take_items(rows, self._starts, starts, items)
+        buffers = [self._valid.take(rows), pa.py_buffer(starts)]
+        return pa.Array.from_buffers(self._type, len(rows), buffers, children=[self._items.take(items)])
+
+    def nbytes(self) -> int:
+        return self._starts.nbytes + self._items.nbytes() + self._valid.nbytes()
+
+
+class _FixedLists:
+    """Lists that all have the same length, also where they are NULL."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._items = stored_column(target.field(0).type)
+        self._valid = _Validity()
+
+    def append(self, values: pa.Array) -> None:
+        size = self._type.list_size
+        self._items.append(values.values.slice(values.offset * size, len(values) * size))
+        self._valid.append(values)
+
+    def take(self, rows: Longs) -> pa.Array:
+        size = self._type.list_size
+        items = (rows[:, None] * size + np.arange(size)).reshape(-1)
+        buffers = [self._valid.take(rows)]
+        return pa.Array.from_buffers(self._type, len(rows), buffers, children=[self._items.take(items)])
+
+    def nbytes(self) -> int:
+        return self._items.nbytes() + self._valid.nbytes()
+
+
+class _Structs:
+    """One column per field."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._fields = [stored_column(target.field(i).type) for i in range(target.num_fields)]
+        self._valid = _Validity()
+
+    def append(self, values: pa.Array) -> None:
+        for i, field in enumerate(self._fields):
+            field.append(values.field(i))
+        self._valid.append(values)
+
+    def take(self, rows: Longs) -> pa.Array:
+        children = [field.take(rows) for field in self._fields]
+        return pa.Array.from_buffers(self._type, len(rows), [self._valid.take(rows)], children=children)
+
+    def nbytes(self) -> int:
+        return sum(field.nbytes() for field in self._fields) + self._valid.nbytes()
+
+
+class _Encoded:
+    """Dictionary arrays, kept decoded: every array may bring its own dictionary."""
+
+    def __init__(self, target: pa.DataType) -> None:
+        self._type = target
+        self._values = stored_column(target.value_type)
+
+    def append(self, values: pa.Array) -> None:
+        self._values.append(values.dictionary_decode())
+
+    def take(self, rows: Longs) -> pa.Array:
+        return self._values.take(rows).dictionary_encode().cast(self._type)
+
+    def nbytes(self) -> int:
+        return self._values.nbytes()
+
+
+class _Extensions:
+    """Extension types, kept as what they are stored as."""
+
+    def __init__(self, target: pa.BaseExtensionType) -> None:
+        self._type = target
+        self._values = stored_column(target.storage_type)
+
+    def append(self, values: pa.Array) -> None:
+        self._values.append(values.storage)
+
+    def take(self, rows: Longs) -> pa.Array:
+        return pa.ExtensionArray.from_storage(self._type, self._values.take(rows))
+
+    def nbytes(self) -> int:
+        return self._values.nbytes()
+
+
+class _Nulls:
+    """A column that has no values."""
+
+    def append(self, values: pa.Array) -> None:
+        del values
+
+    def take(self, rows: Longs) -> pa.Array:
+        return pa.nulls(len(rows))
+
+    def nbytes(self) -> int:
+        return 0
+
+
+def _new_starts(rows: int, total: int, target: pa.DataType, is_large: bool) -> NDArray[Any]:
+    if total > _OFFSET_MAX and not is_large:
+        raise OverflowError(
+            f"{rows:,} values of type {target} have {total:,} parts; one Arrow array holds {_OFFSET_MAX:,}: take fewer"
+        )
+    return np.zeros(rows + 1, np.int64 if is_large else np.int32)
+
+
+@compiled
+def _gather(plain: NDArray[Any], rows: Longs) -> NDArray[Any]:
+    result = np.empty(len(rows), plain.dtype)
+    for i in range(len(rows)):
+        result[i] = plain[rows[i]]
+    return result
+
+
+@compiled
+def _gather_pairs(plain: NDArray[Any], rows: Longs) -> NDArray[Any]:
+    result = np.empty((len(rows), 2), plain.dtype)
+    for i in range(len(rows)):
+        result[i, 0] = plain[rows[i], 0]
+        result[i, 1] = plain[rows[i], 1]
+    return result
+
+
+@compiled
+def _total(rows: Longs, starts: Longs) -> int:
+    total = 0
+    for i in range(len(rows)):
+        total += starts[rows[i] + 1] - starts[rows[i]]
+    return total
+
+
+@compiled
+def _take_texts(rows: Longs, starts: Longs, data: Bytes, new_starts: NDArray[Any], new_data: Bytes) -> None:
+    at = 0
+    for i in range(len(rows)):
+        for j in range(starts[rows[i]], starts[rows[i] + 1]):
+            new_data[at] = data[j]
+            at += 1
+        new_starts[i + 1] = at
+
+
+@compiled
+def _take_items(rows: Longs, starts: Longs, new_starts: NDArray[Any], items: Longs) -> None:
+    at = 0
+    for i in range(len(rows)):
+        for j in range(starts[rows[i]], starts[rows[i] + 1]):
+            items[at] = j
+            at += 1
+        new_starts[i + 1] = at
