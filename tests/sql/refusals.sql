@@ -147,3 +147,24 @@ SELECT * FROM read_csv('x.csv')
 
 -- not: a positional join | POSITIONAL
 SELECT a.i FROM orders AS a POSITIONAL JOIN orders AS b
+
+-- not: list() without an ORDER BY inside | list
+SELECT list(i) AS c FROM orders
+
+-- not: string_agg() without an ORDER BY inside | string_agg
+SELECT id, string_agg(s, '-') AS c FROM orders GROUP BY id
+
+-- not: first() without an ORDER BY inside | first
+SELECT first(i) AS c FROM orders
+
+-- not: first() without an ORDER BY inside | first
+SELECT first(x) AS c FROM (SELECT i + 1 AS x FROM orders)
+
+-- not: last() without an ORDER BY inside | last
+SELECT last(i) FILTER (WHERE id > 0) AS c FROM orders
+
+-- not: array_agg() without an ORDER BY inside | array_agg
+SELECT array_agg(DISTINCT i) AS c FROM orders
+
+-- not: the aggregate reservoir_quantile() | reservoir_quantile
+SELECT reservoir_quantile(i, 0.5) AS c FROM orders

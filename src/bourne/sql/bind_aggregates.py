@@ -1,37 +1,167 @@
-"""Aggregates of DuckDB's plan."""
+"""Aggregates of DuckDB's plan: groups, grouping sets, and functions whose answer depends on their rows alone.
+
+Law: an aggregate function sees a multiset of rows, so its answer must not depend on their order. Where DuckDB's does
+so only among ties (arg_max, mode, …), an ORDER BY of all arguments is added inside: one of DuckDB's possible answers,
+and always the same one. Where it does so altogether (list, first, …), the user has to say the order.
+
+Sums of DOUBLEs depend on the order in their last digits; that is for who runs the plan to settle.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bourne.sql.bind_expressions import read_expression, read_order
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_text
-from bourne.sql.plan import Aggregate, Aggregation, Plan
-from bourne.sql.round_trip import read_checked
+from bourne.sql.plan import (
+    Aggregate,
+    Aggregation,
+    Expr,
+    Literal,
+    Order,
+    Plan,
+    Project,
+    Ref,
+    Union,
+    walk,
+)
+from bourne.sql.render import render_aggregation
+from bourne.sql.round_trip import check_text, column_name, declare_child, read_checked
 
-_NAMES = {"mean": "avg"}
+# One name for each function: DuckDB's own aliases.
+ALIASES = {
+    "arbitrary": "first", "argmax": "arg_max", "argmin": "arg_min", "array_agg": "list", "countif": "count_if",
+    "fsum": "kahan_sum", "group_concat": "string_agg", "listagg": "string_agg", "max_by": "arg_max",
+    "mean": "avg", "min_by": "arg_min", "quantile": "quantile_disc", "stddev": "stddev_samp",
+    "sumkahan": "kahan_sum", "variance": "var_samp",
+}  # fmt: skip
+
+# The order of the rows does not matter: an ORDER BY inside is dropped.
+_COMMUTATIVE = frozenset({
+    "count_star", "count", "count_if", "sum", "sum_no_overflow", "kahan_sum", "avg", "favg", "min", "max", "product",
+    "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor", "bitstring_agg", "entropy", "histogram",
+    "histogram_exact", "median", "quantile_disc", "quantile_cont", "mad", "approx_count_distinct", "stddev_samp",
+    "stddev_pop", "var_samp", "var_pop", "sem", "skewness", "kurtosis", "kurtosis_pop", "corr", "covar_pop",
+    "covar_samp", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
+    "regr_sxy", "regr_syy",
+})  # fmt: skip
+
+# The order matters among rows that are alike to the function: its arguments settle it.
+_TIED = frozenset({
+    "any_value", "arg_max", "arg_max_null", "arg_max_nulls_last", "arg_min", "arg_min_null", "arg_min_nulls_last",
+    "mode", "approx_top_k", "approx_quantile", "lttb",
+})  # fmt: skip
+
+# The order is the answer.
+_ORDERED = frozenset({"list", "string_agg", "first", "last"})
+
+# How DuckDB marks an aggregate that no one wrote: part of a subquery.
+_GENERATED = 2**64 - 1
 
 
 def bind_aggregate(binding: Binding, node: Json, child: Plan) -> Plan:
-    """Read an aggregate over a child."""
+    """Read an aggregate; several grouping sets become a union of aggregates over one child."""
     binding.expect(
-        node, "expressions", "groups", "grouping_sets", "group_index", "aggregate_index", "groupings_index"
-    )
+        node, "expressions", "groups", "grouping_sets", "grouping_functions", "group_index", "aggregate_index",
+        "groupings_index",
+    )  # fmt: skip
     groups = read_checked(binding, node.get("groups", []), child.types)
-    sets = node.get("grouping_sets", [])
-    if len(sets) > 1 or (sets and sets[0] != list(range(len(groups)))):
-        raise binding.refuse("GROUPING SETS, ROLLUP or CUBE", "ROLLUP", "CUBE", "GROUPING")
-    aggregations = tuple(_aggregation(binding, e, child.types) for e in node.get("expressions", []))
-    return Aggregate(child, groups, aggregations)
+    is_generated = node["groupings_index"] == _GENERATED
+    aggregations = tuple(
+        bind_aggregation(binding, e, child.types, is_generated=is_generated)
+        for e in node.get("expressions", [])
+    )
+    words = ("ROLLUP", "CUBE", "GROUPING SETS", "GROUP") if groups else ("HAVING", "SELECT")
+    everything = Aggregate(child, groups, aggregations, binding.place(*words))
+    sets: list[list[int]] = node.get("grouping_sets", [list(range(len(groups)))])
+    functions: list[list[int]] = node.get("grouping_functions", [])
+    if sets == [list(range(len(groups)))] and not functions:
+        return everything
+    parts = [_grouping_set(everything, chosen, functions) for chosen in sets]
+    return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
 
-def _aggregation(binding: Binding, node: Json, types: Sequence[str]) -> Aggregation:
+def _grouping_set(everything: Aggregate, chosen: Sequence[int], functions: Sequence[Sequence[int]]) -> Plan:
+    """Return the rows of one grouping set: NULL for the groups that it leaves out, then what GROUPING() says."""
+    position = {group: i for i, group in enumerate(chosen)}
+    plan = replace(everything, groups=tuple(everything.groups[group] for group in chosen))
+    items: list[Expr] = [
+        Ref(position[i], group.type) if i in position else Literal(f"NULL::{group.type}", group.type)
+        for i, group in enumerate(everything.groups)
+    ]
+    items += [Ref(i, a.type) for i, a in enumerate(everything.aggregations, len(chosen))]
+    for arguments in functions:  # the first argument is the highest bit, set where the group is left out
+        bits = "".join(str(int(group not in position)) for group in arguments)
+        items.append(Literal(f"({int(bits, 2)})::BIGINT", "BIGINT"))
+    return Project(plan, tuple(items))
+
+
+def bind_aggregation(
+    binding: Binding, node: Json, types: Sequence[str], *, is_generated: bool = False
+) -> Aggregation:
+    """Read one aggregate function over columns of these types, check it, and make it independent of the order."""
+    _expect_aggregation(binding, node)
+    written = node["qname"]["path"][-1]
+    place = binding.place(written, "count") if written != "count_star" else binding.place("count")
+    children = node.get("children", [])
+    found = Aggregation(
+        written,
+        tuple(read_expression(binding, child, types) for child in children),
+        type_text(node["return_type"]),
+        is_distinct=node.get("aggregate_type") == "DISTINCT",
+        orders=tuple(
+            read_order(binding, order, types) for order in node.get("order_bys", {}).get("orders", [])
+        ),
+        filter=read_expression(binding, node["filter"], types) if "filter" in node else None,
+        span=place,
+    )
+    declare_child(binding, types)
+    check_text(binding, render_aggregation(found, column_name), node, "LOGICAL_AGGREGATE_AND_GROUP_BY")
+    # DuckDB keeps the columns of a correlated subquery with first(): in its group they are all the same.
+    is_kept = written == "first" and (is_generated or "alias" not in children[0])
+    return _settled(binding, found, is_kept=is_kept)
+
+
+def _expect_aggregation(binding: Binding, node: Json) -> None:
+    known = {
+        "expression_class", "type", "alias", "query_location", "query_location_length", "return_type", "children",
+        "arguments", "original_arguments", "qname", "has_serialize", "aggregate_type", "function_data", "filter",
+        "order_bys",
+    }  # fmt: skip
     function = node["qname"]["path"][-1]
-    if node.get("aggregate_type", "NON_DISTINCT") != "NON_DISTINCT":
-        raise binding.refuse(f"{function}(DISTINCT …)", "DISTINCT")
-    if "filter" in node:
-        raise binding.refuse("FILTER on an aggregate", "FILTER")
-    if "order_bys" in node:
-        raise binding.refuse("ORDER BY inside an aggregate", "ORDER")
-    arguments = read_checked(binding, node.get("children", []), types)
-    return Aggregation(_NAMES.get(function, function), arguments, type_text(node["return_type"]))
+    unknown = set(node) - known
+    if unknown or node.get("aggregate_type", "NON_DISTINCT") not in ("NON_DISTINCT", "DISTINCT"):
+        raise binding.refuse(f"{function} with {', '.join(sorted(unknown)) or 'this'}", function)
+    if set(node.get("order_bys", {})) - {"orders"}:
+        raise binding.refuse(f"this ORDER BY inside {function}", "ORDER")
+
+
+def _settled(binding: Binding, found: Aggregation, *, is_kept: bool) -> Aggregation:
+    """Return the function in a form whose answer does not depend on the order of its rows."""
+    named = replace(found, function=ALIASES.get(found.function, found.function))
+    if named.function in _COMMUTATIVE:
+        return replace(named, orders=())
+    if named.function == "any_value" and not named.orders:  # the least is one of them, and quickly kept
+        return replace(named, function="min", is_distinct=False)
+    is_free = named.function in _TIED or found.function == "arbitrary" or is_kept
+    if is_free or (named.function in _ORDERED and named.orders):
+        return replace(named, orders=with_ties(named.orders, named.arguments))
+    if named.function in _ORDERED:
+        raise binding.refuse(
+            f"{found.function}() without an ORDER BY inside", found.function,
+            hint=f"the rows of a view have no order: write {found.function}(… ORDER BY …)",
+        )  # fmt: skip
+    raise binding.refuse(f"the aggregate {found.function}()", found.function)
+
+
+def with_ties(orders: Sequence[Order], expressions: Sequence[Expr]) -> tuple[Order, ...]:
+    """Return the orders followed by those expressions that they do not name; constants order nothing."""
+    named = {order.expression for order in orders}
+    ties = (
+        expression
+        for expression in dict.fromkeys(expressions)
+        if expression not in named and any(isinstance(part, Ref) for part in walk(expression))
+    )
+    return (*orders, *(Order(e, is_descending=False, is_nulls_first=False) for e in ties))

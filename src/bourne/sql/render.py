@@ -5,10 +5,10 @@ That it does is not believed but checked: `bourne.sql.bind` binds what this file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bourne.schema import quote
-from bourne.sql.plan import Call, Case, Cast, Expr, Literal, Logic, Ref, Test
+from bourne.sql.plan import Aggregation, Call, Case, Cast, Expr, Literal, Logic, Order, Ref, Test
 
 
 def render(expression: Expr, column: Callable[[int], str]) -> str:
@@ -33,6 +33,34 @@ def render(expression: Expr, column: Callable[[int], str]) -> str:
             return _test(kind, [text(a) for a in arguments])
         case Call():
             return _call(expression, [text(a) for a in expression.arguments])
+
+
+def render_order(order: Order, column: Callable[[int], str]) -> str:
+    """Return one key of an ORDER BY as SQL."""
+    direction = "DESC" if order.is_descending else "ASC"
+    return (
+        f"{render(order.expression, column)} {direction} NULLS {'FIRST' if order.is_nulls_first else 'LAST'}"
+    )
+
+
+def render_orders(orders: Sequence[Order], column: Callable[[int], str]) -> str:
+    """Return `ORDER BY …` as SQL, nothing if there are no keys."""
+    return f"ORDER BY {', '.join(render_order(order, column) for order in orders)}" if orders else ""
+
+
+def render_aggregation(aggregation: Aggregation, column: Callable[[int], str]) -> str:
+    """Return the call of an aggregate function as SQL."""
+    if aggregation.function == "count_star":
+        call = "count(*)"
+    else:
+        arguments = ", ".join(render(argument, column) for argument in aggregation.arguments)
+        inside = [
+            "DISTINCT" if aggregation.is_distinct else "",
+            arguments,
+            render_orders(aggregation.orders, column),
+        ]
+        call = f"{quote(aggregation.function)}({' '.join(part for part in inside if part)})"
+    return call + (f" FILTER (WHERE {render(aggregation.filter, column)})" if aggregation.filter else "")
 
 
 def _test(kind: str, arguments: list[str]) -> str:
