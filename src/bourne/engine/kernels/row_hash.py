@@ -48,7 +48,7 @@ def is_hashable(target: pa.DataType) -> bool:
         children = [target.field(i).type for i in range(target.num_fields)]
         return (_is_list(target) or pa.types.is_struct(target)) and all(map(is_hashable, children))
     return (
-        _is_long(target)
+        is_long(target)
         or _is_text(target)
         or pa.types.is_float32(target)
         or pa.types.is_float64(target)
@@ -70,7 +70,8 @@ def _fresh(rows: int) -> Words:
     return np.repeat(_SECRETS[:, :1], rows, axis=1)
 
 
-def _is_long(target: pa.DataType) -> bool:
+def is_long(target: pa.DataType) -> bool:
+    """Say whether values of this type are whole numbers for `arrays.longs`."""
     is_moment = pa.types.is_temporal(target) and not pa.types.is_interval(target)
     return bool(is_moment or pa.types.is_boolean(target) or pa.types.is_integer(target))
 
@@ -94,7 +95,7 @@ def _mix_column(state: Words, values: pa.Array) -> None:
         _mix_column(state, values.dictionary_decode())
     elif pa.types.is_null(target):
         _mix_words(state, _SECRETS, np.zeros((len(values), 1), np.int64), np.zeros(len(values), np.bool_))
-    elif _is_long(target):
+    elif is_long(target):
         _mix_words(state, _SECRETS, longs(values).reshape(-1, 1), validity(values))
     elif _is_text(target):
         _mix_texts(state, _SECRETS, *text_buffers(values), validity(values))
