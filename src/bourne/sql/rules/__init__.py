@@ -1,0 +1,35 @@
+"""The logical plan made cheaper to maintain: each rule is one file, a pure function from plan to plan.
+
+Law: every rule keeps the answer, whatever the rows, and the output columns. Rules keep sharing.
+"""
+
+from __future__ import annotations
+
+from bourne.sql.plan import Plan
+from bourne.sql.rules.growth import append_only
+from bourne.sql.rules.prune_columns import prune_columns
+from bourne.sql.rules.push_filters import push_filters
+from bourne.sql.rules.simplify import simplify
+from bourne.sql.rules.tree import is_same
+
+__all__ = ["append_only", "optimise"]
+
+# More rounds than any plan has needed; what is left after them is right, only not as cheap as it could be.
+_ROUNDS_MAX = 8
+
+_RULES = (simplify, push_filters, prune_columns)
+
+
+def optimise(plan: Plan, *, sql: str) -> Plan:
+    """Apply all rules until nothing changes. `sql` is what errors show.
+
+    Raises:
+        NotMaintainable: a part of the plan has no incremental rule.
+    """
+    for _ in range(_ROUNDS_MAX):
+        before = plan
+        for rule in _RULES:
+            plan = rule(plan)
+        if is_same(plan, before):
+            break
+    return plan
