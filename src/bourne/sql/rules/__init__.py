@@ -6,7 +6,9 @@ Law: every rule keeps the answer, whatever the rows, and the output columns. Rul
 from __future__ import annotations
 
 from bourne.sql.plan import Plan
+from bourne.sql.rules.expand_mark import expand_mark
 from bourne.sql.rules.growth import append_only
+from bourne.sql.rules.mark_to_semi import mark_to_semi
 from bourne.sql.rules.prune_columns import prune_columns
 from bourne.sql.rules.push_filters import push_filters
 from bourne.sql.rules.simplify import simplify
@@ -17,7 +19,7 @@ __all__ = ["append_only", "optimise"]
 # More rounds than any plan has needed; what is left after them is right, only not as cheap as it could be.
 _ROUNDS_MAX = 8
 
-_RULES = (simplify, push_filters, prune_columns)
+_RULES = (simplify, push_filters, mark_to_semi, prune_columns)
 
 
 def optimise(plan: Plan, *, sql: str) -> Plan:
@@ -26,6 +28,10 @@ def optimise(plan: Plan, *, sql: str) -> Plan:
     Raises:
         NotMaintainable: a part of the plan has no incremental rule.
     """
+    return _settled(expand_mark(_settled(plan)))
+
+
+def _settled(plan: Plan) -> Plan:
     for _ in range(_ROUNDS_MAX):
         before = plan
         for rule in _RULES:
