@@ -168,3 +168,21 @@ SELECT array_agg(DISTINCT i) AS c FROM orders
 
 -- not: the aggregate reservoir_quantile() | reservoir_quantile
 SELECT reservoir_quantile(i, 0.5) AS c FROM orders
+
+-- not: DISTINCT ON without an ORDER BY | DISTINCT
+SELECT DISTINCT ON (s) s, i FROM orders
+
+-- not: LIMIT without ORDER BY | LIMIT
+SELECT i FROM orders LIMIT 3
+
+-- not: LIMIT without ORDER BY | OFFSET
+SELECT i FROM orders OFFSET 3
+
+-- not: LIMIT without ORDER BY | LIMIT
+SELECT i FROM (SELECT i FROM orders ORDER BY i) LIMIT 3
+
+-- not: LIMIT by a percentage | LIMIT
+SELECT i FROM orders ORDER BY i LIMIT 10%
+
+-- not: LIMIT by an expression | LIMIT
+SELECT i FROM orders ORDER BY i LIMIT (SELECT max(i) FROM orders)

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from bourne.schema import Schema
 from bourne.sql.bind_aggregates import bind_aggregate
 from bourne.sql.bind_joins import bind_join
+from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
+from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.binding import Binding
-from bourne.sql.bound_values import Json, type_text
-from bourne.sql.plan import Filter, Get, Plan, Project, Ref, Values
+from bourne.sql.bound_values import Json, type_of, type_text
+from bourne.sql.plan import Filter, Get, Plan, Project, Ref, Unnest, Values
 from bourne.sql.round_trip import read_checked
 from bourne.sql.windows import words_of
 
@@ -48,6 +50,7 @@ class OperatorReader:
             case "LOGICAL_GET":
                 return self._get(node)
             case "LOGICAL_DUMMY_SCAN":
+                self._binding.expect(node, "table_index")
                 return Values(((),), ())
             case "LOGICAL_EMPTY_RESULT":
                 self._binding.expect(node, "return_types", "bindings")
@@ -58,9 +61,18 @@ class OperatorReader:
                 return self.read(node["children"][1])
             case "LOGICAL_CTE_REF":
                 return self._reference(node)
+            case "LOGICAL_LIMIT" if node["children"][0]["type"] == "LOGICAL_ORDER_BY":
+                order = node["children"][0]
+                return bind_limit(self._binding, node, order, self.read(order["children"][0]))
+            case "LOGICAL_LIMIT":
+                return bind_limit(self._binding, node, None, self.read(node["children"][0]))
+            case "LOGICAL_AGGREGATE_AND_GROUP_BY" if is_count_of_limited(node):
+                return bind_count_of_limited(
+                    self._binding, node, self.read(node["children"][0]["children"][0])
+                )
         return self._over(node, [self.read(child) for child in node["children"]])
 
-    def _over(self, node: Json, inputs: Sequence[Plan]) -> Plan:
+    def _over(self, node: Json, inputs: list[Plan]) -> Plan:
         """Read an operator whose children are read already."""
         binding = self._binding
         match node["type"]:
@@ -73,6 +85,19 @@ class OperatorReader:
                 return bind_aggregate(binding, node, inputs[0])
             case "LOGICAL_COMPARISON_JOIN" | "LOGICAL_ANY_JOIN" | "LOGICAL_CROSS_PRODUCT":
                 return bind_join(binding, node, inputs[0], inputs[1])
+            case "LOGICAL_DISTINCT":
+                return bind_distinct(binding, node, inputs[0])
+            case "LOGICAL_UNION":
+                return bind_union(binding, node, inputs)
+            case "LOGICAL_EXCEPT" | "LOGICAL_INTERSECT":
+                return bind_difference(binding, node, inputs[0], inputs[1])
+            case "LOGICAL_UNNEST":
+                return _unnest(binding, node, inputs[0])
+            case "LOGICAL_EXPRESSION_GET":
+                return _values(binding, node, inputs[0])
+            case "LOGICAL_ORDER_BY":  # a view has no order
+                binding.expect(node, "orders")
+                return inputs[0]
         raise binding.refuse(node["type"].removeprefix("LOGICAL_"), "SELECT")
 
     def _reference(self, node: Json) -> Plan:
@@ -119,3 +144,29 @@ def _filter(binding: Binding, node: Json, child: Plan) -> Plan:
     if list(picked) == list(range(len(child.types))):
         return plan
     return Project(plan, tuple(Ref(index, child.types[index]) for index in picked))
+
+
+def _unnest(binding: Binding, node: Json, child: Plan) -> Unnest:
+    binding.expect(node, "unnest_index", "expressions")
+    for expression in node["expressions"]:
+        known = {
+            "expression_class",
+            "type",
+            "alias",
+            "query_location",
+            "query_location_length",
+            "return_type",
+            "child",
+        }
+        if expression["expression_class"] != "BOUND_UNNEST" or set(expression) - known:
+            raise binding.refuse("this UNNEST", "UNNEST", span=binding.span(expression))
+    lists = read_checked(binding, [expression["child"] for expression in node["expressions"]], child.types)
+    return Unnest(child, lists, tuple(type_of(expression) for expression in node["expressions"]))
+
+
+def _values(binding: Binding, node: Json, child: Plan) -> Values:
+    binding.expect(node, "table_index", "expr_types", "expressions")
+    if child != Values(((),), ()):
+        raise binding.refuse("VALUES that depend on other rows", "VALUES")
+    rows = tuple(read_checked(binding, row, ()) for row in node["expressions"])
+    return Values(rows, tuple(type_text(kind) for kind in node["expr_types"]))
