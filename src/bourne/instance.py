@@ -404,8 +404,8 @@ def _log_info(declared: LogDefinition) -> LogInfo:
     return LogInfo(
         declared.name, declared.schema, declared.key, declared.time, declared.watermark_us, "append",
         declared.partitions, declared.durability, declared.request_id,
-        Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted,
-                  declared.tombstone),
+        Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted),
+        declared.tombstone,
     )  # fmt: skip
 
 

@@ -65,8 +65,8 @@ class KeptLogMachine(RuleBasedStateMachine):
         self.files, self.clock = FaultyFiles(), SimulatedClock(1_700_000_000_000_000)
         tombstone = "gone" if is_compacted and has_tombstones else None
         schema = declare_schema({"key": "bigint not null", "text": "varchar", "gone": "boolean"}, where="l")
-        kept = Retention(keep_us, keep_bytes, cold_after_us, is_compacted, tombstone)
-        info = LogInfo("l", schema, key="key", retention=kept, id=b"l" * 16)
+        kept = Retention(keep_us, keep_bytes, cold_after_us, is_compacted)
+        info = LogInfo("l", schema, key="key", retention=kept, tombstone=tombstone, id=b"l" * 16)
         self.info = write_log_info(self.folder / "l", info, self.files)
         self.saved = embedded.LogWriter, retention.COMPACT_BYTES_MIN
         embedded.LogWriter = functools.partial(LogWriter, segment_bytes=segment_bytes)  # type: ignore[misc]
@@ -254,7 +254,7 @@ class KeptLogMachine(RuleBasedStateMachine):
                 assert is_old or kept.keep_bytes is not None, (offset, row)
             else:
                 is_superseded = newest[row.key] > offset
-                is_gone = row.gone and kept.tombstone and row.appended_us <= now - TOMBSTONE_KEEP_US
+                is_gone = row.gone and self.info.tombstone and row.appended_us <= now - TOMBSTONE_KEEP_US
                 assert kept.is_compacted and (is_superseded or is_gone), (offset, row)
         assert all(offset < len(self.rows) for offset in found)
         (head,) = verify_log(self.folder / "l", self.info)

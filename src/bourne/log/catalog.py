@@ -14,7 +14,8 @@ from bourne.schema import Schema
 
 FORMAT = 2
 
-Changes = Literal["append", "upsert"]
+# How records change the relation that SQL sees of a log: `bourne.log.relation` says what each means.
+Changes = Literal["append", "upsert", "before_after", "weights"]
 
 Durability = Literal["fsync", "interval", "none"]
 
@@ -24,15 +25,13 @@ class Retention:
     """How long records are kept, and in which form; None and False mean: for ever, as they were written.
 
     Records older than `keep_us`, or beyond the newest `keep_bytes` of a partition, are deleted, a segment at a time.
-    What is older than `cold_after_us` becomes Parquet. With `is_compacted` only the newest record per key is kept;
-    a record whose column `tombstone` is true says that its key is gone.
+    What is older than `cold_after_us` becomes Parquet. With `is_compacted` only the newest record per key is kept.
     """
 
     keep_us: int | None = None
     keep_bytes: int | None = None
     cold_after_us: int | None = None
     is_compacted: bool = False
-    tombstone: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what of it is set."""
@@ -43,7 +42,10 @@ class Retention:
 class LogInfo:
     """A log's name, columns and promises. `watermark_us` is the lateness that its records may have.
 
-    `request_id` names the column that holds the ids of rows. `id` tells this log from any other of the same name.
+    `schema` is that of the records; what SQL sees is `bourne.log.relation.relation_schema`. `key` and `time` name columns
+    of the rows, `tombstone` the one that says that a key is gone, `weight` the one that says how many times more a row is
+    there, `request_id` the one that holds ids of records. `table` is the file that the log of a static table follows.
+    `id` tells this log from any other of the same name.
     """
 
     name: str
@@ -56,6 +58,9 @@ class LogInfo:
     durability: Durability = "fsync"
     request_id: str | None = None
     retention: Retention = Retention()
+    tombstone: str | None = None
+    weight: str | None = None
+    table: str | None = None
     id: bytes = field(default=bytes(16), compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +74,9 @@ class LogInfo:
             "time": self.time,
             "watermark_us": self.watermark_us,
             "changes": self.changes,
+            "tombstone": self.tombstone,
+            "weight": self.weight,
+            "table": self.table,
             "partitions": self.partitions,
             "durability": self.durability,
             "request_id": self.request_id,
@@ -89,6 +97,9 @@ def log_info_from_json(content: dict[str, Any]) -> LogInfo:
         durability=content["durability"],
         request_id=content["request_id"],
         retention=Retention(**content.get("retention", {})),
+        tombstone=content.get("tombstone"),
+        weight=content.get("weight"),
+        table=content.get("table"),
         id=bytes.fromhex(content["id"]),
     )
 

@@ -408,7 +408,7 @@ class _Keeper:
     def _keys(self, segment: Segment) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
         """Yield the key column (and the tombstones) of each frame, with the offsets."""
         assert self._info.key is not None
-        names = [self._info.key] + ([self._retention.tombstone] if self._retention.tombstone else [])
+        names = [self._info.key] + ([self._info.tombstone] if self._info.tombstone else [])
         schema = None
         for byte, header in segment.headers(0, segment.size()):
             if header.kind == KIND_SCHEMA:

@@ -23,12 +23,15 @@ from bourne.log.catalog import (
     write_log_info,
 )
 from bourne.log.disk import disk_errors
+from bourne.log.relation import COUNT_COLUMN, KEY_COLUMN, WEIGHT_COLUMN
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.schema import Column, Schema
 
-# What an output log of changes by key holds before the view's own columns.
-KEY_COLUMN = Column("__key", "BIGINT", nullable=False)
-WEIGHT_COLUMN = Column("__weight", "TINYINT", nullable=False)
+# What an output log holds before the view's own columns, by its kind of changes.
+_HIDDEN: dict[Changes, tuple[Column, ...]] = {
+    "upsert": (KEY_COLUMN, WEIGHT_COLUMN),
+    "weights": (COUNT_COLUMN,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,15 @@ class ViewInfo:
     @property
     def output(self) -> LogInfo:
         """The view's output as a log."""
-        hidden = (KEY_COLUMN, WEIGHT_COLUMN) if self.changes == "upsert" else ()
-        return LogInfo(self.name, Schema((*hidden, *self.schema.columns)), changes=self.changes, id=self.id)
+        hidden = _HIDDEN.get(self.changes, ())
+        return LogInfo(
+            self.name,
+            Schema((*hidden, *self.schema.columns)),
+            key=KEY_COLUMN.name if self.changes == "upsert" else None,
+            changes=self.changes,
+            weight=WEIGHT_COLUMN.name if hidden else None,
+            id=self.id,
+        )
 
 
 class Catalog:
@@ -104,7 +114,7 @@ class Catalog:
         """Make a log, or bring the existing one to this declaration; return it with its id.
 
         Columns may be added and types widened (`bourne.evolution`); lateness, durability, request ids and retention
-        may change; anything else may not.
+        may change; anything else that says what a record means may not.
 
         Raises:
             DefinitionError: it is there with another definition.
@@ -122,7 +132,12 @@ class Catalog:
     def _check_same(self, existing: LogInfo, info: LogInfo) -> None:
         """Refuse what cannot change in a log that exists."""
         old, new = existing.to_json(), info.to_json()
-        differing = [key for key in ("name", "key", "time", "changes", "partitions") if new[key] != old[key]]
+        fixed = ["name", "key", "time", "changes", "weight", "partitions"]
+        if existing.changes != "append" and not _is_new_tombstone(existing, info):
+            fixed.append("tombstone")
+        differing = [key for key in fixed if new[key] != old[key]]
+        if (existing.table is None) != (info.table is None):
+            differing.append("table")
         where = str(self.log_folder(existing.name))
         if differing:
             raise DefinitionError(
@@ -189,6 +204,11 @@ class Catalog:
             folder=folder,
             id=output.id if (output := read_log_info(folder)) else bytes(16),
         )
+
+
+def _is_new_tombstone(old: LogInfo, new: LogInfo) -> bool:
+    """Say whether a tombstone column is only now added: NULL in all records so far, it takes no row away."""
+    return old.tombstone is None and new.tombstone is not None and old.schema.column(new.tombstone) is None
 
 
 def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
