@@ -103,6 +103,9 @@ def grown(array: NDArray[Any], size: int, fill: float = 0) -> NDArray[Any]:
     """Return `array`, or a copy that is at least `size` long and twice as large, the new part filled."""
     if len(array) >= size:
         return array
-    larger = np.full((max(size, 2 * len(array)), *array.shape[1:]), fill, array.dtype)
+    shape = (max(size, 2 * len(array)), *array.shape[1:])
+    larger = (
+        np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
+    )  # zeros come for free
     larger[: len(array)] = array
     return larger

@@ -20,6 +20,9 @@ Bytes = NDArray[np.uint8]
 Grown = NDArray[Any]
 
 _OFFSET_MAX = 2**31 - 1
+# Texts are copied in words of so many bytes: there have to be that many more than are in use.
+_WORD = 8
+_EIGHT = np.uint64(8)
 
 
 class StoredColumn(Protocol):
@@ -133,15 +136,15 @@ class _Texts:
         used = self._starts[count]
         self._starts = grown(self._starts, end + 1)
         self._starts[count + 1 : end + 1] = starts[1:] + (used - starts[0])
-        self._bytes = grown(self._bytes, int(self._starts[end]))
+        self._bytes = grown(self._bytes, int(self._starts[end]) + _WORD)
         self._bytes[used : self._starts[end]] = data[starts[0] : starts[-1]]
         self._valid.append(values)
 
     def take(self, rows: Longs) -> pa.Array:
-        total = _total(rows, self._starts)
-        starts, data = _new_starts(len(rows), total, self._type, self._is_large), np.empty(total, np.uint8)
-        _take_texts(rows, self._starts, self._bytes, starts, data)
-        buffers = [self._valid.take(rows), pa.py_buffer(starts), pa.py_buffer(data)]
+        firsts, starts = _spans(rows, self._starts, self._type, self._is_large)
+        data = np.empty(int(starts[-1]) + _WORD, np.uint8)
+        _copy_texts(firsts, starts, self._bytes, data)
+        buffers = [self._valid.take(rows), pa.py_buffer(starts), pa.py_buffer(data[: starts[-1]])]
         return pa.Array.from_buffers(self._type, len(rows), buffers)
 
     def nbytes(self) -> int:
@@ -169,9 +172,9 @@ class _Lists:
         self._valid.append(values)
 
     def take(self, rows: Longs) -> pa.Array:
-        total = _total(rows, self._starts)
-        starts, items = _new_starts(len(rows), total, self._type, self._is_large), np.empty(total, np.int64)
-        _take_items(rows, self._starts, starts, items)
+        firsts, starts = _spans(rows, self._starts, self._type, self._is_large)
+        items = np.empty(int(starts[-1]), np.int64)
+        _number_items(firsts, starts, items)
         buffers = [self._valid.take(rows), pa.py_buffer(starts)]
         return pa.Array.from_buffers(self._type, len(rows), buffers, children=[self._items.take(items)])
 
@@ -270,12 +273,17 @@ class _Nulls:
         return 0
 
 
-def _new_starts(rows: int, total: int, target: pa.DataType, is_large: bool) -> NDArray[Any]:
+def _spans(rows: Longs, starts: Longs, target: pa.DataType, is_large: bool) -> tuple[Longs, NDArray[Any]]:
+    """Return where the parts of some rows begin now, and where each row will begin with only these rows."""
+    firsts = np.empty(len(rows), np.int64)
+    new_starts: NDArray[Any] = np.zeros(len(rows) + 1, np.int64 if is_large else np.int32)
+    total = _find_spans(rows, starts, firsts, new_starts)
     if total > _OFFSET_MAX and not is_large:
         raise OverflowError(
-            f"{rows:,} values of type {target} have {total:,} parts; one Arrow array holds {_OFFSET_MAX:,}: take fewer"
+            f"{len(rows):,} values of type {target} have {total:,} parts; one Arrow array holds at most "
+            f"{_OFFSET_MAX:,}: take fewer at once"
         )
-    return np.zeros(rows + 1, np.int64 if is_large else np.int32)
+    return firsts, new_starts
 
 
 @compiled
@@ -296,28 +304,33 @@ def _gather_pairs(plain: NDArray[Any], rows: Longs) -> NDArray[Any]:
 
 
 @compiled
-def _total(rows: Longs, starts: Longs) -> int:
+def _find_spans(rows: Longs, starts: Longs, firsts: Longs, new_starts: NDArray[Any]) -> int:
     total = 0
     for i in range(len(rows)):
-        total += starts[rows[i] + 1] - starts[rows[i]]
+        firsts[i] = starts[rows[i]]
+        total += starts[rows[i] + 1] - firsts[i]
+        new_starts[i + 1] = total
     return total
 
 
 @compiled
-def _take_texts(rows: Longs, starts: Longs, data: Bytes, new_starts: NDArray[Any], new_data: Bytes) -> None:
-    at = 0
-    for i in range(len(rows)):
-        for j in range(starts[rows[i]], starts[rows[i] + 1]):
-            new_data[at] = data[j]
-            at += 1
-        new_starts[i + 1] = at
+def _copy_texts(firsts: Longs, new_starts: NDArray[Any], data: Bytes, new_data: Bytes) -> None:
+    """Copy texts eight bytes at a time: up to seven more than each has, which the next one overwrites."""
+    for i in range(len(firsts)):
+        source, target, end = np.uint64(firsts[i]), np.uint64(new_starts[i]), np.uint64(new_starts[i + 1])
+        while target < end:
+            word = np.uint64(0)
+            for j in range(8):  # LLVM makes one load of it, and one store below
+                word |= np.uint64(data[source + np.uint64(j)]) << np.uint64(8 * j)
+            for j in range(8):
+                new_data[target + np.uint64(j)] = np.uint8(word >> np.uint64(8 * j))
+            source += _EIGHT
+            target += _EIGHT
 
 
 @compiled
-def _take_items(rows: Longs, starts: Longs, new_starts: NDArray[Any], items: Longs) -> None:
-    at = 0
-    for i in range(len(rows)):
-        for j in range(starts[rows[i]], starts[rows[i] + 1]):
-            items[at] = j
-            at += 1
-        new_starts[i + 1] = at
+def _number_items(firsts: Longs, new_starts: NDArray[Any], items: Longs) -> None:
+    for i in range(len(firsts)):
+        first = firsts[i] - new_starts[i]
+        for j in range(new_starts[i], new_starts[i + 1]):
+            items[j] = first + j
