@@ -37,8 +37,14 @@ SELECT x, count(*) FROM a GROUP BY x HAVING count(*) > 1 AND x < 3
 SELECT count(*) FROM a HAVING 1 = 0
 SELECT count(*) FROM a HAVING false
 SELECT x FROM (SELECT x, y, sum(x) FROM a GROUP BY x, y) WHERE y > 0
+SELECT DISTINCT x FROM a WHERE y > 0
+SELECT count(*) FROM (SELECT DISTINCT x, y FROM a)
 SELECT count(*) FROM (SELECT sum(x), count(y) FROM a)
 -- unions
+SELECT x FROM (SELECT x, y FROM a UNION ALL SELECT k, v FROM b UNION ALL SELECT p, q FROM d) WHERE y > 1
+SELECT y FROM (SELECT x, y FROM a UNION SELECT k, v FROM b) WHERE x > 1
+SELECT x FROM a UNION ALL SELECT k FROM b WHERE k > 1
+SELECT count(*) FROM (SELECT x, z FROM a UNION ALL SELECT k, w FROM b)
 -- windows
 -- common table expressions
 WITH c AS (SELECT x, y + 1 AS y1, z FROM a) SELECT c1.x FROM c c1 JOIN c c2 ON c1.x = c2.y1 WHERE c1.x > 1
@@ -81,3 +87,5 @@ SELECT a.x, t.n FROM a LEFT JOIN LATERAL (SELECT count(*) AS n FROM b WHERE b.k 
 SELECT a.x, d.q FROM a, d WHERE a.x = d.p AND EXISTS (SELECT 1 FROM b WHERE b.k = a.x AND b.v = d.q)
 SELECT (SELECT max(v) FROM b WHERE b.k = a.x AND b.v IN (SELECT q FROM d WHERE d.p = a.y)) FROM a
 SELECT x FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.k = a.x AND NOT EXISTS (SELECT 1 FROM d WHERE d.p = b.v AND d.q = a.y))
+-- unnest
+SELECT p, e FROM (SELECT p, q, unnest(l) AS e FROM d) WHERE q > 0 AND e > 1

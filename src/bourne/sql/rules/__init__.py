@@ -9,9 +9,11 @@ from bourne.sql.plan import Plan
 from bourne.sql.rules.expand_mark import expand_mark
 from bourne.sql.rules.growth import append_only
 from bourne.sql.rules.mark_to_semi import mark_to_semi
+from bourne.sql.rules.merge_windows import merge_windows
 from bourne.sql.rules.prune_columns import prune_columns
 from bourne.sql.rules.push_filters import push_filters
 from bourne.sql.rules.simplify import simplify
+from bourne.sql.rules.top_n import top_n
 from bourne.sql.rules.tree import is_same
 
 __all__ = ["append_only", "optimise"]
@@ -19,7 +21,7 @@ __all__ = ["append_only", "optimise"]
 # More rounds than any plan has needed; what is left after them is right, only not as cheap as it could be.
 _ROUNDS_MAX = 8
 
-_RULES = (simplify, push_filters, mark_to_semi, prune_columns)
+_RULES = (simplify, push_filters, mark_to_semi, merge_windows, top_n, prune_columns)
 
 
 def optimise(plan: Plan, *, sql: str) -> Plan:

@@ -114,6 +114,20 @@ def replace_refs(part: T, change: Callable[[Ref], Expr]) -> T:
     return result
 
 
+def unplaced(part: T) -> T:
+    """Return the part without its places in the text: two parts that mean the same are equal then."""
+    changed: Any = part
+    if isinstance(part, tuple):
+        changed = tuple(unplaced(item) for item in part)
+    elif is_dataclass(part) and not isinstance(part, type):
+        values = {f.name: getattr(part, f.name) for f in fields(part)}
+        changed = replace(
+            part, **{name: None if name == "span" else unplaced(value) for name, value in values.items()}
+        )
+    result: T = changed
+    return result
+
+
 def substitute(part: T, expressions: Sequence[Expr]) -> T:
     """Return the part with column i replaced by expression i."""
     return replace_refs(part, lambda ref: expressions[ref.index])
