@@ -5,11 +5,11 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check fuzz chaos bench clean
+.PHONY: help demo test check fuzz fuzz-sql chaos bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: .venv/demo ## Replay the 336,776 flights of New York 2013 and query three views of them
 	@$(BIN)/python examples/flights.py --data $(DEMO_DATA)
@@ -25,6 +25,9 @@ check: .venv/dev ## Check the code: style, types, arrows between modules
 
 fuzz: .venv/dev ## Run the random tests with many examples
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect
+
+fuzz-sql: .venv/dev ## Check 10,000 random queries over random changes against DuckDB (SEED=1 for the same ones)
+	@cd tests && ../$(BIN)/python -m engine.test_queries --queries $(or $(QUERIES),10000) --processes $(WORKERS) $(if $(SEED),--seed $(SEED))
 
 chaos: .venv/dev ## Kill apps, appenders and followers two thousand times, and check everything
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -s tests/chaos
