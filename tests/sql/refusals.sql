@@ -186,3 +186,27 @@ SELECT i FROM orders ORDER BY i LIMIT 10%
 
 -- not: LIMIT by an expression | LIMIT
 SELECT i FROM orders ORDER BY i LIMIT (SELECT max(i) FROM orders)
+
+-- not: row_number() without an ORDER BY in its window | row_number
+SELECT i FROM orders QUALIFY row_number() OVER () = 1
+
+-- not: row_number() without an ORDER BY in its window | row_number
+SELECT row_number() OVER (PARTITION BY s) AS x FROM orders
+
+-- not: lag() without an ORDER BY in its window | lag
+SELECT lag(i) OVER (PARTITION BY s) AS x FROM orders
+
+-- not: list() without an ORDER BY in its window | list
+SELECT list(i) OVER (PARTITION BY s) AS x FROM orders
+
+-- not: sum() without an ORDER BY in its window | sum
+SELECT sum(i) OVER (ROWS 2 PRECEDING) AS x FROM orders
+
+-- not: ROWS with EXCLUDE TIES | EXCLUDE
+SELECT sum(i) OVER (ORDER BY id ROWS 2 PRECEDING EXCLUDE TIES) AS x FROM orders
+
+-- not: the window function fill() | OVER
+SELECT fill(i) OVER (ORDER BY id) AS x FROM orders
+
+-- not: LIMIT without ORDER BY | LIMIT
+SELECT (SELECT b.i FROM orders AS b WHERE b.id = a.id LIMIT 1) AS x FROM orders AS a

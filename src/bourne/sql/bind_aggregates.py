@@ -18,6 +18,7 @@ from bourne.sql.bound_values import Json, type_text
 from bourne.sql.plan import (
     Aggregate,
     Aggregation,
+    Cast,
     Expr,
     Literal,
     Order,
@@ -55,7 +56,7 @@ _TIED = frozenset({
 })  # fmt: skip
 
 # The order is the answer.
-_ORDERED = frozenset({"list", "string_agg", "first", "last"})
+ORDERED = frozenset({"list", "string_agg", "first", "last"})
 
 # How DuckDB marks an aggregate that no one wrote: part of a subquery.
 _GENERATED = 2**64 - 1
@@ -108,7 +109,7 @@ def bind_aggregation(
     children = node.get("children", [])
     found = Aggregation(
         written,
-        tuple(read_expression(binding, child, types) for child in children),
+        read_arguments(binding, node, types),
         type_text(node["return_type"]),
         is_distinct=node.get("aggregate_type") == "DISTINCT",
         orders=tuple(
@@ -121,7 +122,21 @@ def bind_aggregation(
     check_text(binding, render_aggregation(found, column_name), node, "LOGICAL_AGGREGATE_AND_GROUP_BY")
     # DuckDB keeps the columns of a correlated subquery with first(): in its group they are all the same.
     is_kept = written == "first" and (is_generated or "alias" not in children[0])
-    return _settled(binding, found, is_kept=is_kept)
+    return settle(binding, found, is_kept=is_kept)
+
+
+def read_arguments(binding: Binding, node: Json, types: Sequence[str]) -> tuple[Expr, ...]:
+    """Read a function's arguments as they were written.
+
+    DuckDB casts a quantile's fraction to DOUBLE, but remembers it as it was.
+    """
+    arguments = tuple(read_expression(binding, child, types) for child in node["children"])
+    match node.get("function_data", {}).get("quantiles"), arguments:
+        case [{"type": kind}, *_], [value, Cast(argument=fraction, type="DOUBLE" | "DOUBLE[]")] if (
+            type_text(kind) != "DOUBLE"
+        ):
+            return (value, fraction)
+    return arguments
 
 
 def _expect_aggregation(binding: Binding, node: Json) -> None:
@@ -138,7 +153,7 @@ def _expect_aggregation(binding: Binding, node: Json) -> None:
         raise binding.refuse(f"this ORDER BY inside {function}", "ORDER")
 
 
-def _settled(binding: Binding, found: Aggregation, *, is_kept: bool) -> Aggregation:
+def settle(binding: Binding, found: Aggregation, *, is_kept: bool = False) -> Aggregation:
     """Return the function in a form whose answer does not depend on the order of its rows."""
     named = replace(found, function=ALIASES.get(found.function, found.function))
     if named.function in _COMMUTATIVE:
@@ -146,9 +161,9 @@ def _settled(binding: Binding, found: Aggregation, *, is_kept: bool) -> Aggregat
     if named.function == "any_value" and not named.orders:  # the least is one of them, and quickly kept
         return replace(named, function="min", is_distinct=False)
     is_free = named.function in _TIED or found.function == "arbitrary" or is_kept
-    if is_free or (named.function in _ORDERED and named.orders):
+    if is_free or (named.function in ORDERED and named.orders):
         return replace(named, orders=with_ties(named.orders, named.arguments))
-    if named.function in _ORDERED:
+    if named.function in ORDERED:
         raise binding.refuse(
             f"{found.function}() without an ORDER BY inside", found.function,
             hint=f"the rows of a view have no order: write {found.function}(… ORDER BY …)",

@@ -13,6 +13,7 @@ from bourne.sql.bind_aggregates import bind_aggregate
 from bourne.sql.bind_joins import bind_join
 from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
 from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
+from bourne.sql.bind_windows import bind_window
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
 from bourne.sql.plan import Filter, Get, Plan, Project, Ref, Unnest, Values
@@ -91,6 +92,8 @@ class OperatorReader:
                 return bind_union(binding, node, inputs)
             case "LOGICAL_EXCEPT" | "LOGICAL_INTERSECT":
                 return bind_difference(binding, node, inputs[0], inputs[1])
+            case "LOGICAL_WINDOW":
+                return bind_window(binding, node, inputs[0])
             case "LOGICAL_UNNEST":
                 return _unnest(binding, node, inputs[0])
             case "LOGICAL_EXPRESSION_GET":

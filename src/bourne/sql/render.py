@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bourne.schema import quote
-from bourne.sql.plan import Aggregation, Call, Case, Cast, Expr, Literal, Logic, Order, Ref, Test
+from bourne.sql.plan import (
+    Aggregation,
+    Call,
+    Case,
+    Cast,
+    Expr,
+    Frame,
+    Literal,
+    Logic,
+    Order,
+    Ref,
+    Test,
+    WindowFunction,
+)
 
 
 def render(expression: Expr, column: Callable[[int], str]) -> str:
@@ -61,6 +74,40 @@ def render_aggregation(aggregation: Aggregation, column: Callable[[int], str]) -
         ]
         call = f"{quote(aggregation.function)}({' '.join(part for part in inside if part)})"
     return call + (f" FILTER (WHERE {render(aggregation.filter, column)})" if aggregation.filter else "")
+
+
+def render_window(
+    function: WindowFunction, column: Callable[[int], str], *, partition: str | None = None
+) -> str:
+    """Return a function with its OVER as SQL; `partition` replaces what it partitions by."""
+    if function.function == "count_star":
+        call = "count(*)"
+    else:
+        inside = [
+            "DISTINCT" if function.is_distinct else "",
+            ", ".join(render(argument, column) for argument in function.arguments),
+            render_orders(function.argument_orders, column),
+            "IGNORE NULLS" if function.is_ignoring_nulls else "",
+        ]
+        call = f"{quote(function.function)}({' '.join(part for part in inside if part)})"
+    if function.filter:
+        call += f" FILTER (WHERE {render(function.filter, column)})"
+    partitions = partition or ", ".join(render(part, column) for part in function.partitions)
+    window = [
+        f"PARTITION BY {partitions}" if partitions else "",
+        render_orders(function.orders, column),
+        _frame(function.frame, column),
+    ]
+    return f"{call} OVER ({' '.join(part for part in window if part)})"
+
+
+def _frame(frame: Frame, column: Callable[[int], str]) -> str:
+    def bound(words: str, offset: Expr | None) -> str:
+        return f"{render(offset, column)} {words}" if offset else words
+
+    start, end = bound(frame.start, frame.start_offset), bound(frame.end, frame.end_offset)
+    exclude = "" if frame.exclude == "NO OTHERS" else f" EXCLUDE {frame.exclude}"
+    return f"{frame.unit} BETWEEN {start} AND {end}{exclude}"
 
 
 def _test(kind: str, arguments: list[str]) -> str:

@@ -25,7 +25,7 @@ _ALIKE = range(1 << 16)
 _NOISE = frozenset(
     {
         "query_location", "query_location_length", "alias", "has_serialize", "original_arguments", "arguments",
-        "is_operator",
+        "is_operator", "is_default_cast", "sql_range_start", "sql_range_end",
     }
 )  # fmt: skip
 
