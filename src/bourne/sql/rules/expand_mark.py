@@ -10,23 +10,23 @@ from collections.abc import Sequence
 
 from bourne.sql.plan import Aggregate, Case, Expr, Filter, Join, JoinKey, Literal, Logic, Plan, Ref, Test
 from bourne.sql.rules.mark_to_semi import distinct_keys, surely_unmatched
-from bourne.sql.rules.tree import FALSE, TRUE, columns, project, refs, replace_refs, rewrite
+from bourne.sql.rules.tree import FALSE, TRUE, IsShared, columns, project, refs, replace_refs, rewrite
 
 _UNKNOWN = Literal("NULL::BOOLEAN", "BOOLEAN")
 
 
 def expand_mark(plan: Plan) -> Plan:
     """Replace every mark join."""
-    return rewrite(
-        plan, lambda node: _expand(node) if isinstance(node, Join) and node.kind == "mark" else node
-    )
+    return rewrite(plan, _expand)
 
 
-def _expand(join: Join) -> Plan:
-    others = [key for key in join.keys if not key.is_null_safe]
-    if join.residual is None and len(others) <= 1:
-        return _by_keys(join, others)
-    return _by_rows(join)
+def _expand(node: Plan, _: IsShared) -> Plan:
+    if not isinstance(node, Join) or node.kind != "mark":
+        return node
+    others = [key for key in node.keys if not key.is_null_safe]
+    if node.residual is None and len(others) <= 1:
+        return _by_keys(node, others)
+    return _by_rows(node)
 
 
 def _by_keys(join: Join, others: Sequence[JoinKey]) -> Plan:

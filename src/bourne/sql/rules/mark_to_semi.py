@@ -16,37 +16,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bourne.sql.plan import Aggregate, Expr, Filter, Join, JoinKey, Logic, Plan, Ref, Test, children, nodes
+from bourne.sql.plan import Aggregate, Expr, Filter, Join, JoinKey, Logic, Plan, Ref, Test
 from bourne.sql.rules.tree import (
     FALSE,
     TRUE,
+    IsShared,
     columns,
     conjunction,
     equality,
     filtered,
     project,
-    shared,
+    rewrite,
     shift,
     substitute,
-    with_children,
 )
 
 
 def mark_to_semi(plan: Plan) -> Plan:
     """Replace each mark join that a filter reads by semi or anti joins."""
-    several = shared(plan)
-    done: dict[int, Plan] = {}
-    for node in nodes(plan):
-        rebuilt = with_children(node, [done[id(child)] for child in children(node)])
-        if isinstance(node, Filter) and id(node.child) not in several:
-            rebuilt = _unmark(rebuilt)
-        done[id(node)] = rebuilt
-    return done[id(plan)]
+    return rewrite(plan, _unmark)
 
 
-def _unmark(plan: Plan) -> Plan:
+def _unmark(plan: Plan, is_shared: IsShared) -> Plan:
     match plan:
-        case Filter(child=Join(kind="mark") as join, predicates=predicates):
+        case Filter(child=Join(kind="mark") as join, predicates=predicates) if not is_shared(join):
             mark = Ref(len(join.left.types), "BOOLEAN")
             if mark in predicates:
                 return _kept(replace(join, kind="semi"), predicates, TRUE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bourne.sql.plan import Expr, Plan, Ref, Window, WindowFunction
-from bourne.sql.rules.tree import columns, project, rewrite, unplaced
+from bourne.sql.rules.tree import IsShared, columns, project, rewrite, unplaced
 
 
 def merge_windows(plan: Plan) -> Plan:
@@ -11,7 +11,7 @@ def merge_windows(plan: Plan) -> Plan:
     return rewrite(plan, _merge)
 
 
-def _merge(node: Plan) -> Plan:
+def _merge(node: Plan, _: IsShared) -> Plan:
     if not isinstance(node, Window):
         return node
     outputs: list[Expr] = list(columns(node.child))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from bourne.errors import Span
-from bourne.sql.plan import Call, Expr, Join, JoinKey, Plan
+from bourne.sql.plan import Expr, Join, JoinKey, Plan
+from bourne.sql.rules.inner_joins import InnerJoin, as_key
 from bourne.sql.rules.totality import cannot_fail
 from bourne.sql.rules.tree import conjunction, filtered, project, refs, renumber
 
@@ -29,23 +30,19 @@ class _Part:
 
 
 def order_joins(
-    inputs: Sequence[Plan],
-    predicates: Sequence[Expr],
-    outputs: Sequence[Expr],
-    span: Span | None,
-    push: Callable[[Plan, tuple[Expr, ...]], Plan],
+    join: InnerJoin, span: Span | None, push: Callable[[Plan, tuple[Expr, ...]], Plan] = filtered
 ) -> Plan:
-    """Return the outputs of the inner join of the inputs where the predicates are true, both over all their columns.
+    """Return a plan for the join; `push(input, predicates)` filters one input.
 
-    `push(input, predicates)` filters one input. What is no key and may fail is asked last, in its order.
+    What is no key and may fail is asked last, in its order.
     """
     parts: list[_Part] = []
-    for plan in inputs:
+    for plan in join.inputs:
         start = sum(len(part.columns) for part in parts)
         parts.append(_Part(plan, tuple(range(start, start + len(plan.types)))))
     own: list[list[Expr]] = [[] for _ in parts]
     waiting: list[Expr] = []
-    for predicate in predicates:
+    for predicate in join.predicates:
         used = refs(predicate)
         homes = [home for home, part in enumerate(parts) if used and used <= set(part.columns)]
         if homes and cannot_fail(predicate):
@@ -62,7 +59,7 @@ def order_joins(
         del parts[second]
     whole = parts[0]
     rest = [renumber(predicate, whole.places) for predicate in waiting]
-    return project(filtered(whole.plan, rest), [renumber(output, whole.places) for output in outputs])
+    return project(filtered(whole.plan, rest), [renumber(output, whole.places) for output in join.outputs])
 
 
 def _next_pair(parts: Sequence[_Part], predicates: Sequence[Expr]) -> tuple[int, int]:
@@ -93,19 +90,3 @@ def _join(
             waiting.append(predicate)
     plan = Join("inner", left.plan, right.plan, tuple(keys), conjunction(residual), span)
     return _Part(plan, both.columns), waiting
-
-
-def as_key(predicate: Expr, left: frozenset[int], right: frozenset[int]) -> JoinKey | None:
-    """Read an equality of one expression of each side as a join key, all columns numbered as in the predicate."""
-    if not isinstance(predicate, Call) or predicate.function not in {"=", "IS NOT DISTINCT FROM"}:
-        return None
-    first, second = predicate.arguments
-    if first.type != second.type:
-        return None
-    is_null_safe = predicate.function != "="
-    sides = refs(first), refs(second)
-    if all(sides) and sides[0] <= left and sides[1] <= right:
-        return JoinKey(first, second, is_null_safe)
-    if all(sides) and sides[0] <= right and sides[1] <= left:
-        return JoinKey(second, first, is_null_safe)
-    return None

@@ -26,13 +26,12 @@ from bourne.sql.plan import (
     Window,
     children,
 )
-from bourne.sql.rules.order_joins import as_key, order_joins
+from bourne.sql.rules.inner_joins import as_key, flatten
+from bourne.sql.rules.order_joins import order_joins
 from bourne.sql.rules.totality import cannot_fail, rejects_nulls
 from bourne.sql.rules.tree import (
-    columns,
     conjunction,
     conjuncts,
-    equality,
     filtered,
     refs,
     shared,
@@ -107,33 +106,9 @@ class _Pusher:
 
     def _inner(self, plan: Join, predicates: Predicates) -> Plan:
         """Join what the tree of inner joins below joins, by keys wherever there are some."""
-        leaves: list[Plan] = []
-        found: list[Expr] = []
-        width = 0
-
-        def flatten(node: Plan, *, is_root: bool = False) -> tuple[Expr, ...]:
-            """Collect the leaves below and the predicates between them; return the node's columns over the leaves'."""
-            nonlocal width
-            if is_root or id(node) not in self._shared:
-                match node:
-                    case Join(kind="inner", left=left, right=right, keys=keys, residual=residual):
-                        both = (*flatten(left), *flatten(right))
-                        asked = [_as_predicate(key, len(left.types)) for key in keys]
-                        found.extend(substitute(conjuncts([*asked, residual]), both))
-                        return both
-                    case Filter(child=child, predicates=own) if _is_joined(child):
-                        below = flatten(child)
-                        found.extend(substitute(own, below))
-                        return below
-                    case Project(child=child, expressions=expressions) if _is_joined(node):
-                        return substitute(expressions, flatten(child))
-            leaves.append(node)
-            width += len(node.types)
-            return shift(columns(node), width - len(node.types))
-
-        outputs = flatten(plan, is_root=True)
-        asked = conjuncts((*found, *substitute(predicates, outputs)))
-        return order_joins(leaves, asked, outputs, plan.span, self.push)
+        join = flatten(plan, lambda node: id(node) in self._shared)
+        asked = conjuncts((*join.predicates, *substitute(predicates, join.outputs)))
+        return order_joins(replace(join, predicates=asked), plan.span, self.push)
 
     # --- the other joins ---
 
@@ -209,20 +184,3 @@ def _split(
 
 def _columns(expressions: Predicates) -> frozenset[int]:
     return frozenset(expression.index for expression in expressions if isinstance(expression, Ref))
-
-
-def _is_joined(plan: Plan) -> bool:
-    """Say whether the plan is an inner join, filtered or with some of its columns picked."""
-    match plan:
-        case Join(kind=kind):
-            return kind == "inner"
-        case Filter(child=child):
-            return _is_joined(child)
-        case Project(child=child, expressions=expressions):
-            return all(isinstance(expression, Ref) for expression in expressions) and _is_joined(child)
-        case _:
-            return False
-
-
-def _as_predicate(key: JoinKey, left_count: int) -> Expr:
-    return equality(key.left, shift(key.right, left_count), is_null_safe=key.is_null_safe)

@@ -9,34 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bourne.sql.plan import Aggregate, Expr, Filter, Literal, Plan, Project, Ref, Union, children, nodes
-from bourne.sql.rules.tree import conjuncts, occurrences, project, shared, substitute, with_children
+from bourne.sql.plan import Aggregate, Expr, Filter, Literal, Plan, Project, Ref, Union, children
+from bourne.sql.rules.tree import IsShared, conjuncts, occurrences, project, rewrite, substitute
 
 
 def simplify(plan: Plan) -> Plan:
     """Merge what can be merged."""
-    several = shared(plan)
-    fixed: set[int] = set()  # the shared nodes' ids after they were rewritten
-    done: dict[int, Plan] = {}
-    for node in nodes(plan):
-        merged = _merge(with_children(node, [done[id(child)] for child in children(node)]), fixed)
-        done[id(node)] = merged
-        if id(node) in several:
-            fixed.add(id(merged))
-    return done[id(plan)]
+    return rewrite(plan, _merge)
 
 
-def _merge(node: Plan, fixed: set[int]) -> Plan:
+def _merge(node: Plan, is_shared: IsShared) -> Plan:
     match node:
         case Project(child=child, expressions=outer):
             if project(child, outer) is child:
                 return child
             if isinstance(child, Project) and _is_cheap(
-                child.expressions, outer, is_shared=id(child) in fixed
+                child.expressions, outer, is_once=not is_shared(child)
             ):
                 return project(child.child, substitute(outer, child.expressions))
         case Filter(child=child, predicates=predicates):
-            if isinstance(child, Filter) and id(child) not in fixed:
+            if isinstance(child, Filter) and not is_shared(child):
                 return Filter(child.child, conjuncts((*child.predicates, *predicates)))
             parts = conjuncts(predicates)
             if not parts:
@@ -50,7 +42,7 @@ def _merge(node: Plan, fixed: set[int]) -> Plan:
         case Union(children=inputs):
             flat: list[Plan] = []
             for child in inputs:
-                is_union = isinstance(child, Union) and id(child) not in fixed
+                is_union = isinstance(child, Union) and not is_shared(child)
                 flat.extend(children(child) if is_union else (child,))
             if len(flat) == 1:
                 return flat[0]
@@ -58,10 +50,9 @@ def _merge(node: Plan, fixed: set[int]) -> Plan:
     return node
 
 
-def _is_cheap(inner: Sequence[Expr], outer: Sequence[Expr], *, is_shared: bool) -> bool:
+def _is_cheap(inner: Sequence[Expr], outer: Sequence[Expr], *, is_once: bool) -> bool:
     """Say whether to put `inner` into `outer` computes no more than before."""
     uses: Counter[int] = occurrences(outer)
     return all(
-        isinstance(inner[index], Ref | Literal) or (count == 1 and not is_shared)
-        for index, count in uses.items()
+        isinstance(inner[index], Ref | Literal) or (count == 1 and is_once) for index, count in uses.items()
     )

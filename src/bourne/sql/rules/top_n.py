@@ -21,10 +21,8 @@ from bourne.sql.plan import (
     TopN,
     Window,
     WindowFunction,
-    children,
-    nodes,
 )
-from bourne.sql.rules.tree import FALSE, columns, filtered, project, shared, with_children
+from bourne.sql.rules.tree import FALSE, IsShared, columns, filtered, project, rewrite
 
 _INTEGER = re.compile(r"\(?(-?\d+)\)?(?:::\w+)?")
 _SWAPPED: Mapping[str, str] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
@@ -32,19 +30,14 @@ _SWAPPED: Mapping[str, str] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": 
 
 def top_n(plan: Plan) -> Plan:
     """Replace each row_number() that is only computed to keep the first rows."""
-    several = shared(plan)
-    done: dict[int, Plan] = {}
-    for node in nodes(plan):
-        rebuilt = with_children(node, [done[id(child)] for child in children(node)])
-        if isinstance(node, Filter) and id(node.child) not in several:
-            rebuilt = _limited(rebuilt)
-        done[id(node)] = rebuilt
-    return done[id(plan)]
+    return rewrite(plan, _limited)
 
 
-def _limited(plan: Plan) -> Plan:
+def _limited(plan: Plan, is_shared: IsShared) -> Plan:
     match plan:
-        case Filter(child=Window(child=child, functions=(function,)) as window, predicates=predicates):
+        case Filter(child=Window(child=child, functions=(function,)) as window, predicates=predicates) if (
+            not is_shared(window)
+        ):
             number = Ref(len(child.types), function.type)
             bounds = [_bounds(predicate, number) for predicate in predicates]
             first = max([1, *(low for low, _ in filter(None, bounds) if low is not None)])

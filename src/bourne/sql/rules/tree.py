@@ -28,6 +28,8 @@ from bourne.sql.plan import (
 
 T = TypeVar("T")
 
+IsShared = Callable[[Plan], bool]
+
 TRUE = Literal("true", "BOOLEAN")
 FALSE = Literal("false", "BOOLEAN")
 
@@ -35,11 +37,19 @@ FALSE = Literal("false", "BOOLEAN")
 # --- plans ---
 
 
-def rewrite(plan: Plan, rule: Callable[[Plan], Plan]) -> Plan:
-    """Apply a rule to every node once, children first."""
+def rewrite(plan: Plan, rule: Callable[[Plan, IsShared], Plan]) -> Plan:
+    """Apply a rule to every node once, children first.
+
+    The rule gets a node over children that are rewritten already, and whom to ask whether such a child has more readers.
+    """
+    several = shared(plan)
+    fixed: set[int] = set()  # the shared nodes' ids after they were rewritten
     done: dict[int, Plan] = {}
     for node in nodes(plan):
-        done[id(node)] = rule(with_children(node, [done[id(child)] for child in children(node)]))
+        rebuilt = with_children(node, [done[id(child)] for child in children(node)])
+        done[id(node)] = rule(rebuilt, lambda child: id(child) in fixed)
+        if id(node) in several:
+            fixed.add(id(done[id(node)]))
     return done[id(plan)]
 
 
