@@ -13,6 +13,7 @@ Cost of a call: O(rows in the call), and O(rows returned).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ Longs = NDArray[np.int64]
 Links = NDArray[np.uint32]
 
 _BLOCK = 64
+_WEIGHT = 2
 _LOW = np.int64(0xFFFFFFFF)
 # What stands for the row before one that is gone.
 _GONE = np.uint32(0xFFFFFFFF)
@@ -46,13 +48,12 @@ class RowChains:
         self._is_append_only = is_append_only
         self._store = RowStore(types)
         self._groups: Links = np.zeros((0, 3), np.uint32)
-        self._links: Links = np.zeros((0, 2), np.uint32)
         self._gone = 0
         self._counters = [np.zeros(0, np.int64) for _ in range(counters)]
-        # Only with weights: a row's weight and the hash of its group and content; the index over these hashes.
-        self._weights: Longs = np.zeros(0, np.int64)
-        self._hashes: Longs = np.zeros((0, 2), np.int64)
-        self._slots: Longs = np.zeros(4096, np.int64)
+        # Per row, together in memory: its links; with weights, before that, the hash of its group and content in
+        # two words, and its weight.
+        self._records: Longs = np.zeros((0, 1 if is_append_only else 4), np.int64)
+        self._slots: Longs = np.zeros(4096, np.int64)  # the index over the hashes
 
     def __len__(self) -> int:
         return len(self._store) - self._gone
@@ -79,8 +80,12 @@ class RowChains:
             fresh_groups = groups if is_all else groups[first]
         self._append(fresh_groups, fresh)
         if not self._is_append_only:
-            self._gone += _unlink(numbers, groups, self._weights, self._groups, self._links)
+            self._gone += _unlink(numbers, groups, self._records, self._groups, self._links)
         return numbers
+
+    @property
+    def _links(self) -> Links:
+        return self._records[:, -1:].view(np.uint32)
 
     def match(self, groups: Longs) -> tuple[Longs, Longs]:
         """Return the pairs (i, row) for every row of group groups[i], in order; -1 is a group without rows."""
@@ -102,7 +107,7 @@ class RowChains:
 
     def weights(self, rows: Longs) -> Longs:
         """Return the weights of some rows."""
-        return np.ones(len(rows), np.int64) if self._is_append_only else self._weights[rows]
+        return np.ones(len(rows), np.int64) if self._is_append_only else self._records[rows, _WEIGHT]
 
     def take(self, rows: Longs) -> list[pa.Array]:
         """Return the columns of some rows."""
@@ -122,16 +127,15 @@ class RowChains:
 
     def nbytes(self) -> int:
         """Return the memory in use."""
-        longs = (self._weights, self._hashes, self._slots, *self._counters)
-        links = self._groups.nbytes + self._links.nbytes
-        return self._store.nbytes() + links + sum(array.nbytes for array in longs)
+        arrays = (self._records, self._slots, *self._counters)
+        return self._store.nbytes() + self._groups.nbytes + sum(array.nbytes for array in arrays)
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         rows, groups = self._living()
         table = self._store.table(rows).append_column("group", pa.array(groups))
         if not self._is_append_only:
-            table = table.append_column("weight", pa.array(self._weights[rows]))
+            table = table.append_column("weight", pa.array(self._records[rows, _WEIGHT]))
         for which in range(len(self._counters)):
             table = table.append_column(f"counter{which}", pa.array(self.counter(rows, which)))
         return {"rows": table}
@@ -143,18 +147,18 @@ class RowChains:
         self._store.append_table(table)
         groups = table.column("group").to_numpy()
         self._counters = [table.column(f"counter{i}").to_numpy().copy() for i in range(len(self._counters))]
+        self._records = np.zeros((len(groups), self._records.shape[1]), np.int64)
         if not self._is_append_only:
-            self._weights = table.column("weight").to_numpy().copy()
-            self._hashes = np.empty((len(groups), 2), np.int64)
+            self._records[:, _WEIGHT] = table.column("weight").to_numpy()
             for start in range(0, len(groups), _ROWS_AT_ONCE):
                 rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(groups)))
-                self._hashes[rows] = _hash(groups[rows], self._store.take(rows)).T
+                self._records[rows, :2] = _hash(groups[rows], self._store.take(rows)).T
         self._link_all(groups)
 
     def _append(self, groups: Longs, columns: Sequence[pa.Array]) -> None:
         """Add rows at the end of the store and of their groups."""
         first = self._store.append(columns, len(groups))
-        self._links = grown(self._links, len(self._store))
+        self._records = grown(self._records, len(self._store))
         self._counters = [grown(counter, len(self._store)) for counter in self._counters]
         _link(groups, first, self._groups, self._links)
 
@@ -166,9 +170,8 @@ class RowChains:
         row = 0
         while True:
             row, count = _add_weights(
-                words, weights, row, self._slots, self._hashes, self._links, self._weights,
-                known, count, numbers, first,
-            )  # fmt: skip
+                words, weights, row, self._slots, self._records, self._links, known, count, numbers, first
+            )
             if row == len(groups):
                 return numbers, first[: count - known]
             self._grow(count)
@@ -177,9 +180,7 @@ class RowChains:
         """Make room for one more block of rows."""
         if count + _BLOCK > GROUPS_MAX:
             raise MemoryError(f"more than {GROUPS_MAX:,} rows in the state of one operator")
-        self._weights = grown(self._weights, count + _BLOCK)
-        self._hashes = grown(self._hashes, count + _BLOCK)
-        self._links = grown(self._links, count + _BLOCK)
+        self._records = grown(self._records, count + _BLOCK)
         if 2 * (count + _BLOCK) > len(self._slots):
             self._index_all(count)
 
@@ -188,12 +189,12 @@ class RowChains:
         while size < 4 * (count + _BLOCK):
             size *= 2
         self._slots = np.zeros(size, np.int64)
-        _index(self._slots, self._hashes, self._links, count)
+        _index(self._slots, self._records, self._links, count)
 
     def _link_all(self, groups: Longs) -> None:
         """Build what follows from the rows and the group of each."""
         self._groups = np.zeros((int(groups.max()) + 1 if len(groups) else 0, 3), np.uint32)
-        self._links = np.zeros((len(groups), 2), np.uint32)
+        self._links[:] = 0
         self._gone = 0
         _link(groups, 0, self._groups, self._links)
         if not self._is_append_only:
@@ -206,7 +207,7 @@ class RowChains:
         rows, groups = self._living()
         self._store.keep(rows)
         self._counters = [counter[rows] for counter in self._counters]
-        self._weights, self._hashes = self._weights[rows], self._hashes[rows]
+        self._records = self._records[rows]
         self._link_all(groups)
 
     def _living(self) -> tuple[Longs, Longs]:
@@ -224,7 +225,7 @@ def _hash(groups: Longs, columns: Sequence[pa.Array]) -> Longs:
 
 @compiled
 def _add_weights(
-    words: Longs, weights: Longs, row: int, slots: Longs, hashes: Longs, links: Links, sums: Longs,
+    words: Longs, weights: Longs, row: int, slots: Longs, records: Longs, links: Links,
     known: int, count: int, numbers: Longs, first: Longs,
 ) -> tuple[int, int]:  # fmt: skip
     """Add weights from `row` on; return early, at a block's start, when the arrays have to grow.
@@ -236,32 +237,32 @@ def _add_weights(
     touched = np.int64(0)
     rows = words.shape[1]
     while row < rows:
-        if count + _BLOCK > len(sums) or 2 * (count + _BLOCK) > len(slots):
+        if count + _BLOCK > len(records) or 2 * (count + _BLOCK) > len(slots):
             return row, count
         end = min(rows, row + _BLOCK)
         for i in range(row, end):
-            numbers[i] = (slots[np.uint64(words[0, i]) & mask] & _LOW) - 1
+            slot = slots[np.uint64(words[0, i]) & mask]
+            is_same = ((slot ^ words[0, i]) >> 32) == 0 and slot != 0
+            numbers[i] = (slot & _LOW) - 1 if is_same else 0
         for i in range(row, end):
-            if numbers[i] >= 0:
-                touched += hashes[numbers[i], 0] + sums[numbers[i]] + links[numbers[i], 0]
+            touched += records[numbers[i], 0]
         for i in range(row, end):
-            tag = (words[0, i] >> 32) & _LOW
             at = np.uint64(words[0, i]) & mask
             while True:
                 slot = slots[at]
                 number = (slot & _LOW) - 1
                 is_free = slot == 0
-                is_same = not is_free and ((slot >> 32) & _LOW) == tag
-                if is_same and hashes[number, 0] == words[0, i] and hashes[number, 1] == words[1, i]:
+                is_same = not is_free and ((slot ^ words[0, i]) >> 32) == 0
+                if is_same and records[number, 0] == words[0, i] and records[number, 1] == words[1, i]:
                     is_free = number < known and links[number, 0] == _GONE
                     if not is_free:
-                        sums[number] += weights[i]
+                        records[number, _WEIGHT] += weights[i]
                         numbers[i] = number
                         break
                 if is_free:
-                    slots[at] = (tag << 32) | (count + 1)
-                    hashes[count, 0], hashes[count, 1] = words[0, i], words[1, i]
-                    sums[count] = weights[i]
+                    slots[at] = (words[0, i] & ~_LOW) | (count + 1)
+                    records[count, 0], records[count, 1] = words[0, i], words[1, i]
+                    records[count, _WEIGHT] = weights[i]
                     numbers[i] = count
                     first[count - known] = i
                     count += 1
@@ -274,53 +275,85 @@ def _add_weights(
 
 
 @compiled
-def _index(slots: Longs, hashes: Longs, links: Links, count: int) -> None:
+def _index(slots: Longs, records: Longs, links: Links, count: int) -> np.int64:
     """Put all rows but those that are gone into empty slots."""
     mask = np.uint64(len(slots) - 1)
-    for row in range(count):
-        if links[row, 0] != _GONE:
-            at = np.uint64(hashes[row, 0]) & mask
+    touched = np.int64(0)
+    for start in range(0, count, _BLOCK):
+        end = min(count, start + _BLOCK)
+        for row in range(start, end):
+            touched += slots[np.uint64(records[row, 0]) & mask]
+        for row in range(start, end):
+            if links[row, 0] == _GONE:
+                continue
+            at = np.uint64(records[row, 0]) & mask
             while slots[at] != 0:
                 at = (at + np.uint64(1)) & mask
-            slots[at] = (((hashes[row, 0] >> 32) & _LOW) << 32) | (row + 1)
+            slots[at] = (records[row, 0] & ~_LOW) | (row + 1)
+    return touched  # nobody wants it: keeps the touching loop from being optimised away
 
 
 @compiled
-def _link(owners: Longs, row: int, groups: Links, links: Links) -> None:
-    """Put the rows from `row` on at the ends of their groups."""
-    for i in range(len(owners)):
-        owner = owners[i]
-        last = groups[owner, 1]
-        links[row, 0], links[row, 1] = last, 0
-        if last:
-            links[last - 1, 1] = row + 1
-        else:
-            groups[owner, 0] = row + 1
-        groups[owner, 1] = row + 1
-        groups[owner, 2] += 1
-        row += 1
+def _place(link: Any) -> Any:
+    """Return the row that a link leads to; row 0 if to none."""
+    return max(np.int64(link) - 1, 0)
 
 
 @compiled
-def _unlink(numbers: Longs, owners: Longs, weights: Longs, groups: Links, links: Links) -> int:
+def _link(owners: Longs, first: int, groups: Links, links: Links) -> np.int64:
+    """Put the rows from `first` on at the ends of their groups."""
+    touched = np.int64(0)
+    for start in range(0, len(owners), _BLOCK):
+        end = min(len(owners), start + _BLOCK)
+        for i in range(start, end):
+            touched += links[_place(groups[owners[i], 1]), 1]
+        for i in range(start, end):
+            row, owner = first + i, owners[i]
+            last = groups[owner, 1]
+            links[row, 0], links[row, 1] = last, 0
+            if last:
+                links[last - 1, 1] = row + 1
+            else:
+                groups[owner, 0] = row + 1
+            groups[owner, 1] = row + 1
+            groups[owner, 2] += 1
+    return touched  # nobody wants it: keeps the touching loop from being optimised away
+
+
+@compiled
+def _unlink(numbers: Longs, owners: Longs, records: Longs, groups: Links, links: Links) -> int:
     """Take rows without weight out of their groups; return how many that are."""
     gone = 0
-    for i in range(len(numbers)):
-        row, owner = numbers[i], owners[i]
-        if weights[row] != 0 or links[row, 0] == _GONE:
-            continue
-        before, after = links[row, 0], links[row, 1]
-        if before:
-            links[before - 1, 1] = after
-        else:
-            groups[owner, 0] = after
-        if after:
-            links[after - 1, 0] = before
-        else:
-            groups[owner, 1] = before
-        groups[owner, 2] -= 1
-        links[row, 0] = _GONE
-        gone += 1
+    touched = np.int64(0)
+    found = np.empty(_BLOCK, np.int64)
+    for start in range(0, len(numbers), _BLOCK):
+        count = 0
+        for i in range(start, min(len(numbers), start + _BLOCK)):
+            found[count] = i
+            count += records[numbers[i], _WEIGHT] == 0
+        for i in found[:count]:
+            row = numbers[i]
+            touched += groups[owners[i], 0] + links[_place(links[row, 1]), 0]
+            if links[row, 0] != _GONE:
+                touched += links[_place(links[row, 0]), 0]
+        for i in found[:count]:
+            row, owner = numbers[i], owners[i]
+            before, after = links[row, 0], links[row, 1]
+            if before == _GONE:
+                continue
+            if before:
+                links[before - 1, 1] = after
+            else:
+                groups[owner, 0] = after
+            if after:
+                links[after - 1, 0] = before
+            else:
+                groups[owner, 1] = before
+            groups[owner, 2] -= 1
+            links[row, 0] = _GONE
+            gone += 1
+    if touched == 1 and gone < 0:  # never: keeps the touching loop from being optimised away
+        return -1
     return gone
 
 
@@ -337,16 +370,31 @@ def _count(owners: Longs, groups: Links, counts: Longs) -> int:
 
 @compiled
 def _match(owners: Longs, groups: Links, links: Links, lefts: Longs, rows: Longs) -> None:
-    """Set each pair of a position and a row of the group there."""
-    at = 0
-    for i in range(len(owners)):
-        if not 0 <= owners[i] < len(groups):
-            continue
-        link = groups[owners[i], 0]
-        while link:
-            lefts[at], rows[at] = i, link - 1
-            link = links[link - 1, 1]
-            at += 1
+    """Set each pair of a position and a row of the group there.
+
+    Several groups are followed side by side, a row of each at a time, so that their cache misses overlap.
+    """
+    ends, places = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    i = total = 0
+    while i < len(owners):
+        following = 0
+        while i < len(owners) and following < _BLOCK:
+            if 0 <= owners[i] < len(groups) and groups[owners[i], 2]:
+                ends[following], places[following] = groups[owners[i], 0], total
+                following += 1
+                for _ in range(groups[owners[i], 2]):
+                    lefts[total] = i
+                    total += 1
+            i += 1
+        while following:
+            left = 0
+            for j in range(following):
+                row, place = ends[j] - 1, places[j]
+                rows[place] = row
+                after = links[row, 1]
+                ends[left], places[left] = after, place + 1
+                left += after != 0
+            following = left
 
 
 @compiled
