@@ -8,13 +8,13 @@ the join's condition, whose truth for `mark` has three values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any, get_args
+from typing import get_args
 
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Call, Expr, Join, JoinKey, JoinKind, Literal, Logic, Plan, Project, Ref, walk
 from bourne.sql.round_trip import read_checked
+from bourne.sql.rules.tree import shift
 
 _KINDS: dict[str, JoinKind] = {kind.upper(): kind for kind in get_args(JoinKind)} | {"OUTER": "full"}
 
@@ -70,7 +70,7 @@ def _conditions(binding: Binding, node: Json, left: Plan, right: Plan) -> tuple[
         if comparison in _KEYS:
             keys.append(JoinKey(first, second, _KEYS[comparison]))
         elif comparison in _COMPARISONS:
-            residuals.append(_comparison(_COMPARISONS[comparison], first, shifted(second, width)))
+            residuals.append(_comparison(_COMPARISONS[comparison], first, shift(second, width)))
         else:
             raise binding.refuse(f"a join by {comparison}", "JOIN", span=binding.span(condition["left"]))
     if "condition" in node:
@@ -95,7 +95,7 @@ def _key(part: Expr, width: int) -> JoinKey | None:
         first, second = second, first
     if _side(first, width) != "left" or _side(second, width) != "right":
         return None
-    return JoinKey(first, shifted(second, -width), part.function != "=")
+    return JoinKey(first, shift(second, -width), part.function != "=")
 
 
 def _side(expression: Expr, width: int) -> str | None:
@@ -131,21 +131,3 @@ def _projected(join: Join, node: Json) -> Plan:
     if picked == list(range(both)):
         return join
     return Project(join, tuple(Ref(index, join.types[index]) for index in picked))
-
-
-def shifted(expression: Expr, by: int) -> Expr:
-    """Return the expression with every column's position moved."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, Ref):
-            return Ref(value.index + by, value.type)
-        if isinstance(value, tuple):
-            return tuple(moved(item) for item in value)
-        if isinstance(value, Expr):
-            return replace(
-                value, **{field.name: moved(getattr(value, field.name)) for field in fields(value)}
-            )
-        return value
-
-    result: Expr = moved(expression)
-    return result

@@ -1,6 +1,7 @@
-"""Bound expressions to SQL text that DuckDB binds to the same expression again.
+"""Bound expressions, functions and whole plans to SQL text for DuckDB.
 
-That it does is not believed but checked: `bourne.sql.bind` binds what this file renders and compares.
+That an expression binds to the same again is not believed but checked: `bourne.sql.round_trip` binds what this file
+renders and compares. A plan's text means the same as the plan, by SQL alone: the engine has no part in it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,32 @@ from collections.abc import Callable, Sequence
 
 from bourne.schema import quote
 from bourne.sql.plan import (
+    Aggregate,
     Aggregation,
     Call,
     Case,
     Cast,
     Expr,
+    Filter,
     Frame,
+    Get,
+    Join,
+    JoinKey,
     Literal,
     Logic,
     Order,
+    Plan,
+    Project,
     Ref,
     Test,
+    TopN,
+    Union,
+    Unnest,
+    Values,
+    Window,
     WindowFunction,
+    children,
+    nodes,
 )
 
 
@@ -131,3 +146,121 @@ def _call(call: Call, arguments: list[str]) -> str:
         return f"({call.function} {arguments[0]})"
     named = [f"{quote(name)} := {a}" if name else a for name, a in zip(call.names, arguments, strict=True)]
     return f"{quote(call.function)}({', '.join(named)})"
+
+
+def render_plan(plan: Plan) -> str:
+    """Return one SELECT over the relations that means the plan; its columns are c0, c1, …
+
+    Each node is a common table expression, so a node that is read twice is written once.
+    """
+    graph = nodes(plan)
+    names = {id(node): f"n{number}" for number, node in enumerate(graph)}
+    parts = [
+        f"{names[id(node)]} AS ({_select(node, [names[id(c)] for c in children(node)])})" for node in graph
+    ]
+    return f"WITH {', '.join(parts)} SELECT * FROM {names[id(plan)]}"
+
+
+def _name(index: int) -> str:
+    return f"c{index}"
+
+
+def _items(texts: Sequence[str]) -> str:
+    """Return select items c0, c1, …; a SELECT needs one even where the plan has no column."""
+    return ", ".join(f"{text} AS c{i}" for i, text in enumerate(texts)) or "NULL AS no_column"
+
+
+def _select(plan: Plan, inputs: Sequence[str]) -> str:
+    source = inputs[0] if inputs else ""
+    match plan:
+        case Get(relation=relation, columns=columns):
+            return f"SELECT {_items([quote(column) for column in columns])} FROM {quote(relation)}"
+        case Values(rows=rows, types=types):
+            selects = [f"SELECT {_items([render(value, _name) for value in row])}" for row in rows]
+            return (
+                " UNION ALL ".join(selects) or f"SELECT {_items([f'NULL::{t}' for t in types])} WHERE false"
+            )
+        case Project(expressions=expressions):
+            return f"SELECT {_items([render(e, _name) for e in expressions])} FROM {source}"
+        case Filter(predicates=predicates):
+            return f"SELECT * FROM {source} WHERE {' AND '.join(render(p, _name) for p in predicates)}"
+        case Unnest(child=child, lists=lists):
+            texts = [*_columns(child), *(f"unnest({render(part, _name)})" for part in lists)]
+            return f"SELECT {_items(texts)} FROM {source}"
+        case Aggregate(groups=groups, aggregations=aggregations):
+            return _select_aggregate(groups, aggregations, source)
+        case Join():
+            return _select_join(plan, inputs[0], inputs[1])
+        case Union():
+            return " UNION ALL ".join(f"SELECT * FROM {name}" for name in inputs)
+        case Window(child=child, functions=functions):
+            return f"SELECT {_items([*_columns(child), *(render_window(f, _name) for f in functions)])} FROM {source}"
+        case TopN():
+            return _select_top(plan, source)
+
+
+def _columns(plan: Plan, side: str = "") -> list[str]:
+    return [f"{side}c{index}" for index in range(len(plan.types))]
+
+
+def _select_aggregate(groups: Sequence[Expr], aggregations: Sequence[Aggregation], source: str) -> str:
+    keys = [f"g{i}" for i in range(len(groups))]
+    below = ", ".join(
+        [f"{render(group, _name)} AS {key}" for group, key in zip(groups, keys, strict=True)] + ["*"]
+    )
+    texts = [*keys, *(render_aggregation(aggregation, _name) for aggregation in aggregations)]
+    if not texts:
+        return f"SELECT NULL AS no_column FROM (SELECT count(*) FROM {source})"
+    return f"SELECT {_items(texts)} FROM (SELECT {below} FROM {source})" + (
+        f" GROUP BY {', '.join(keys)}" if keys else ""
+    )
+
+
+def _select_join(join: Join, left: str, right: str) -> str:
+    condition = render_condition(join.keys, join.residual, len(join.left.types))
+    lefts, rights = _columns(join.left, "l."), _columns(join.right, "r.")
+    match join.kind:
+        case "semi" | "anti" as kind:
+            return f"SELECT {_items(lefts)} FROM {left} AS l {kind} JOIN {right} AS r ON {condition}"
+        case "mark":
+            found = (
+                "SELECT CASE WHEN count(*) FILTER (WHERE m) > 0 THEN true "
+                "WHEN count(*) FILTER (WHERE m IS NULL) > 0 THEN NULL ELSE false END "
+                f"FROM (SELECT {condition} AS m FROM {right} AS r)"
+            )
+            return f"SELECT {_items([*lefts, f'({found})'])} FROM {left} AS l"
+        case "single":  # more than one row: an error
+            packed = ", ".join(f"c{i} := {text}" for i, text in enumerate(rights))
+            found = f"SELECT struct_pack({packed}) FROM {right} AS r WHERE {condition}"
+            texts = [*lefts, *(f"l.one.c{i}" for i in range(len(rights)))]
+            return f"SELECT {_items(texts)} FROM (SELECT *, ({found}) AS one FROM {left} AS l) AS l"
+        case kind:
+            return f"SELECT {_items(lefts + rights)} FROM {left} AS l {kind} JOIN {right} AS r ON {condition}"
+
+
+def render_condition(keys: Sequence[JoinKey], residual: Expr | None, width: int) -> str:
+    """Return a join's whole condition as SQL over `l` (of `width` columns) and `r`."""
+
+    def column(index: int) -> str:
+        return f"l.c{index}" if index < width else f"r.c{index - width}"
+
+    parts = [
+        f"({render(key.left, lambda i: f'l.c{i}')} {'IS NOT DISTINCT FROM' if key.is_null_safe else '='} "
+        f"{render(key.right, lambda i: f'r.c{i}')})"
+        for key in keys
+    ]
+    parts += [render(residual, column)] if residual else []
+    return " AND ".join(parts) or "true"
+
+
+def _select_top(plan: TopN, source: str) -> str:
+    partitions = ", ".join(render(part, _name) for part in plan.partitions)
+    keys = [render_order(order, _name) for order in plan.orders] + _columns(plan)
+    place = (
+        f"row_number() OVER ({f'PARTITION BY {partitions} ' if partitions else ''}ORDER BY {', '.join(keys)})"
+    )
+    last = "" if plan.limit is None else f" AND place <= {plan.offset + plan.limit}"
+    return (
+        f"SELECT {_items(_columns(plan))} FROM (SELECT *, {place} AS place FROM {source}) "
+        f"WHERE place > {plan.offset}{last}"
+    )
