@@ -46,6 +46,9 @@ SELECT y FROM (SELECT x, y FROM a UNION SELECT k, v FROM b) WHERE x > 1
 SELECT x FROM a UNION ALL SELECT k FROM b WHERE k > 1
 SELECT count(*) FROM (SELECT x, z FROM a UNION ALL SELECT k, w FROM b)
 -- windows
+SELECT x, n FROM (SELECT x, y, count(*) OVER (PARTITION BY x) AS n, sum(y) OVER (PARTITION BY x, y) AS s FROM a) WHERE x > 0
+SELECT x, n FROM (SELECT x, y, count(*) OVER (PARTITION BY x) AS n FROM a) WHERE x > 0 AND y > 1
+SELECT count(*) FROM (SELECT x, count(*) OVER (PARTITION BY x) AS n FROM a)
 -- common table expressions
 WITH c AS (SELECT x, y + 1 AS y1, z FROM a) SELECT c1.x FROM c c1 JOIN c c2 ON c1.x = c2.y1 WHERE c1.x > 1
 WITH c AS (SELECT x, count(*) AS n FROM a GROUP BY x) SELECT * FROM c WHERE n = (SELECT max(n) FROM c)
@@ -89,3 +92,30 @@ SELECT (SELECT max(v) FROM b WHERE b.k = a.x AND b.v IN (SELECT q FROM d WHERE d
 SELECT x FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.k = a.x AND NOT EXISTS (SELECT 1 FROM d WHERE d.p = b.v AND d.q = a.y))
 -- unnest
 SELECT p, e FROM (SELECT p, q, unnest(l) AS e FROM d) WHERE q > 0 AND e > 1
+-- the first rows of each partition; the order is by all columns, so that there is one answer
+SELECT x, y, z FROM a QUALIFY row_number() OVER (PARTITION BY x ORDER BY y, z) <= 2
+SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY x ORDER BY y DESC, z) AS r FROM a) WHERE r = 1
+SELECT x, y, z FROM (SELECT *, row_number() OVER (PARTITION BY x ORDER BY y DESC, z) AS r FROM a) WHERE r < 3 AND y > 1
+SELECT x, y, z, row_number() OVER (PARTITION BY x ORDER BY y, z) AS r FROM a QUALIFY row_number() OVER (PARTITION BY x ORDER BY y, z) BETWEEN 2 AND 3
+SELECT x, y, z, r FROM (SELECT *, row_number() OVER (ORDER BY x, y, z) AS r, rank() OVER (ORDER BY x) AS k FROM a) WHERE r <= 3
+SELECT x, y, r FROM (SELECT x, y, rank() OVER (PARTITION BY x ORDER BY y) AS r FROM a) WHERE r <= 2 AND x > 0
+SELECT x, s FROM (SELECT x, y, sum(y) OVER (PARTITION BY x) AS s, count(*) OVER (PARTITION BY x, y) AS n FROM a) WHERE x > 1 AND s > 2
+SELECT x, (SELECT v FROM b WHERE b.k = a.x ORDER BY v, w LIMIT 1) FROM a
+SELECT * FROM a ORDER BY x, y, z LIMIT 3
+SELECT DISTINCT ON (x) x, y, z FROM a ORDER BY x, y, z
+-- constants, and scalars joined to everything
+SELECT * FROM a WHERE EXISTS (SELECT 1 FROM b WHERE v > 2)
+SELECT x, n FROM a, (SELECT count(*) > 3 AS n FROM b) WHERE n
+SELECT x, c FROM a, (SELECT 1 AS c) WHERE x > c
+SELECT x, sum(y), count(*), sum(y) + 1, count(*) AS n FROM a GROUP BY x
+SELECT x, e FROM a, (VALUES (1), (2)) t(e) WHERE x = e
+-- deeper correlation
+SELECT x, (SELECT count(*) FROM b WHERE b.k = a.x AND b.v > a.y) FROM a
+SELECT x, t.v, t.e FROM a LEFT JOIN LATERAL (SELECT v, v + x AS e FROM b WHERE b.k = a.x AND b.v > a.y) t ON true WHERE a.y > 0
+SELECT x, t.v, t.e FROM a, LATERAL (SELECT v, v + x AS e FROM b, d WHERE b.k = a.x AND d.p = b.v AND d.q < a.y) t
+SELECT x, (SELECT v FROM b WHERE b.k = a.x AND b.v > a.y) FROM a
+SELECT x, y FROM a WHERE y NOT IN (SELECT v FROM b WHERE b.k = a.x AND b.v < a.y)
+SELECT x, y FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.k = a.x AND b.v <> a.y) OR y > 2
+WITH c AS (SELECT x, y FROM a WHERE x > 0) SELECT c.x FROM c WHERE EXISTS (SELECT 1 FROM b WHERE b.k = c.x AND b.v < c.y) AND c.y > 1
+SELECT x, (SELECT count(*) FROM b WHERE b.k = s.x AND b.v < s.n) FROM (SELECT x, count(*) AS n FROM a GROUP BY x) s
+SELECT o.x FROM (SELECT a.x, d.q FROM a, d WHERE a.y = d.p) o WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.k = o.x AND b.v > o.q)

@@ -1,0 +1,54 @@
+"""Where a plan's values come from, and which of them are there only once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bourne.sql.plan import Aggregate, Expr, Filter, Join, Plan, Project, Ref, TopN, Unnest, Values, Window
+from bourne.sql.rules.tree import refs, shift, substitute
+
+
+def comes_from(plan: Plan, parts: tuple[Expr, ...], source: Plan) -> tuple[Expr, ...] | None:
+    """Return expressions over `source` whose combined values, in its rows, include those of the parts in the plan's.
+
+    None if that is not known: the plan's rows have to be rows of `source`, perhaps fewer, repeated or with more columns.
+    """
+    while plan is not source:
+        used = refs(parts)
+        match plan:
+            case Project(child=child, expressions=expressions):
+                parts, plan = substitute(parts, expressions), child
+            case Filter(child=child) | TopN(child=child):
+                plan = child
+            case Window(child=child) | Unnest(child=child) if used <= set(range(len(child.types))):
+                plan = child
+            case Aggregate(child=child, groups=groups) if groups and used <= set(range(len(groups))):
+                parts, plan = substitute(parts, groups), child
+            case Join(kind=kind, left=left, right=right):
+                width = len(left.types)
+                if kind not in {"right", "full"} and used <= set(range(width)):
+                    plan = left
+                elif kind in {"inner", "right"} and min(used, default=0) >= width:
+                    parts, plan = shift(parts, -width), right
+                else:
+                    return None
+            case _:
+                return None
+    return parts
+
+
+def is_unique(plan: Plan, parts: Sequence[Expr]) -> bool:
+    """Say whether no two rows of the plan agree in all the parts."""
+    given = tuple(parts)
+    while True:
+        match plan:
+            case Project(child=child, expressions=expressions):
+                given, plan = substitute(given, expressions), child
+            case Filter(child=child):
+                plan = child
+            case Values(rows=rows):
+                return len(rows) <= 1
+            case Aggregate(groups=groups):
+                return set(range(len(groups))) <= {part.index for part in given if isinstance(part, Ref)}
+            case _:
+                return False
