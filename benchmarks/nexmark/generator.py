@@ -6,6 +6,7 @@ Law: a row depends on its event's number and the settings alone, so ranges can b
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import duckdb
@@ -78,10 +79,12 @@ def rows_before(relation: str, event: int) -> int:
 def _rows(relation: str, first: int, count: int, settings: Settings) -> pa.Table:
     start, end = rows_before(relation, first), rows_before(relation, first + count)
     numbers = f"(SELECT range AS k FROM range({start}, {end}))"
-    connection = duckdb.connect(config={"integer_division": True})
-    try:
+    sql = rows_sql(relation, numbers, settings, lambda ms: f"make_timestamp(1000 * ({ms}))")
+    with _database().cursor() as connection:
         connection.execute("SET enable_progress_bar = false")
-        sql = rows_sql(relation, numbers, settings, lambda ms: f"make_timestamp(1000 * ({ms}))")
         return connection.sql(sql).to_arrow_table()
-    finally:
-        connection.close()
+
+
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"integer_division": True})

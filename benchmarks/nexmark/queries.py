@@ -219,4 +219,6 @@ SIDE_SCHEMA: Final = {"key": "bigint", "value": "varchar"}
 
 def inputs_of(query: str) -> list[str]:
     """Return the logs that a query reads."""
-    return sorted(set(re.findall(r"\b(?:FROM|JOIN|TUMBLE\() ?(persons|auctions|bids|side_input)\b", QUERIES[query])))
+    return sorted(
+        set(re.findall(r"\b(?:FROM|JOIN|TUMBLE\() ?(persons|auctions|bids|side_input)\b", QUERIES[query]))
+    )
