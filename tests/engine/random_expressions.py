@@ -149,7 +149,17 @@ class Expressions:
             return self.random.choice(columns)
         if depth <= 0 or (not columns and self.chance(0.1)):
             return self.random.choice(LITERALS[family])
-        return self.fill(self.random.choice(TEMPLATES[family]), scope, depth - 1)
+        return self.fill(self.template(TEMPLATES[family], scope), scope, depth - 1)
+
+    def template(self, templates: Sequence[str], scope: Scope) -> str:
+        """Choose a template, rather one for which the scope has something than one of constants."""
+        present = {family_of(column.type) for column in scope if column.is_exact}
+        for _ in range(6):
+            chosen = self.random.choice(templates)
+            letters = [match[1] for match in _HOLE.finditer(chosen) if match[1]]
+            if not letters or any(letter == "x" or LETTERS[letter] in present for letter in letters):
+                return chosen
+        return chosen
 
     def fill(self, template: str, scope: Scope, depth: int) -> str:
         """Fill the holes of a template."""
@@ -181,7 +191,7 @@ class Expressions:
         if self.chance(0.12):
             word = self.random.choice(["AND", "OR", "OR"])
             return f"({self.predicate(scope, depth)} {word} {self.predicate(scope, depth)})"
-        return self.fill(self.random.choice(TEMPLATES["boolean"]), scope, depth)
+        return self.fill(self.template(TEMPLATES["boolean"], scope), scope, depth)
 
     def direction(self) -> str:
         """Return what may follow a key of an ORDER BY."""

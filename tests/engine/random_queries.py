@@ -227,7 +227,7 @@ class Queries(Expressions):
         """Draw a SELECT of at most one row, or a failure, and one column."""
         source, scope = self.correlated(place, outer)
         if self.chance(0.75) or not all(column.is_exact for column in scope):
-            template = self.random.choice(AGGREGATES[family])
+            template = self.template(AGGREGATES[family], scope)
             return f"SELECT CAST({self.aggregate(template, scope)} AS {TYPE_OF[family]}) {source}"
         value = f"CAST({self.expression(scope, family)} AS {TYPE_OF[family]})"
         if self.chance(0.05):  # fails if there are two
@@ -347,19 +347,19 @@ class Queries(Expressions):
         """Draw aggregate calls, or expressions over them."""
         if place.wanted:
             return [
-                (f"CAST({self.aggregate(self.random.choice(AGGREGATES[f]), scope)} AS {TYPE_OF[f]})", True)
+                (f"CAST({self.aggregate(self.template(AGGREGATES[f], scope), scope)} AS {TYPE_OF[f]})", True)
                 for f in place.wanted
             ]
         found: list[tuple[str, bool]] = []
         for _ in range(self.random.choice([1, 1, 2, 2, 3])):
             draw = self.random.random()
             if draw < 0.15 and not place.is_exact:
-                found.append((self.aggregate(self.random.choice(INEXACT_AGGREGATES), scope), False))
+                found.append((self.aggregate(self.template(INEXACT_AGGREGATES, scope), scope), False))
             elif draw < 0.3:
-                found.append((self.aggregate(self.random.choice(GROWN), scope), True))
+                found.append((self.aggregate(self.template(GROWN, scope), scope), True))
             else:
                 family = self.family(scope)
-                call = self.aggregate(self.random.choice(AGGREGATES[family]), scope)
+                call = self.aggregate(self.template(AGGREGATES[family], scope), scope)
                 if family == "integer" and self.chance(0.15):
                     call = self.random.choice([f"coalesce({call}, 0)", f"({call}) + 1", f"CASE WHEN {call} > 2 THEN 'many' ELSE 'few' END"])  # fmt: skip
                 found.append((call, True))
@@ -370,7 +370,7 @@ class Queries(Expressions):
         if not self.chance(0.25):
             return ""
         family = self.random.choice(["integer", self.family(scope)])
-        left = self.aggregate(self.random.choice(AGGREGATES[family]), scope)
+        left = self.aggregate(self.template(AGGREGATES[family], scope), scope)
         if place.depth > 0 and self.chance(0.2):
             return f" HAVING {left} >= ({self.scalar_select(place, (), family)})"
         if self.chance(0.5):
@@ -466,7 +466,7 @@ class Queries(Expressions):
             )
             return f"{function} OVER ({partition} ORDER BY {keys})", exact
         one = family or self.family(scope)
-        call = self.aggregate(self.random.choice(WINDOWS[one]), scope)
+        call = self.aggregate(self.template(WINDOWS[one], scope), scope)
         return f"{call} OVER ({partition}{self.frame(scope, rows_over, partition)})", True
 
     def frame(self, scope: Scope, rows_over: tuple[str, str] | None, partition: str) -> str:
