@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pytest
+from hypothesis import assume, given, settings
 
 from bourne.duck import connect
+from bourne.errors import SqlError
 from bourne.schema import declare_schema
 from bourne.sql.bind import bind
 from bourne.sql.rules import optimise
 from sql.rules.plans_as_sql import plan_sql
+from sql.rules.random_queries import queries
 
 TABLES = {"a": {"x": "integer", "y": "integer", "z": "varchar"}, "b": {"k": "integer", "v": "integer", "w": "varchar"},
           "d": {"p": "integer", "q": "integer", "l": "integer[]"}}  # fmt: skip
@@ -58,13 +62,28 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> Counter[str] | st
         return "more than one row"
 
 
-@pytest.mark.parametrize("sql", QUERIES)
-def test_answer_is_kept(sql: str) -> None:
+def check(sql: str, databases: Sequence[duckdb.DuckDBPyConnection]) -> None:
+    """Compare DuckDB's answer with that of the optimised plan."""
     query = bind(sql, RELATIONS)
     better = optimise(query.plan, sql=query.sql)
     assert better.types == query.plan.types
     rendered = plan_sql(better)
-    for connection in databases():
+    for connection in databases:
         expected = answer(connection, sql)
         if isinstance(expected, Counter):  # a single join that fails is rendered as one that does not
             assert answer(connection, rendered) == expected, rendered
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_answer_is_kept(sql: str) -> None:
+    check(sql, databases())
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(queries())
+def test_answer_of_random_queries_is_kept(sql: str) -> None:
+    try:
+        bind(sql, RELATIONS)
+    except SqlError:
+        assume(False)
+    check(sql, databases()[3:5])

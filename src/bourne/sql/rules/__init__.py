@@ -15,6 +15,7 @@ from bourne.sql.rules.merge_functions import merge_functions
 from bourne.sql.rules.prune_columns import prune_columns
 from bourne.sql.rules.push_filters import push_filters
 from bourne.sql.rules.simplify import simplify
+from bourne.sql.rules.single_to_left import single_to_left
 from bourne.sql.rules.top_n import top_n
 from bourne.sql.rules.tree import is_same
 from bourne.sql.rules.undo_delim import undo_delim
@@ -30,6 +31,7 @@ _RULES = (
     push_filters,
     mark_to_semi,
     undo_delim,
+    single_to_left,
     merge_functions,
     top_n,
     prune_columns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bourne.sql.plan import Aggregate, Expr, Filter, Join, Plan, Project, Ref, TopN, Unnest, Values, Window
-from bourne.sql.rules.tree import refs, shift, substitute
+from bourne.sql.rules.tree import refs, shift, substitute, unplaced
 
 
 def comes_from(plan: Plan, parts: tuple[Expr, ...], source: Plan) -> tuple[Expr, ...] | None:
@@ -48,6 +48,8 @@ def is_unique(plan: Plan, parts: Sequence[Expr]) -> bool:
                 plan = child
             case Values(rows=rows):
                 return len(rows) <= 1
+            case TopN(partitions=partitions, limit=1):
+                return set(unplaced(partitions)) <= set(unplaced(given))
             case Aggregate(groups=groups):
                 return set(range(len(groups))) <= {part.index for part in given if isinstance(part, Ref)}
             case _:
