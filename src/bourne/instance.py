@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,26 +19,28 @@ import pyarrow as pa
 from bourne.app import App, Durability, LogDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.duck import connect
-from bourne.engine.circuit import compile_circuit
-from bourne.errors import Closed, StorageError, UnknownName
+from bourne.engine.compile import compile_circuit
+from bourne.errors import Closed, DefinitionError, SqlError, StorageError, UnknownName
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.partition import check_partition_key
 from bourne.log.protocol import Appended
 from bourne.log.reader import LogReader
+from bourne.log.relation import relation_schema, stored_schema
 from bourne.log.retention import Maintained, Pin
 from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
 from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery, relations
+from bourne.sql.windows import words_of
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
 from bourne.views.query import Queries
 from bourne.views.result import Result
-from bourne.views.status import LogStatus, Status, log_status, view_status
+from bourne.views.status import LogStatus, Status, log_status, output_ends, view_status
 
 
 def open_app(
@@ -88,22 +90,63 @@ class Instance:
 
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
-        logs = {declared.name: _log_info(declared) for declared in app.logs.values()}
-        bound = [(view, *self._compile(view, logs)) for view in app.views.values()]
+        relations = {declared.name: _log_info(declared) for declared in app.logs.values()}
+        logs = list(relations.values())
+        views = self._compile_all(app, relations)
         self._catalog.create(app.name, self._files)
-        self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs.values()}
-        for view, source, schema, changes in bound:
+        self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+        made = dict(self._declared)
+        for view in views:
             info = self._catalog.declare_view(
-                view.name, view.sql, self._declared[source.name], schema, changes, self._files
+                view.name,
+                view.sql,
+                [made[each.name] for each in view.inputs],
+                view.schema,
+                view.changes,
+                self._files,
             )
             self._views[view.name] = info
+            made[view.name] = info.output
 
-    def _compile(self, view: ViewDefinition, logs: dict[str, LogInfo]) -> tuple[LogInfo, Schema, Any]:
-        query = bind(view.sql, {name: log.schema for name, log in logs.items()}, view=view.name)
-        circuit = compile_circuit(query, self._database, sql=view.sql, view=view.name)
+    def _compile_all(self, app: App, relations: dict[str, LogInfo]) -> list[ViewInfo]:
+        """Bind and compile the views, those that others read before those; each becomes a relation for the rest."""
+        left, done = dict(app.views), list[ViewInfo]()
+        while left:
+            name = next((name for name in left if not self._may_read(left[name], left)), None)
+            view = self._compile(left[name], relations) if name else self._compile_any(left, relations)
+            relations[view.name] = view.output
+            done.append(view)
+            del left[view.name]
+        return done
+
+    @staticmethod
+    def _may_read(view: ViewDefinition, others: Iterable[str]) -> bool:
+        """Say whether a view's text has the name of another one."""
+        words = words_of(view.sql)
+        return any(other.casefold() in words for other in others if other != view.name)
+
+    def _compile_any(self, left: Mapping[str, ViewDefinition], relations: Mapping[str, LogInfo]) -> ViewInfo:
+        """Compile the first of some views that does not read the others, though their names are in its text."""
+        errors = []
+        for view in left.values():
+            try:
+                return self._compile(view, relations)
+            except SqlError as error:
+                errors.append(error)
+        raise DefinitionError(
+            f"the views {', '.join(left)} cannot be put in an order in which none reads a later one",
+            where=f"app {self.app.name!r}" if self.app else None, found=str(errors[0]).replace("\n", "\n    "),
+            hint="a view may read logs, and views that do not read it",
+        ) from errors[0]  # fmt: skip
+
+    def _compile(self, view: ViewDefinition, known: Mapping[str, LogInfo]) -> ViewInfo:
+        query = bind(view.sql, {name: relation_schema(info) for name, info in known.items()}, view=view.name)
+        inputs = [info for name, info in known.items() if name in relations(query.plan)]
+        circuit = compile_circuit(
+            query, self._database, sql=view.sql, inputs={each.name: each for each in inputs}, view=view.name
+        )
         self._bound[view.name] = query
-        (name,) = relations(query.plan)
-        return logs[name], query.schema, circuit.changes
+        return ViewInfo(view.name, 0, view.sql, tuple(inputs), query.schema, circuit.changes, self.folder)
 
     # --- writing ---
 
@@ -314,11 +357,13 @@ class Instance:
         """Return how much the logs hold and how far the views are, as committed."""
         self._check_open()
         logs = [self._log_status(info) for info in self._catalog.logs()]
-        ends = {log.name: log.ends for log in logs}
+        ends = {log.name: log.ends for log in logs} | {
+            view.name: output_ends(view) for view in self._known_views()
+        }
         views = [
             view_status(
                 view,
-                input_ends=ends.get(view.input.name, (0,)),
+                input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
                 rows=self._table(view.folder, view.output).num_rows,
             )
             for view in self._known_views()
@@ -332,13 +377,14 @@ class Instance:
 
     def _pins(self, log: str) -> list[Pin]:
         """Return which records of a log its views may have to read again."""
-        return [pin for view in self._known_views() if view.input.name == log for pin in view_pins(view)]
+        found = ((view, each) for view in self._known_views() for each in view.inputs if each.name == log)
+        return [pin for view, info in found for pin in view_pins(view, info)]
 
     def _known_views(self) -> Iterable[ViewInfo]:
         return self._views.values() if self.app is not None else self._catalog.views()
 
     def _schemas(self) -> dict[str, Schema]:
-        schemas = {info.name: info.schema for info in self._catalog.logs()}
+        schemas = {info.name: relation_schema(info) for info in self._catalog.logs()}
         return schemas | {view.name: view.schema for view in self._catalog.views()} | {
             view.name: view.schema for view in self._known_views()
         }  # fmt: skip
@@ -401,11 +447,12 @@ def _log_info(declared: LogDefinition) -> LogInfo:
     key = declared.schema.column(declared.key) if declared.key is not None else None
     if (declared.partitions > 1 or declared.is_compacted) and key is not None:
         check_partition_key(key, where=f"log {declared.name!r}")
+    is_pair = declared.changes == "before_after"
     return LogInfo(
-        declared.name, declared.schema, declared.key, declared.time, declared.watermark_us, "append",
-        declared.partitions, declared.durability, declared.request_id,
+        declared.name, stored_schema(declared.schema) if is_pair else declared.schema, declared.key, declared.time,
+        declared.watermark_us, declared.changes, declared.partitions, declared.durability, declared.request_id,
         Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted),
-        declared.tombstone,
+        declared.tombstone, declared.weight,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""The views of an app at work: each runner on its own thread, step by step, until they are told to stop.
+"""The views of an app at work: round after round, each runner a step, side by side, until they are told to stop.
 
-Invariant: a view that fails stands still; it neither stops the others nor hides its failure.
+Invariants: a view that fails stands still; it neither stops the others nor hides its failure. A view over views steps
+only when all that it reads reflect the same records of the logs below: so each of its commits is one state of the world.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import Final
 
 import duckdb
 
-from bourne.engine.circuit import compile_circuit
-from bourne.engine.runner import ViewRunner
+from bourne.engine.compile import compile_circuit
+from bourne.engine.runner import Positions, ViewInput, ViewRunner
 from bourne.errors import BourneError
-from bourne.limits import POLL_INTERVAL_S
-from bourne.log.catalog import partition_folder
+from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, POLL_INTERVAL_S
+from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.wake import Wake
 from bourne.ports import Clock, Files
 from bourne.sql.plan import BoundQuery
 from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.families import families, levels
 
 # How often the views look into their logs though nobody told of an append: not every file system tells.
 _LOOK_S: Final = 1.0
@@ -76,29 +78,43 @@ class Runners:
             ViewFailed, CorruptFrame, StorageError: a view cannot be restored.
         """
         with self._mutex:
-            for name, view in self._views.items():
-                if name not in self._started:
-                    self._started[name] = self._start(view)
-            return list(self._started.values())
+            for level in levels(self._views):
+                for name in level:
+                    if name not in self._started:
+                        self._started[name] = self._start(self._views[name])
+            return [self._started[name] for name in self._views]
 
     def _start(self, view: ViewInfo) -> ViewRunner:
         query = self._bound[view.name]
+        inputs = {each.name: each for each in view.inputs}
         return ViewRunner(
-            lambda: compile_circuit(query, self._database, sql=view.sql, view=view.name),
+            lambda: compile_circuit(query, self._database, sql=view.sql, inputs=inputs, view=view.name),
             folder=view.folder,
             output=view.output,
-            input_folder=self._catalog.log_folder(view.input.name),
-            input_info=view.input,
+            inputs=[ViewInput(each, self._folder(each)) for each in view.inputs],
             files=self._files,
             clock=self._clock,
         )
 
+    def _folder(self, info: LogInfo) -> Path:
+        view = self._views.get(info.name)
+        return self._catalog.log_folder(info.name) if view is None else view.folder
+
     def catch_up(self) -> int:
         """Take in all that was there at the call, every view; raise the first failure when all are done."""
         runners = self.start()
+        until = {name: ends for runner in runners for name, ends in self._log_ends(runner).items()}
+        rounds = _Rounds(self._views, self._started)
+        rows = 0
         with _pool(runners) as pool:
-            futures = [pool.submit(_catch_up, runner) for runner in runners]
-        return sum(future.result() for future in futures)
+            while taken := sum(rounds.step(pool, until).values()):
+                rows += taken
+        for failure in rounds.failures.values():
+            raise failure
+        return rows
+
+    def _log_ends(self, runner: ViewRunner) -> Positions:
+        return {name: ends for name, ends in runner.ends().items() if name not in self._views}
 
     def run(
         self,
@@ -116,7 +132,8 @@ class Runners:
         intervals. A `stop` that is a `WakingEvent` ends the sleep at once, any other after a fifth of a second at most.
         """
         runners = self.start()
-        failures: dict[str, BourneError] = {}
+        rounds = _Rounds(self._views, self._started)
+        failures = rounds.failures
         rows = dict.fromkeys((runner.name for runner in runners), 0)
         began = time.monotonic()
         is_due = True  # something may have come
@@ -125,16 +142,14 @@ class Runners:
             while not stop.is_set() and (len(failures) < len(runners) or not runners):
                 fed = feed()
                 has_looked = is_due or fed > 0
-                taken: dict[str, int | BourneError] = {}
+                taken: dict[str, int] = {}
+                failed = len(failures)
                 if has_looked:
                     look_at = time.monotonic() + _LOOK_S
-                    taken = _step_all(pool, [runner for runner in runners if runner.name not in failures])
-                for name, outcome in taken.items():
-                    if isinstance(outcome, BourneError):
-                        failures[name] = outcome
-                    else:
-                        rows[name] += outcome
-                is_due = fed > 0 or any(taken.values())
+                    taken = rounds.step(pool, None)
+                for name, count in taken.items():
+                    rows[name] += count
+                is_due = fed > 0 or any(taken.values()) or len(failures) > failed
                 if is_due:
                     if on_progress is not None:
                         on_progress(_progress(runners, rows, failures, began))
@@ -150,17 +165,18 @@ class Runners:
 
     def _input_folders(self) -> list[Path]:
         """Return the folders of all partitions of the logs that the views follow."""
-        inputs = {view.input.name: view.input.partitions for view in self._views.values()}
+        logs = {each.name: each.partitions for view in self._views.values() for each in view.inputs}
         return [
             partition_folder(self._catalog.log_folder(name), number)
-            for name, partitions in inputs.items()
+            for name, partitions in logs.items()
+            if name not in self._views
             for number in range(partitions)
         ]
 
     def release(self, log: str) -> None:
         """Let the views of a log, of those that are started, save their state, so that its older records may go."""
         for name, runner in list(self._started.items()):
-            if self._views[name].input.name == log:
+            if any(each.name == log for each in self._views[name].inputs):
                 runner.release()
 
     def closers(self) -> Iterable[Callable[[], None]]:
@@ -182,22 +198,84 @@ def _progress(
     ]
 
 
-def _step_all(pool: ThreadPoolExecutor, runners: list[ViewRunner]) -> dict[str, int | BourneError]:
-    """Run one epoch of each view, side by side; return how many records each took in, or its failure."""
+class _Rounds:
+    """Steps all views once, those that others read before those. `failures` are what made views stand still."""
 
-    def step(runner: ViewRunner) -> int | BourneError:
+    def __init__(self, views: Mapping[str, ViewInfo], runners: Mapping[str, ViewRunner]) -> None:
+        self._views = views
+        self._runners = runners
+        self._levels = levels(views)
+        self._families = families(views)
+        self._epoch_rows = dict.fromkeys(range(len(self._families)), EPOCH_ROWS_MIN)
+        self.failures: dict[str, BourneError] = {}
+
+    def step(self, pool: ThreadPoolExecutor, until: Positions | None) -> dict[str, int]:
+        """Return how many records each view took in, of those of the logs up to `until`."""
+        targets: dict[str, Positions] = {}
+        for number, family in enumerate(self._families):
+            names = [name for name in family if name not in self.failures]
+            if len(family) > 1 and names:
+                target = self._target(number, names, until)
+                targets |= dict.fromkeys(names, target)
+        taken: dict[str, int] = {}
+        for level in self._levels:
+            names = [name for name in level if not self._stands_still(name)]
+            outcomes = pool.map(lambda name: self._step(name, targets.get(name), until), names)
+            for name, outcome in zip(names, outcomes, strict=True):
+                if isinstance(outcome, BourneError):
+                    self.failures[name] = outcome
+                else:
+                    taken[name] = outcome
+        return taken
+
+    def _stands_still(self, name: str) -> bool:
+        """Say whether a view, or one that it reads, has failed."""
+        inputs = [each.name for each in self._views[name].inputs if each.name in self._views]
+        return name in self.failures or any(self._stands_still(each) for each in inputs)
+
+    def _step(self, name: str, target: Positions | None, until: Positions | None) -> int | BourneError:
+        runner = self._runners[name]
         try:
-            return runner.step()
+            ends = runner.ends()
+            if target is None:
+                return runner.step(until=None if until is None else {log: until[log] for log in ends})
+            reached = {log: target.get(log, end) for log, end in ends.items()}
+            rows = 0
+            while runner.positions != reached and (taken := runner.step(until=reached)):
+                rows += taken
+            return rows
         except BourneError as error:
             return error
 
-    return dict(zip((r.name for r in runners), pool.map(step, runners), strict=True))
+    def _target(self, number: int, names: Sequence[str], until: Positions | None) -> Positions:
+        """Return the position in each log that all views of a family are to reach in this round.
 
-
-def _catch_up(runner: ViewRunner) -> int:
-    """Step until everything that was there at the call is committed."""
-    ends = runner.ends()
-    rows = 0
-    while any(at < end for at, end in zip(runner.positions, ends, strict=True)):
-        rows += runner.step(until=ends)
-    return rows
+        After a crash some are further than others: then it is where the furthest is. Else it is one epoch more.
+        """
+        runners = [self._runners[name] for name in names]
+        reached: dict[str, list[tuple[int, ...]]] = {}
+        ends: Positions = {}
+        for runner in runners:
+            for log, end in runner.ends().items():
+                if log not in self._views:
+                    reached.setdefault(log, []).append(runner.positions[log])
+                    ends[log] = end if until is None else until[log]
+        furthest = {
+            log: tuple(map(max, *found)) if len(found) > 1 else found[0] for log, found in reached.items()
+        }
+        if any(at != furthest[log] for log, found in reached.items() for at in found):
+            return furthest
+        share = max(1, self._epoch_rows[number] // sum(len(end) for end in ends.values()))
+        target = {
+            log: tuple(
+                max(at, min(at + share, end)) for at, end in zip(furthest[log], ends[log], strict=True)
+            )
+            for log in furthest
+        }
+        is_full = any(
+            to - at == share for log in target for to, at in zip(target[log], furthest[log], strict=True)
+        )
+        self._epoch_rows[number] = (
+            min(2 * self._epoch_rows[number], EPOCH_ROWS_MAX) if is_full else EPOCH_ROWS_MIN
+        )
+        return target

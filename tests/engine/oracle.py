@@ -16,8 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from bourne.duck import connect
-from bourne.engine.circuit import compile_circuit
-from bourne.engine.runner import ViewRunner
+from bourne.engine.compile import compile_circuit
+from bourne.engine.runner import ViewInput, ViewRunner
 from bourne.log.catalog import LogInfo, write_log_info
 from bourne.log.reader import LogReader
 from bourne.log.writer import LogWriter
@@ -127,7 +127,9 @@ class Bench:
         self.database = _database()
         circuit = self.circuit()
         self.info = LogInfo(log, self.schema, None, time, 0)
-        self.view = ViewInfo("view", 1, sql, self.info, self.query.schema, circuit.changes, folder / "view")
+        self.view = ViewInfo(
+            "view", 1, sql, (self.info,), self.query.schema, circuit.changes, folder / "view"
+        )
         self.input_folder = folder / "log"
         self.files, self.clock = OsFiles(), SimulatedClock(1_700_000_000_000_000)
         write_log_info(self.input_folder, self.info, self.files)
@@ -143,9 +145,19 @@ class Bench:
 
     def _runner(self) -> ViewRunner:
         return ViewRunner(
-            self.circuit, folder=self.view.folder, output=self.view.output, input_folder=self.input_folder,
-            input_info=self.info, files=self.files, clock=self.clock, snapshot_rows=self.snapshot_rows,
+            self.circuit, folder=self.view.folder, output=self.view.output,
+            inputs=[ViewInput(self.info, self.input_folder)], files=self.files, clock=self.clock,
+            snapshot_rows=self.snapshot_rows,
         )  # fmt: skip
+
+    @property
+    def position(self) -> int:
+        """How many records the view reflects."""
+        return self.runner.positions[self.info.name][0]
+
+    def step(self, until: int) -> int:
+        """Run one epoch up to an offset."""
+        return self.runner.step(until={self.info.name: [until]})
 
     def append(self, table: pa.Table) -> None:
         """Append records."""
@@ -169,7 +181,7 @@ class Bench:
 
     def expected(self) -> pa.Table:
         """Return DuckDB's answer over the prefix that the view reflects."""
-        prefix = self.records.slice(0, self.runner.positions[0])
+        prefix = self.records.slice(0, self.position)
         columns, table = ask_duckdb(self.query.sql, {self.info.name: (self.schema, prefix)})
         assert columns == [(c.name, c.type) for c in self.view.schema.columns]
         return table
@@ -183,7 +195,7 @@ class Bench:
             connection.register("__rows", mine)
             mine = connection.sql(f"SELECT {casts} FROM __rows").to_arrow_table()
         found = difference(rows_of(mine), rows_of(self.expected()))
-        assert found is None, f"{self.sql}\nat offset {self.runner.positions[0]}: {found}"
+        assert found is None, f"{self.sql}\nat offset {self.position}: {found}"
 
     def close(self) -> None:
         """Close everything."""

@@ -86,18 +86,18 @@ def run(folder: Path, sql: str, table: pa.Table, steps: list[Step], snapshot_row
             if restart != "none":
                 bench.reopen(save=restart == "save")
                 bench.check()
-                assert bench.runner.positions[0] == done
+                assert bench.position == done
     finally:
         bench.close()
 
 
 def follow(bench: Bench, end: int, epoch_rows: int, cut: str) -> bool:
     """Run epochs up to `end`; say whether that is possible. Where it is not, DuckDB must fail, too."""
-    while bench.runner.positions[0] < end:
-        until = end if cut == "rows" else min(end, bench.runner.positions[0] + epoch_rows)
+    while bench.position < end:
+        until = end if cut == "rows" else min(end, bench.position + epoch_rows)
         bench.runner._epoch_rows = epoch_rows if cut == "rows" else 1 << 16
         try:
-            bench.runner.step(until=[until])
+            bench.step(until)
         except ViewFailed:
             bench.check()
             prefix = bench.records.slice(0, until)

@@ -44,7 +44,7 @@ def _print(found: Status) -> None:
         {
             "view": view.name,
             "version": view.version,
-            "of": view.input,
+            "of": ", ".join(view.inputs),
             "position": view.position,
             "lag": view.lag_records,
             "rows": view.rows,

@@ -1,14 +1,16 @@
-"""One view following its log in epochs, exactly once.
+"""One view following its inputs in epochs, exactly once.
 
-An epoch reads a delta from where the last one ended, steps the circuit, and appends one frame to the view's output
-log: the output's change *and* the input position, in one durable write. That write is the commit; there is no
-other. Law: output and position move together or not at all, so a crash at any moment costs time, never truth.
+An epoch reads a delta of each input from where the last one ended, steps the circuit, and appends one frame to the
+view's output log: the output's change *and* the input positions, in one durable write. That write is the commit; there
+is no other. Law: output and positions move together or not at all, so a crash at any moment costs time, never truth.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.engine.circuit import Circuit
-from bourne.engine.delta import Delta
-from bourne.engine.operators.accumulators import SumOverflow
+from bourne.engine.delta import Delta, KeyedDelta, table_of
+from bourne.engine.kernels.arrays import as_array
+from bourne.engine.kernels.consolidate import consolidate
+from bourne.engine.operators.operator import ComputeError
 from bourne.engine.snapshot import Snapshot, drop_older, newest_snapshot, save_snapshot
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import LogCursor, Piece
 from bourne.log.reader import Frame, LogReader
+from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
 
@@ -34,6 +39,18 @@ _EPOCH_ROWS_WORTH = 1 << 12
 
 # Closing saves the state only if computing it again would take noticeably long.
 _CLOSING_SNAPSHOT_ROWS = 1 << 18
+
+
+# Of each input, the offset of each partition.
+Positions = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewInput:
+    """A log, or another view's output, that a view follows."""
+
+    info: LogInfo
+    folder: Path
 
 
 class ViewRunner:
@@ -45,8 +62,7 @@ class ViewRunner:
         *,
         folder: Path,
         output: LogInfo,
-        input_folder: Path,
-        input_info: LogInfo,
+        inputs: Sequence[ViewInput],
         files: Files,
         clock: Clock,
         snapshot_rows: int = SNAPSHOT_ROWS,
@@ -55,14 +71,14 @@ class ViewRunner:
 
         Raises:
             LogLocked: another process runs this view.
-            CorruptFrame, StorageError: the output or the input cannot be read.
+            CorruptFrame, StorageError: the output or an input cannot be read.
             ViewFailed: the recorded epochs do not come out the same.
         """
         self.name = output.name
         self._make_circuit = make_circuit
         self._snapshots = folder / "snapshots"
         self._output = output
-        self._input = input_info
+        self._inputs = {each.info.name: each.info for each in inputs}
         self._files = files
         self._clock = clock
         self._snapshot_rows = snapshot_rows
@@ -71,42 +87,51 @@ class ViewRunner:
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
         self._epoch = -1
-        self._positions: tuple[int, ...] = ()
-        self._watermark: int | None = None
+        self._watermarks: dict[str, int] = {}
         self.circuit = make_circuit()
-        self._writer = LogWriter(
-            folder, output, files=files, clock=clock, what=f"view {output.name!r} is run by another process"
-        )
-        try:
-            self._reader = LogCursor(input_folder, input_info, files=files, is_durable=True)
-            self._positions = self._reader.positions  # the first records that are kept
+        with ExitStack() as opened:
+            self._writer = LogWriter(
+                folder,
+                output,
+                files=files,
+                clock=clock,
+                what=f"view {output.name!r} is run by another process",
+            )
+            opened.callback(self._writer.close)
+            self._readers: dict[str, LogCursor] = {}
+            for each in inputs:
+                reader = LogCursor(each.folder, each.info, files=files, is_durable=True)
+                opened.callback(reader.close)
+                self._readers[each.info.name] = reader
+            self._positions = self._read_positions()  # the first records that are kept
             recorded = LogReader(folder, output)
             try:
                 self._restore(recorded)
             finally:
                 recorded.close()
-        except BaseException:
-            self._writer.close()
-            raise
+            opened.pop_all()
+
+    def _read_positions(self) -> Positions:
+        return {name: reader.positions for name, reader in self._readers.items()}
 
     # --- where it stands ---
 
     @property
-    def positions(self) -> tuple[int, ...]:
-        """The input offset of each partition up to which (exclusive) the output is committed."""
-        return self._positions
+    def positions(self) -> Positions:
+        """Of each input, the offset of each partition up to which (exclusive) the output is committed."""
+        return dict(self._positions)
 
-    def ends(self) -> tuple[int, ...]:
-        """Return the end of each partition of the input, as of now."""
-        return self._reader.end_offsets()
+    def ends(self) -> Positions:
+        """Return the end of each partition of each input, as of now."""
+        return {name: reader.end_offsets() for name, reader in self._readers.items()}
 
     def lag(self) -> int:
-        """Return how many records of the input are not reflected yet."""
-        return sum(self.ends()) - sum(self._positions)
+        """Return how many records of the inputs are not reflected yet."""
+        return _count(self.ends()) - _count(self._positions)
 
     # --- going on ---
 
-    def step(self, *, until: Sequence[int] | None = None) -> int:
+    def step(self, *, until: Mapping[str, Sequence[int]] | None = None) -> int:
         """Run one epoch over what is there (up to the offsets `until`); its output is durable when this returns.
 
         Returns: how many input records it took in; 0 when there were none.
@@ -130,19 +155,20 @@ class ViewRunner:
                 else:
                     drop_older(self._snapshots)
 
-    def _step(self, until: Sequence[int] | None) -> int:
+    def _step(self, until: Mapping[str, Sequence[int]] | None) -> int:
         if self._failure is not None:
             raise self._failure
-        pieces = self._reader.read(until=until, rows_max=self._epoch_rows, bytes_max=EPOCH_INPUT_BYTES_MAX)
-        rows = sum(self._reader.positions) - sum(self._positions)
+        pieces = self._read(until)
+        positions = self._read_positions()
+        rows = _count(positions) - _count(self._positions)
         if rows == 0:
             self._epoch_rows = EPOCH_ROWS_MIN
             return 0
-        table = _table(pieces)
+        tables = {name: _table(found) for name, found in pieces.items()}
         try:
-            delta = self._compute(table, pieces)
-            self._advance(table)
-            self._commit(delta, self._reader.positions)
+            delta = self._compute(tables, pieces)
+            self._advance(tables)
+            self._commit(delta, positions)
         except BourneError as error:
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error
@@ -150,68 +176,124 @@ class ViewRunner:
         if 2 * rows > self._epoch_rows:
             self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
-        if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self.circuit.state_rows()):
+        if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self._state_rows()):
             self.snapshot()
         return rows
 
-    def _compute(self, table: pa.Table, pieces: Sequence[Piece]) -> Delta:
+    def _read(self, until: Mapping[str, Sequence[int]] | None) -> dict[str, list[Piece]]:
+        """Return what comes next of each input that has something, each its share of an epoch."""
+        count = max(1, len(self._readers))
+        share, bytes_max = max(1, self._epoch_rows // count), max(1, EPOCH_INPUT_BYTES_MAX // count)
+        found = {
+            name: reader.read(
+                until=None if until is None else until[name], rows_max=share, bytes_max=bytes_max
+            )
+            for name, reader in self._readers.items()
+        }
+        return {name: pieces for name, pieces in found.items() if pieces}
+
+    def _compute(
+        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]
+    ) -> Delta | KeyedDelta:
         try:
-            return self.circuit.step(table)
-        except (duckdb.Error, SumOverflow) as error:
+            delta = self.circuit.step(self._changes(tables))
+        except (duckdb.Error, ComputeError) as error:
             raise ViewFailed(
                 f"view {self.name!r} cannot compute a record: {str(error).splitlines()[0]}",
-                where=f"log {self._input.name!r}, {self._locate(table, pieces)}",
+                where=self._locate(tables, pieces),
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",
             ) from error
+        return self._consolidated(delta)
 
-    def _locate(self, table: pa.Table, pieces: Sequence[Piece]) -> str:
-        """Say where the first record is that cannot be computed even alone, else the whole range. O(rows)."""
-        places = [(piece.partition, offset) for piece in pieces for offset in piece.frame.offsets().tolist()]
+    def _consolidated(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
+        """Return the change without rows that come and go in it."""
+        if isinstance(delta, KeyedDelta) or self._output.changes == "append":
+            return delta
+        columns = [as_array(column) for column in delta.table.columns]
+        rows, weights = consolidate(columns, delta.signed())
+        if len(rows) == delta.rows:
+            return Delta(delta.table, weights)
+        index = pa.array(rows)
+        return Delta(table_of([column.take(index) for column in columns]), weights)
+
+    def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
+        return {name: signed_rows(self._inputs[name], table) for name, table in tables.items()}
+
+    def _locate(self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]) -> str:
+        """Say where the first record is that cannot be computed even alone, else the whole ranges. O(rows)."""
+        for name, table in tables.items():
+            if self._fails_alone(name, table):
+                return self._locate_in(name, table, pieces[name])
+        return "; ".join(self._place(name, pieces[name], 0, tables[name].num_rows) for name in tables)
+
+    def _locate_in(self, name: str, table: pa.Table, pieces: Sequence[Piece]) -> str:
         start, end = 0, table.num_rows
         while end - start > 1:
             middle = (start + end) // 2
-            if self._fails_alone(table.slice(start, middle - start)):
+            if self._fails_alone(name, table.slice(start, middle - start)):
                 end = middle
-            elif self._fails_alone(table.slice(middle, end - middle)):
+            elif self._fails_alone(name, table.slice(middle, end - middle)):
                 start = middle
             else:
                 start, end = 0, table.num_rows
                 break
-        first, last = places[start], places[end - 1]
-        partition = f"partition {first[0]}, " if self._input.partitions > 1 else ""
-        until = f"partition {last[0]}, offset {last[1]}" if self._input.partitions > 1 else f"{last[1]}"
-        return f"{partition}offset {first[1]}" + ("" if first == last else f" to {until}")
+        return self._place(name, pieces, start, end)
 
-    def _fails_alone(self, table: pa.Table) -> bool:
+    def _place(self, name: str, pieces: Sequence[Piece], start: int, end: int) -> str:
+        """Name the offsets of rows `start` to `end` of what was read of an input."""
+        places = [(piece.partition, offset) for piece in pieces for offset in piece.frame.offsets().tolist()]
+        first, last = places[start], places[end - 1]
+        has_partitions = self._inputs[name].partitions > 1
+        partition = f"partition {first[0]}, " if has_partitions else ""
+        until = f"partition {last[0]}, offset {last[1]}" if has_partitions else f"{last[1]}"
+        return f"log {name!r}, {partition}offset {first[1]}" + ("" if first == last else f" to {until}")
+
+    def _fails_alone(self, name: str, table: pa.Table) -> bool:
         try:
-            self._make_circuit().step(table)
-        except (duckdb.Error, SumOverflow):
+            circuit = self._make_circuit()
+            circuit.initial()
+            circuit.step(self._changes({name: table}))
+        except (duckdb.Error, ComputeError):
             return True
         return False
 
-    def _advance(self, table: pa.Table) -> None:
-        """Move the watermark: the latest event time seen, less the lateness that was declared."""
-        if self._input.time is not None:
-            instant = pc.max(table.column(self._input.time)).cast(pa.timestamp("us"), safe=False)
+    def _advance(self, tables: Mapping[str, pa.Table]) -> None:
+        """Move each input's watermark: the latest event time seen, less the lateness that was declared."""
+        for name, table in tables.items():
+            info = self._inputs[name]
+            if info.time is None:
+                continue
+            instant = pc.max(column_of(info, table, info.time)).cast(pa.timestamp("us"), safe=False)
             latest = instant.cast(pa.int64()).as_py()
             if latest is not None:
-                reached = latest - self._input.watermark_us
-                self._watermark = reached if self._watermark is None else max(self._watermark, reached)
+                reached = latest - info.watermark_us
+                self._watermarks[name] = max(self._watermarks.get(name, reached), reached)
 
-    def _commit(self, delta: Delta, positions: tuple[int, ...]) -> None:
+    def _watermark(self) -> int | None:
+        """Return the least of the inputs' watermarks; None as long as one with a time has none."""
+        timed = [name for name, info in self._inputs.items() if info.time is not None]
+        if not timed or any(name not in self._watermarks for name in timed):
+            return None
+        return min(self._watermarks[name] for name in timed)
+
+    def _commit(self, delta: Delta | KeyedDelta, positions: Positions) -> None:
+        states = self.circuit.states()
         meta = {
             "epoch": self._epoch + 1,
-            "positions": {self._input.name: list(positions)},
-            "watermark": self._watermark,
+            "positions": {name: list(offsets) for name, offsets in positions.items()},
+            "watermark": self._watermark(),
+            "watermarks": self._watermarks,
             "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
-            "state_rows": self.circuit.state_rows(),
-            "state_bytes": self.circuit.state_bytes(),
+            "state": [[state.node, state.label, state.rows, state.bytes] for state in states],
         }
         self._writer.append(_output_table(delta, self._output), meta)
         self._epoch += 1
         self._positions = positions
+
+    def _state_rows(self) -> int:
+        return sum(state.rows for state in self.circuit.states())
 
     # --- saving and restoring ---
 
@@ -222,7 +304,7 @@ class ViewRunner:
         state = Snapshot(
             self._epoch,
             self._writer.next_offset,
-            {self._input.name: list(self._positions)},
+            {name: list(offsets) for name, offsets in self._positions.items()},
             self.circuit.save(),
         )
         save_snapshot(self._snapshots, state, self._files)
@@ -232,24 +314,35 @@ class ViewRunner:
         """Bring the circuit to the state that the last committed epoch left."""
         last = output.last_frame()
         if last is None:
-            delta = self.circuit.initial()
-            if delta is not None:
+            delta = self._consolidated(self.circuit.initial())
+            if delta.rows:
                 self._commit(delta, self._positions)
             return
-        positions, ends = last.meta["positions"][self._input.name], self._reader.end_offsets()
-        if any(at > end for at, end in zip(positions, ends, strict=True)):
-            raise ViewFailed(
-                f"view {self.name!r} reflects records that its log does not have",
-                where=f"log {self._input.name!r}",
-                expected=f"at least {_shown(positions)} records",
-                found=f"{_shown(ends)} records",
-                hint="restore the log; or, if it was started anew, delete the view's folder",
-            )
+        self._check_inputs(_positions(last.meta))
         if self.circuit.has_state:
             self._replay(output, last)
+        else:
+            self.circuit.load({})
         self._take_over(last)
-        if self._reader.positions != self._positions:
-            self._reader.seek(self._positions)
+        self._seek(self._positions)
+
+    def _seek(self, positions: Positions) -> None:
+        for name, reader in self._readers.items():
+            if reader.positions != positions[name]:
+                reader.seek(positions[name])
+
+    def _check_inputs(self, positions: Positions) -> None:
+        """Refuse to go on where the view reflects records that an input does not have."""
+        ends = self.ends()
+        for name, reached in positions.items():
+            if any(at > end for at, end in zip(reached, ends[name], strict=True)):
+                raise ViewFailed(
+                    f"view {self.name!r} reflects records that its log does not have",
+                    where=f"log {name!r}",
+                    expected=f"at least {_shown(reached)} records",
+                    found=f"{_shown(ends[name])} records",
+                    hint="restore the log; or, if it was started anew, delete the view's folder",
+                )
 
     def _replay(self, output: LogReader, last: Frame) -> None:
         """Load the newest snapshot and run the epochs after it again, as they were recorded."""
@@ -260,20 +353,10 @@ class ViewRunner:
         else:
             self.circuit.load(snapshot.parts)
             self._epoch = snapshot.epoch
-            self._positions = tuple(snapshot.positions[self._input.name])
+            self._positions = {name: tuple(offsets) for name, offsets in snapshot.positions.items()}
             output.seek(snapshot.output_offset)
-            firsts = self._reader.first_offsets()
-            if any(at < first for at, first in zip(self._positions, firsts, strict=True)):
-                raise ViewFailed(
-                    f"view {self.name!r} cannot be restored: its newest snapshots are damaged, and its log does not "
-                    "keep the records after an older one",
-                    where=str(self._snapshots),
-                    expected=f"records from {_shown(self._positions)}",
-                    found=f"records from {_shown(firsts)}",
-                    hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed "
-                    "from what the log still keeps",
-                )
-            self._reader.seek(self._positions)
+            self._check_kept()
+            self._seek(self._positions)
         while recorded := output.read(bytes_max=64 << 20):
             for frame in recorded:
                 if frame.meta["epoch"] > self._epoch:
@@ -284,21 +367,38 @@ class ViewRunner:
                 last.meta["epoch"], f"epoch {last.meta['epoch']}", f"epoch {self._epoch}"
             )
 
+    def _check_kept(self) -> None:
+        """Refuse to go on where an input does not keep the records that have to be read again."""
+        for name, reader in self._readers.items():
+            firsts, needed = reader.first_offsets(), self._positions[name]
+            if any(at < first for at, first in zip(needed, firsts, strict=True)):
+                raise ViewFailed(
+                    f"view {self.name!r} cannot be restored: its newest snapshots are damaged, and its log does not "
+                    "keep the records after an older one",
+                    where=str(self._snapshots),
+                    expected=f"records of {name!r} from {_shown(needed)}",
+                    found=f"records from {_shown(firsts)}",
+                    hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed "
+                    "from what the log still keeps",
+                )
+
     def _repeat(self, frame: Frame) -> None:
         """Run one recorded epoch again; its output must be what was committed."""
-        positions = tuple(frame.meta["positions"][self._input.name])
-        rows = sum(positions) - sum(self._positions)
+        positions = _positions(frame.meta)
+        rows = _count(positions) - _count(self._positions)
         if rows == 0:
             return
-        pieces: list[Piece] = []
-        while self._reader.positions != positions and (more := self._reader.read(until=positions)):
-            pieces += more
-        again = self._compute(_table(pieces), pieces)
-        if self._reader.positions != positions or again.rows != frame.batch.num_rows:
+        pieces: dict[str, list[Piece]] = {}
+        for name, reader in self._readers.items():
+            while reader.positions != positions[name] and (more := reader.read(until=positions[name])):
+                pieces.setdefault(name, []).extend(more)
+        again = self._compute({name: _table(found) for name, found in pieces.items()}, pieces)
+        reached = self._read_positions()
+        if reached != positions or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
                 frame.meta["epoch"],
-                f"{frame.batch.num_rows} changes up to offset {_shown(positions)}",
-                f"{again.rows} changes up to offset {_shown(self._reader.positions)}",
+                f"{frame.batch.num_rows} changes up to {_shown_all(positions)}",
+                f"{again.rows} changes up to {_shown_all(reached)}",
             )
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
 
@@ -312,8 +412,8 @@ class ViewRunner:
 
     def _take_over(self, frame: Frame) -> None:
         self._epoch = frame.meta["epoch"]
-        self._positions = tuple(frame.meta["positions"][self._input.name])
-        self._watermark = frame.meta["watermark"]
+        self._positions = _positions(frame.meta)
+        self._watermarks = dict(frame.meta["watermarks"])
 
     def close(self) -> None:
         """Save the state if that pays, and give the lock back. Safe to call twice."""
@@ -321,7 +421,8 @@ class ViewRunner:
             if self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS:
                 self.snapshot()
         self._rows_since_snapshot = 0
-        self._reader.close()
+        for reader in self._readers.values():
+            reader.close()
         self._writer.close()
 
 
@@ -329,15 +430,33 @@ def _table(pieces: Sequence[Piece]) -> pa.Table:
     return pa.Table.from_batches([piece.frame.batch for piece in pieces])
 
 
+def _positions(meta: Mapping[str, Any]) -> Positions:
+    return {name: tuple(offsets) for name, offsets in meta["positions"].items()}
+
+
+def _count(positions: Positions) -> int:
+    return sum(sum(offsets) for offsets in positions.values())
+
+
 def _shown(positions: Sequence[int]) -> str:
     return ", ".join(str(position) for position in positions)
 
 
-def _output_table(delta: Delta, output: LogInfo) -> pa.Table:
+def _shown_all(positions: Positions) -> str:
+    if len(positions) == 1:
+        return f"offset {_shown(next(iter(positions.values())))}"
+    return "; ".join(f"{name}: {_shown(offsets)}" for name, offsets in positions.items())
+
+
+def _output_table(delta: Delta | KeyedDelta, output: LogInfo) -> pa.Table:
     """Return the delta in the form of the output log."""
     schema = output.schema.to_arrow()
+    if not delta.rows:
+        return schema.empty_table()
     columns: list[Any] = list(delta.table.columns)
-    if output.changes == "upsert":
+    if isinstance(delta, KeyedDelta):
         weights = np.ones(delta.rows, np.int8) if delta.weights is None else delta.weights
         columns = [pa.array(delta.keys), pa.array(weights), *columns]
+    elif output.changes == "weights":
+        columns = [pa.array(delta.signed()), *columns]
     return pa.Table.from_arrays(columns, schema=schema)

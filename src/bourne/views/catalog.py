@@ -7,10 +7,12 @@ log beside the old one, which stays as it is.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bourne.engine.snapshot import ENGINE_VERSION
 from bourne.errors import DefinitionError, StorageError
 from bourne.evolution import check_evolution
 from bourne.log.catalog import (
@@ -36,16 +38,17 @@ _HIDDEN: dict[Changes, tuple[Column, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ViewInfo:
-    """One version of a view: its SQL, the log that it reads, its rows' schema, and where its output is."""
+    """One version of a view: its SQL, the logs and outputs of views that it reads, its rows' schema, its output's place."""
 
     name: str
     version: int
     sql: str
-    input: LogInfo
+    inputs: tuple[LogInfo, ...]
     schema: Schema
     changes: Changes
     folder: Path
     id: bytes = field(default=bytes(16), compare=False)
+    engine: int = ENGINE_VERSION
 
     @property
     def output(self) -> LogInfo:
@@ -165,15 +168,15 @@ class Catalog:
         return [info for info in infos if info is not None]
 
     def declare_view(
-        self, name: str, sql: str, source: LogInfo, schema: Schema, changes: Changes, files: Files
+        self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files
     ) -> ViewInfo:
         """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
         newest = self.view(name)
         version = 1 if newest is None else newest.version + 1
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
-        info = ViewInfo(name, version, sql, source, schema, changes, folder / str(version))
+        info = ViewInfo(name, version, sql, tuple(inputs), schema, changes, folder / str(version))
         if newest is not None and _is_same(newest, info):
-            return replace(newest, input=source)
+            return replace(newest, inputs=info.inputs)
         with disk_errors(self.folder, f"cannot make view {name!r}"):
             make_folder_durably(files, info.folder)
             info = replace(info, id=write_log_info(info.folder, info.output, files).id)
@@ -182,7 +185,8 @@ class Catalog:
                 "name": name,
                 "version": version,
                 "sql": sql,
-                "input": source.to_json(),
+                "engine": info.engine,
+                "inputs": [each.to_json() for each in inputs],
                 "columns": schema.to_json(),
                 "changes": changes,
             }
@@ -198,11 +202,12 @@ class Catalog:
             name=content["name"],
             version=content["version"],
             sql=content["sql"],
-            input=log_info_from_json(content["input"]),
+            inputs=tuple(log_info_from_json(each) for each in content.get("inputs", [])),
             schema=Schema.from_json(content["columns"]),
             changes=content["changes"],
             folder=folder,
             id=output.id if (output := read_log_info(folder)) else bytes(16),
+            engine=content.get("engine", 0),
         )
 
 
@@ -212,19 +217,18 @@ def _is_new_tombstone(old: LogInfo, new: LogInfo) -> bool:
 
 
 def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
-    """Say whether a view's output goes on under its new definition. Columns that its log has got meanwhile do not count."""
-    is_fed_the_same = (old.input.id, old.input.time, old.input.watermark_us) == (
-        new.input.id, new.input.time, new.input.watermark_us
-    )  # fmt: skip
-    has_all_columns = all(
-        new.input.schema.column(column.name) == column for column in old.input.schema.columns
-    )
-    return (
-        is_fed_the_same
-        and has_all_columns
-        and (old.sql, old.schema, old.changes, old.input.name)
-        == (new.sql, new.schema, new.changes, new.input.name)
-    )
+    """Say whether a view's output goes on under its new definition."""
+    definitions = [
+        (view.sql, view.schema, view.changes, view.engine, [each.name for each in view.inputs])
+        for view in (old, new)
+    ]
+    return definitions[0] == definitions[1] and all(map(_is_fed_the_same, old.inputs, new.inputs))
+
+
+def _is_fed_the_same(old: LogInfo, new: LogInfo) -> bool:
+    """Say whether an input goes on as it was. Columns that it has got meanwhile do not count."""
+    has_all_columns = all(new.schema.column(column.name) == column for column in old.schema.columns)
+    return has_all_columns and (old.id, old.time, old.watermark_us) == (new.id, new.time, new.watermark_us)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bourne.log.embedded import EmbeddedLog
@@ -29,12 +29,25 @@ class LogStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorStatus:
+    """How much one operator of a view remembers: rows or keys, in about so many bytes of memory."""
+
+    operator: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """How far a view is. `watermark_us` is in microseconds of event time; None before the first record."""
+    """How far a view is. `watermark_us` is in microseconds of event time; None before the first record.
+
+    `inputs` are the logs and views that it reads, `position` the sum of its offsets in them. `state` says what each of
+    its operators remembers, `state_rows` and `state_bytes` are the sums.
+    """
 
     name: str
     version: int
-    input: str
+    inputs: tuple[str, ...]
     position: int
     lag_records: int
     rows: int
@@ -43,6 +56,7 @@ class ViewStatus:
     state_rows: int
     state_bytes: int
     output_bytes: int
+    state: tuple[OperatorStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +78,17 @@ def log_status(log: EmbeddedLog, pins: Sequence[Pin]) -> LogStatus:
     return LogStatus(log.info.name, sum(ends), sum(ends) - sum(firsts), size, ends, tuple(pins))
 
 
-def view_status(view: ViewInfo, *, input_ends: Sequence[int], rows: int) -> ViewStatus:
-    """Return how far a view is; `input_ends` are its log's ends, `rows` how many rows it has."""
+def output_ends(view: ViewInfo) -> tuple[int, ...]:
+    """Return the end of a view's output log, as of now."""
+    reader = LogReader(view.folder, view.output)
+    try:
+        return (reader.end_offset(),)
+    finally:
+        reader.close()
+
+
+def view_status(view: ViewInfo, *, input_ends: Mapping[str, Sequence[int]], rows: int) -> ViewStatus:
+    """Return how far a view is; `input_ends` are the ends of its inputs, `rows` how many rows it has."""
     reader = LogReader(view.folder, view.output)
     try:
         last = reader.last_frame()
@@ -73,17 +96,24 @@ def view_status(view: ViewInfo, *, input_ends: Sequence[int], rows: int) -> View
     finally:
         reader.close()
     meta = last.meta if last else {}
-    positions = meta["positions"][view.input.name] if meta else [0] * len(input_ends)
+    reached: Mapping[str, Sequence[int]] = meta.get("positions", {})
+    state = tuple(OperatorStatus(label, rows, size) for _, label, rows, size in meta.get("state", []))
     return ViewStatus(
         name=view.name,
         version=view.version,
-        input=view.input.name,
-        position=sum(positions),
-        lag_records=sum(max(0, end - at) for end, at in zip(input_ends, positions, strict=True)),
+        inputs=tuple(each.name for each in view.inputs),
+        position=sum(sum(offsets) for offsets in reached.values()),
+        lag_records=sum(_lag(ends, reached.get(name, ())) for name, ends in input_ends.items()),
         rows=rows,
         epoch=meta.get("epoch", -1),
         watermark_us=meta.get("watermark"),
-        state_rows=meta.get("state_rows", 0),
-        state_bytes=meta.get("state_bytes", 0),
+        state_rows=sum(each.rows for each in state),
+        state_bytes=sum(each.bytes for each in state),
         output_bytes=output_bytes,
+        state=state,
     )
+
+
+def _lag(ends: Sequence[int], reached: Sequence[int]) -> int:
+    positions = [*reached, *[0] * (len(ends) - len(reached))]
+    return sum(max(0, end - at) for end, at in zip(ends, positions, strict=True))

@@ -30,6 +30,14 @@ def count_valid(groups: Longs, valid: Valid, counts: Longs) -> None:
 
 
 @compiled
+def count_weights(groups: Longs, valid: Valid, weights: Longs, counts: Longs) -> None:
+    """Add each row's weight to its group, but for NULLs."""
+    for i in range(len(groups)):
+        if not len(valid) or valid[i]:
+            counts[groups[i]] += weights[i]
+
+
+@compiled
 def sum_longs(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> None:
     """Add 64-bit numbers to 128-bit sums, (groups, 2): low word, high word."""
     for i in range(len(groups)):
@@ -40,6 +48,34 @@ def sum_longs(groups: Longs, values: Longs, valid: Valid, sums: Longs) -> None:
         total = low + np.uint64(value)
         sums[group, 0] = np.int64(total)
         sums[group, 1] += (value >> 63) + (total < low)
+
+
+@compiled
+def sum_weighted(groups: Longs, words: Longs, valid: Valid, weights: Longs, sums: Longs) -> bool:
+    """Add 128-bit numbers, each as often as its weight says; return whether a sum overflowed.
+
+    Doubles the number for each binary digit of its weight: one addition where the weight is 1 or -1.
+    """
+    overflow = False
+    for i in range(len(groups)):
+        if len(valid) and not valid[i]:
+            continue
+        group, low, high, left = groups[i], np.uint64(words[i, 0]), words[i, 1], weights[i]
+        if left < 0:
+            low, high, left = ~low + np.uint64(1), ~high + np.int64(low == 0), -left
+        while left:
+            if left & 1:
+                total = np.uint64(sums[group, 0]) + low
+                old = sums[group, 1]
+                new = old + high + np.int64(total < low)
+                overflow |= (old < 0) == (high < 0) and (new < 0) != (old < 0)
+                sums[group, 0], sums[group, 1] = np.int64(total), new
+            left >>= 1
+            if left:
+                doubled = (high << 1) | np.int64(low >> np.uint64(63))
+                overflow |= (doubled < 0) != (high < 0)
+                low, high = low << np.uint64(1), doubled
+    return overflow
 
 
 @compiled
@@ -110,5 +146,18 @@ def first_touches(groups: Longs, marks: Longs, stamp: int) -> Longs:
         if marks[group] != stamp:
             marks[group] = stamp
             result[count] = group
+            count += 1
+    return result[:count]
+
+
+@compiled
+def first_rows(groups: Longs, marks: Longs, stamp: int) -> Longs:
+    """Return the first row of each distinct group, in order. `marks` as for `first_touches`."""
+    result = np.empty(len(groups), np.int64)
+    count = 0
+    for i in range(len(groups)):
+        if marks[groups[i]] != stamp:
+            marks[groups[i]] = stamp
+            result[count] = i
             count += 1
     return result[:count]

@@ -1,7 +1,7 @@
 """What an aggregate function remembers per group, and how that becomes its result.
 
 Each accumulator: `grow` makes room for groups, `update` adds rows, `result` gives the value for some groups as
-DuckDB would, `save` and `load` carry the state. Inputs only grow (insertions).
+DuckDB would, `save` and `load` carry the state. Only sums of whole numbers, and counts, can take rows back.
 """
 
 from __future__ import annotations
@@ -32,22 +32,25 @@ from bourne.engine.kernels.sums import (
     as_floats,
     count_rows,
     count_valid,
+    count_weights,
     sum_doubles,
     sum_longs,
+    sum_weighted,
     sum_wides,
     take_sums,
 )
 from bourne.engine.kernels.text_index import TextIndex
-from bourne.errors import BourneError
+from bourne.engine.operators.operator import ComputeError
 
 Groups = NDArray[np.int64]
+Weights = NDArray[np.int64]
 Parts = dict[str, NDArray[Any]]
 
 # A 128-bit Arrow decimal holds 38 digits; DuckDB's HUGEINT reaches 1.7e38 and is stored as one.
 _DIGITS_MAX = 10**38
 
 
-class SumOverflow(BourneError):
+class SumOverflow(ComputeError):
     """A sum left the range that can be stored."""
 
 
@@ -58,12 +61,16 @@ class Accumulator(Protocol):
         """Make room for groups up to this number (exclusive)."""
         ...
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
-        """Add one row per element: to its group, its argument's value."""
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
+        """Add one row per element: to its group, its argument's value, as often as its weight says (None: once)."""
         ...
 
     def result(self, groups: Groups) -> pa.Array:
         """Return the function's value for some groups."""
+        ...
+
+    def nbytes(self) -> int:
+        """Return the memory in use."""
         ...
 
     def save(self, groups: int) -> Parts:
@@ -85,6 +92,10 @@ class _Arrays:
         """Make room for groups up to this number (exclusive)."""
         self.arrays = {name: grown(array, groups) for name, array in self.arrays.items()}
 
+    def nbytes(self) -> int:
+        """Return the memory in use."""
+        return sum(array.nbytes for array in self.arrays.values())
+
     def save(self, groups: int) -> Parts:
         """Return the state of the first groups."""
         return {name: array[:groups] for name, array in self.arrays.items()}
@@ -100,10 +111,12 @@ class Count(_Arrays):
     def __init__(self, **arrays: NDArray[Any]) -> None:
         super().__init__(counts=np.zeros(1024, np.int64), **arrays)
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
         """Count rows, or values that are not NULL."""
         valid = ALL_VALID if values is None else validity(values)
-        if len(valid):
+        if weights is not None:
+            count_weights(groups, valid, weights, self.arrays["counts"])
+        elif len(valid):
             count_valid(groups, valid, self.arrays["counts"])
         else:
             count_rows(groups, self.arrays["counts"])
@@ -126,19 +139,25 @@ class WholeSum(Count):
         self._is_unsigned_64 = pa.types.is_uint64(argument)
         self._target = target
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
         """Add the values that are not NULL."""
         assert values is not None
-        super().update(groups, values)
+        super().update(groups, values, weights)
         sums, valid = self.arrays["sums"], validity(values)
-        if self._is_wide:
-            if sum_wides(groups, wides(values), valid, sums):
-                raise _too_large()
-        elif self._is_unsigned_64:
-            words = longs(values)
-            sum_wides(groups, np.stack([words, np.zeros_like(words)], axis=1), valid, sums)
-        else:
+        if weights is None and not self._is_wide and not self._is_unsigned_64:
             sum_longs(groups, longs(values), valid, sums)
+            return
+        words = wides(values) if self._is_wide else self._widened(longs(values))
+        if weights is None:
+            has_overflow = sum_wides(groups, words, valid, sums)
+        else:
+            has_overflow = sum_weighted(groups, words, valid, weights, sums)
+        if has_overflow:
+            raise _too_large()
+
+    def _widened(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        high = np.zeros_like(numbers) if self._is_unsigned_64 else numbers >> 63
+        return np.stack([numbers, high], axis=1)
 
     def result(self, groups: Groups) -> pa.Array:
         """Return the sums."""
@@ -160,10 +179,10 @@ class FloatSum(Count):
     def __init__(self) -> None:
         super().__init__(sums=np.zeros((1024, 2), np.float64))
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
         """Add the values that are not NULL."""
-        assert values is not None
-        super().update(groups, values)
+        assert values is not None and weights is None
+        super().update(groups, values, weights)
         sum_doubles(groups, doubles(values), validity(values), self.arrays["sums"])
 
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
@@ -182,7 +201,7 @@ class Average:
         self._total = total
         self._scale = 10.0**argument.scale if pa.types.is_decimal128(argument) else 1.0
         self.grow, self.update = total.grow, total.update
-        self.save, self.load = total.save, total.load
+        self.save, self.load, self.nbytes = total.save, total.load, total.nbytes
 
     def result(self, groups: Groups) -> pa.Array:
         """Return the averages; NULL for a group without values."""
@@ -204,9 +223,9 @@ class Extreme(_Arrays):
         self._target = target
         self._is_max = is_max
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
         """Compare the values that are not NULL."""
-        assert values is not None
+        assert values is not None and weights is None
         best, seen, valid = self.arrays["best"], self.arrays["seen"], validity(values)
         if pa.types.is_floating(self._target):
             extreme_doubles(groups, doubles(values), valid, self._is_max, best, seen)
@@ -243,9 +262,9 @@ class TextExtreme(_Arrays):
         super().grow(groups)
         self._rows = grown(self._rows, groups, -1)
 
-    def update(self, groups: Groups, values: pa.Array | None) -> None:
+    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
         """Find each group's extreme in the batch, then compare it with the one before."""
-        assert values is not None
+        assert values is not None and weights is None
         starts, data = text_buffers(values)
         touched = extreme_text_rows(groups, starts, data, validity(values), self._is_max, self._rows)
         candidates = values.take(pa.array(self._rows[touched]))
@@ -269,6 +288,10 @@ class TextExtreme(_Arrays):
             return pa.nulls(len(groups), self._target)
         return self._texts.take(self.arrays["best"][groups], seen, self._target)
 
+    def nbytes(self) -> int:
+        """Return the memory in use."""
+        return super().nbytes() + self._rows.nbytes + self._texts.nbytes()
+
     def save(self, groups: int) -> Parts:
         """Return the state of the first groups."""
         ends, data = self._texts.save()
@@ -282,9 +305,12 @@ class TextExtreme(_Arrays):
 
 
 def make_accumulator(
-    function: str, arguments: Sequence[pa.DataType], target: pa.DataType
+    function: str, arguments: Sequence[pa.DataType], target: pa.DataType, *, is_growing: bool
 ) -> Accumulator | None:
-    """Return a new accumulator for a bound aggregate function, or None if there is no rule for it yet."""
+    """Return a new accumulator for a bound aggregate function, or None if there is none.
+
+    `is_growing` says that no row will be taken back: then also those will do that only add.
+    """
     argument = arguments[0] if len(arguments) == 1 else None
     if function in ("count_star", "count") and len(arguments) <= 1:
         return Count()
@@ -295,10 +321,13 @@ def make_accumulator(
     )
     if function == "sum" and is_whole and pa.types.is_decimal128(target):
         return WholeSum(argument, target)
-    if function in ("sum", "avg") and pa.types.is_float64(argument) and pa.types.is_float64(target):
-        return FloatSum() if function == "sum" else Average(argument, FloatSum())
     if function == "avg" and is_whole and pa.types.is_float64(target):
         return Average(argument, WholeSum(argument, target))
+    if not is_growing:
+        return None
+    if function in ("sum", "avg") and pa.types.is_float64(argument) and pa.types.is_float64(target):
+        return FloatSum() if function == "sum" else Average(argument, FloatSum())
+    function = {"bool_and": "min", "bool_or": "max"}.get(function, function)
     if function in ("min", "max") and target == argument:
         if pa.types.is_string(target) or pa.types.is_binary(target):
             return TextExtreme(target, is_max=function == "max")
