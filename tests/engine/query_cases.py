@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from bourne.duck import connect
 from bourne.schema import Schema, cast_back, declare_schema
-from engine.oracle import difference, rows_of, table_of
+from engine.oracle import Rows, difference, rows_of, table_of
 from engine.random_changes import (
+    Contents,
     Relation,
     Restart,
     Row,
     Step,
-    apply_step,
     draw_history,
     draw_relations,
     draw_restarts,
@@ -51,9 +51,7 @@ class Case:
     def __str__(self) -> str:
         lines = [f"seed {self.seed}", self.sql]
         for name, relation in self.relations.items():
-            lines.append(
-                f"{name} ({'only grows' if relation.is_growing else 'changes'}): {dict(relation.schema)}"
-            )
+            lines.append(f"{name} ({relation.kind}): {dict(relation.schema)}")
         for index, step in enumerate(self.steps):
             lines.append(
                 f"step {index}{'' if self.restarts[index] == 'none' else ', then ' + self.restarts[index]}:"
@@ -79,8 +77,8 @@ class Driver(Protocol):
         """Lose what is in memory, and come back."""
         ...
 
-    def rows(self) -> pa.Table:
-        """Return the rows of the answer as of now, in DuckDB's Arrow types."""
+    def rows(self) -> Rows:
+        """Return the rows of the answer as of now, as `rows_of` gives those of DuckDB."""
         ...
 
     def close(self) -> None:
@@ -178,13 +176,13 @@ def draw_case(seed: int) -> Case:
 
 def _is_wanted(case: Case, database: Database, random: Random) -> bool:
     """Say whether the answers are few enough, and if there never are any, only now and then."""
-    rows: Mapping[str, Sequence[Row]] = {name: [] for name in case.relations}
+    contents = Contents(case.relations)
     counts = [0]
     for index, step in enumerate(case.steps):
-        rows = apply_step(rows, step)
+        contents.apply(step)
         if index not in (len(case.steps) // 2, len(case.steps) - 1):
             continue
-        database.fill(rows)
+        database.fill(contents.rows())
         try:
             counts.append(database.answer(f"SELECT count(*) FROM ({case.sql})").column(0)[0].as_py())
         except duckdb.Error:
@@ -196,11 +194,12 @@ def _is_wanted(case: Case, database: Database, random: Random) -> bool:
 
 def open_answer(case: Case, *, shuffles: int = 2) -> str | None:
     """Say how DuckDB's answer depends on the order of rows or on its optimizer, or return None: it does not."""
-    rows: Mapping[str, Sequence[Row]] = {name: [] for name in case.relations}
+    contents = Contents(case.relations)
     with Database(case.relations) as database:
         for step in [{}, *case.steps]:
-            rows = apply_step(rows, step)
-            found: list[str | list[tuple[Any, ...]]] = []
+            contents.apply(step)
+            rows = contents.rows()
+            found: list[str | Rows] = []
             for shuffle in range(shuffles + 1):
                 mixed = {n: Random(shuffle).sample(r, len(r)) if shuffle else r for n, r in rows.items()}
                 database.fill(mixed)
@@ -214,7 +213,7 @@ def open_answer(case: Case, *, shuffles: int = 2) -> str | None:
     return None
 
 
-def _answer(database: Database, sql: str, *, is_optimised: bool) -> str | list[tuple[Any, ...]]:
+def _answer(database: Database, sql: str, *, is_optimised: bool) -> str | Rows:
     try:
         return rows_of(database.answer(sql, is_optimised=is_optimised))
     except duckdb.Error as error:
@@ -231,10 +230,10 @@ def check_case(case: Case, make: MakeDriver) -> None:
     driver = make(case)
     try:
         with Database(case.relations) as database:
-            rows: Mapping[str, Sequence[Row]] = {name: [] for name in case.relations}
+            contents = Contents(case.relations)
             for index, step in enumerate([{}, *case.steps]):
-                rows = apply_step(rows, step)
-                database.fill(rows)
+                contents.apply(step)
+                database.fill(contents.rows())
                 if not _check_step(case, driver, database, index - 1, step):
                     return
     finally:
@@ -249,7 +248,7 @@ def _check_step(case: Case, driver: Driver, database: Database, index: int, step
             driver.apply({name: _signed(case.schema(name), changes) for name, changes in step.items()})
         if index >= 0:
             driver.restart(case.restarts[index])
-        got = rows_of(driver.rows())
+        got = driver.rows()
     except Exception as error:
         # A failure is right where DuckDB fails too, if only unoptimised: it may not compute what nobody asks for.
         if isinstance(expected, str) or isinstance(_answer(database, case.sql, is_optimised=False), str):
@@ -268,29 +267,3 @@ def _signed(schema: Schema, changes: Sequence[tuple[Row, int]]) -> Signed:
     return table_of(schema, [row for row, _ in changes]), np.array(
         [weight for _, weight in changes], np.int64
     )
-
-
-class ModelDriver:
-    """Answers by asking DuckDB over the rows that it was given: what checks this harness itself."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.database = Database(case.relations)
-        self.relations: dict[str, list[Row]] = {name: [] for name in case.relations}
-
-    def apply(self, step: Mapping[str, Signed]) -> None:
-        changes = {
-            name: list(zip(zip(*(column.to_pylist() for column in table.columns), strict=True), map(int, weights), strict=True))
-            for name, (table, weights) in step.items()
-        }  # fmt: skip
-        self.relations = apply_step(self.relations, changes)
-
-    def restart(self, how: Restart) -> None:
-        pass
-
-    def rows(self) -> pa.Table:
-        self.database.fill({name: rows[::-1] for name, rows in self.relations.items()})
-        return self.database.answer(self.case.sql, is_optimised=False)
-
-    def close(self) -> None:
-        self.database.connection.close()

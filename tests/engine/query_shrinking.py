@@ -7,7 +7,7 @@ OVER or a LIMIT, since that could leave ties open.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import duckdb
@@ -16,7 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from engine.query_cases import Case, CaseFailed, Database, MakeDriver, check_case, open_answer
-from engine.random_changes import Row, Step, apply_step
+from engine.random_changes import Contents, Row, Step
 
 _UNTOUCHED = (exp.Order, exp.Ordered, exp.Window, exp.WindowSpec, exp.Limit, exp.Offset, exp.DataType)
 
@@ -53,9 +53,9 @@ def shrink_case(case: Case, make: MakeDriver, *, seconds: float = 60) -> tuple[C
 def failure(case: Case, make: MakeDriver) -> CaseFailed | None:
     """Return how a case fails, or None: it does not, or it is none (rows less than none, no SQL, an open answer)."""
     try:
-        rows: dict[str, Sequence[Row]] = {name: [] for name in case.relations}
+        contents = Contents(case.relations)
         for step in case.steps:
-            rows = {**apply_step(rows, step)}
+            contents.apply(step)
         with Database(case.relations) as database:
             database.describe(case.sql)
     except (ValueError, KeyError, duckdb.Error):

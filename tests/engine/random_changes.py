@@ -1,7 +1,9 @@
 """Random relations with small domains, NULLs and duplicates, and random histories of changes to them.
 
-Law: at every step's end every relation is a multiset: no row is there less than zero times. A relation either only
-grows, or has inserts, updates (the old row goes, the new one comes) and deletes of rows that are there.
+Law: at every step's end every relation is a multiset. A relation only grows (`append`); or it has inserts, updates (the
+old row goes, then the new one comes) and deletes of rows that are there (`exact`), of which some may come too early
+(`weights`: a row is there as often as its weights sum up to, if that is above zero), or its first column is a key that
+no two rows have at a time (`upsert`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ Row = tuple[Any, ...]
 Change = tuple[Row, int]  # a row and how many times more it is there
 Step = Mapping[str, Sequence[Change]]
 Restart = Literal["none", "replay", "save"]
+Kind = Literal["append", "exact", "weights", "upsert"]
 
 _NOON = datetime.datetime(2024, 2, 28, 12)
 
@@ -38,10 +41,10 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table's columns (name to type), and whether it only ever grows."""
+    """A table's columns (name to type), and how it changes."""
 
     schema: Mapping[str, str]
-    is_growing: bool
+    kind: Kind = "exact"
 
 
 def draw_relations(random: Random) -> dict[str, Relation]:
@@ -51,7 +54,12 @@ def draw_relations(random: Random) -> dict[str, Relation]:
     for name in "abcd"[: random.choice([2, 2, 3, 3, 4])]:
         types = [random.choice(common), *random.choices(list(DOMAINS), k=random.randint(1, 4))]
         schema = {f"{name}{i}": type_name for i, type_name in enumerate(types)}
-        found[name] = Relation(schema, random.random() < 0.4)
+        kind: Kind = random.choice(
+            ["append", "append", "append", "exact", "exact", "exact", "weights", "upsert"]
+        )
+        if kind == "upsert":
+            schema[f"{name}0"] = "integer"
+        found[name] = Relation(schema, kind)
     return found
 
 
@@ -62,6 +70,7 @@ class _History:
         self.random, self.relation = random, relation
         self.null_share = random.uniform(0.12, 0.27)
         self.domains = [DOMAINS[t][: random.choice([2, 3, 5, 9])] for t in relation.schema.values()]
+        self.is_growing, self.is_keyed = relation.kind == "append", relation.kind == "upsert"
         self.rows: list[Row] = []
 
     def row(self) -> Row:
@@ -73,7 +82,10 @@ class _History:
         )
 
     def insert(self) -> list[Change]:
-        row, times = self.row(), 1 if self.relation.is_growing or self.random.random() < 0.95 else 2
+        row, times = self.row(), 1 if self.is_growing or self.random.random() < 0.95 else 2
+        if self.is_keyed:
+            taken = {row[0] for row in self.rows}
+            row, times = (next(key for key in range(len(taken) + 1) if key not in taken), *row[1:]), 1
         self.rows += [row] * times
         return [(row, times)]
 
@@ -85,14 +97,14 @@ class _History:
     def update(self) -> list[Change]:
         gone = self.delete()
         kept = list(gone[0][0])
-        index = self.random.randrange(len(kept))
+        index = self.random.randrange(1 if self.is_keyed else 0, len(kept))
         kept[index] = self.row()[index]
         self.rows.append(tuple(kept))
         return [*gone, (tuple(kept), 1)]
 
     def change(self, shrink: float) -> list[Change]:
         draw = self.random.random()
-        if self.relation.is_growing or not self.rows or draw > shrink + 0.2:
+        if self.is_growing or not self.rows or draw > shrink + 0.2:
             return self.insert()
         return self.delete() if draw < shrink else self.update()
 
@@ -108,26 +120,30 @@ def draw_history(random: Random, relations: Mapping[str, Relation], *, rows: int
             shrink = random.choice([0.05, 0.1, 0.3, 0.75])
         name = random.choice(names)
         changes += [(name, change) for change in histories[name].change(shrink)]
+    cut = random.randint(0, len(changes))
     if random.random() < 0.15:  # all gone, then something again
         for name, history in histories.items():
-            while history.rows and not history.relation.is_growing:
+            while history.rows and not history.is_growing:
                 changes += [(name, change) for change in history.delete()]
         cut = len(changes)
         changes += [(name, change) for name in names for change in histories[name].insert()]
-    else:
-        cut = random.randint(0, len(changes))
-    ends = sorted(
-        {
-            0,
-            len(changes),
-            cut,
-            *(random.randint(0, len(changes)) for _ in range(random.choice([0, 1, 2, 3, 5]))),
-        }
-    )
-    steps = [_step(changes[start:end]) for start, end in itertools.pairwise(ends)]
+    changes = _hasty(random, relations, changes)
+    others = [random.randint(0, len(changes)) for _ in range(random.choice([0, 1, 2, 3, 5]))]
+    steps = [_step(changes[a:b]) for a, b in itertools.pairwise(sorted({0, cut, *others, len(changes)}))]
     if random.random() < 0.1:
         steps.insert(random.randint(0, len(steps)), {})
     return steps
+
+
+def _hasty(
+    random: Random, relations: Mapping[str, Relation], changes: list[tuple[str, Change]]
+) -> list[tuple[str, Change]]:
+    """Let some changes of relations with users' weights come earlier than they happened."""
+    places = [
+        index - random.choice([1, 5, 25]) if relations[name].kind == "weights" and random.random() < 0.1 else index
+        for index, (name, _) in enumerate(changes)
+    ]  # fmt: skip
+    return [change for _, change in sorted(zip(places, changes, strict=True), key=lambda placed: placed[0])]
 
 
 def _step(changes: Sequence[tuple[str, Change]]) -> Step:
@@ -142,17 +158,38 @@ def draw_restarts(random: Random, steps: int) -> list[Restart]:
     return [random.choice(["none", "none", "none", "none", "replay", "save"]) for _ in range(steps)]
 
 
-def apply_step(rows: Mapping[str, Sequence[Row]], step: Step) -> dict[str, list[Row]]:
-    """Return the relations after a step.
+class Contents:
+    """The relations' rows in the course of a history."""
 
-    Raises:
-        ValueError: a row that is not there would go.
-    """
-    after = {name: list(before) for name, before in rows.items()}
-    for name, changes in step.items():
-        for row, weight in changes:
-            if weight > 0:
-                after[name] += [row] * weight
-            for _ in range(-weight):
-                after[name].remove(row)
-    return after
+    def __init__(self, relations: Mapping[str, Relation]) -> None:
+        self.relations = relations
+        self._counts: dict[str, dict[str, tuple[Row, int]]] = {name: {} for name in relations}
+
+    def apply(self, step: Step) -> None:
+        """Change them.
+
+        Raises:
+            ValueError: no relation of its kind changes like that.
+        """
+        for name, changes in step.items():
+            for row, weight in changes:
+                self._change(name, self._counts[name], row, weight)
+
+    def _change(self, name: str, counts: dict[str, tuple[Row, int]], row: Row, weight: int) -> None:
+        kind = self.relations[name].kind
+        count = counts.pop(repr(row), (row, 0))[1] + weight
+        if kind == "append" and weight < 0:
+            raise ValueError(f"{name} only grows")
+        if count < 0 and kind != "weights":
+            raise ValueError(f"{name} has no row {row!r}")
+        if kind == "upsert" and count > 0 and (count > 1 or any(row[0] == r[0] for r, _ in counts.values())):
+            raise ValueError(f"two rows of {name} have the key {row[0]!r}")
+        if count:
+            counts[repr(row)] = (row, count)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Return each relation's rows."""
+        return {
+            name: [row for row, count in counts.values() for _ in range(count)]
+            for name, counts in self._counts.items()
+        }

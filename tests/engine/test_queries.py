@@ -26,19 +26,19 @@ from bourne.errors import NotMaintainable, SqlError
 from engine.query_cases import (
     CaseFailed,
     MakeDriver,
-    ModelDriver,
     Signed,
     Weights,
     check_case,
     draw_case,
     open_answer,
 )
+from engine.query_drivers import CircuitDriver, ModelDriver
 from engine.query_shrinking import shrink_case
 
 # Constructs that Bourne may refuse, though its answer would be one.
 REFUSED_ON_PURPOSE: tuple[str, ...] = ()
 
-DRIVERS: dict[str, MakeDriver] = {"model": ModelDriver}
+DRIVERS: dict[str, MakeDriver] = {"circuit": CircuitDriver, "model": ModelDriver}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=None, help="the first seed; else the time")
-    parser.add_argument("--driver", choices=sorted(DRIVERS), default="model")
+    parser.add_argument("--driver", choices=sorted(DRIVERS), default="circuit")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--shrink", type=float, default=60, help="seconds to make a failure small")
     parser.add_argument("--failures", type=Path, help="a folder that gets one file per failure")

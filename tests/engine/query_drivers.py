@@ -1,0 +1,170 @@
+"""Who maintains the query of a case: DuckDB itself (the model), a bare circuit of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bourne.duck import connect
+from bourne.engine.circuit import Circuit
+from bourne.engine.compile import compile_circuit
+from bourne.engine.delta import Delta, KeyedDelta
+from bourne.log.catalog import LogInfo
+from bourne.log.relation import COUNT_COLUMN, SignedRows
+from bourne.schema import Column, Schema, cast_back
+from bourne.sql.bind import bind
+from engine.oracle import Rows, rows_of
+from engine.query_cases import Case, Database, Signed
+from engine.random_changes import Contents, Restart
+
+
+class ModelDriver:
+    """Answers by asking DuckDB over the rows that it was given: what checks this harness itself."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.database = Database(case.relations)
+        self.contents = Contents(case.relations)
+
+    def apply(self, step: Mapping[str, Signed]) -> None:
+        """Take the changes of one step."""
+        self.contents.apply(
+            {
+                name: [
+                    (tuple(row.values()), int(weight))
+                    for row, weight in zip(table.to_pylist(), weights, strict=True)
+                ]
+                for name, (table, weights) in step.items()
+            }
+        )
+
+    def restart(self, how: Restart) -> None:
+        """There is nothing to lose."""
+
+    def rows(self) -> Rows:
+        """Ask DuckDB."""
+        self.database.fill({name: rows[::-1] for name, rows in self.contents.rows().items()})
+        return rows_of(self.database.answer(self.case.sql, is_optimised=False))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.connection.close()
+
+
+class CircuitDriver:
+    """Feeds a circuit, and folds what comes out. A restart is from the state as saved, or from the first step."""
+
+    _stages: duckdb.DuckDBPyConnection | None = None
+
+    def __init__(self, case: Case) -> None:
+        if CircuitDriver._stages is None:
+            CircuitDriver._stages = connect()
+        self.case = case
+        self.infos = {name: log_info(case, name) for name in case.relations}
+        self.query = bind(case.sql, {name: case.schema(name) for name in case.relations})
+        self.circuit = self._circuit()
+        self.steps: list[Mapping[str, SignedRows]] = []
+        self._start()
+
+    def _circuit(self) -> Circuit:
+        assert CircuitDriver._stages is not None
+        return compile_circuit(self.query, CircuitDriver._stages, sql=self.case.sql, inputs=self.infos)
+
+    def _start(self) -> None:
+        self.fold = Folded(self.query.schema, self.circuit.changes)
+        self.fold.take(self.circuit.initial())
+
+    def apply(self, step: Mapping[str, Signed]) -> None:
+        """Run one step."""
+        changes = {name: self._signed_rows(name, table, weights) for name, (table, weights) in step.items()}
+        self.steps.append(changes)
+        self.fold.take(self.circuit.step(changes))
+
+    def _signed_rows(self, name: str, table: pa.Table, weights: Any) -> SignedRows:
+        kind = self.case.relations[name].kind
+        if kind == "append":
+            return SignedRows(table)
+        return SignedRows(table, weights, table.column(0).combine_chunks() if kind == "upsert" else None)
+
+    def restart(self, how: Restart) -> None:
+        """Make the circuit anew, and load its state, or run all steps again."""
+        if how == "none":
+            return
+        parts = self.circuit.save()
+        self.circuit = self._circuit()
+        if how == "save":
+            self.circuit.load(parts)
+            return
+        self._start()
+        for changes in self.steps:
+            self.fold.take(self.circuit.step(changes))
+
+    def rows(self) -> Rows:
+        """Return what the output's changes sum up to."""
+        return self.fold.rows()
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def log_info(case: Case, name: str) -> LogInfo:
+    """Return the log whose relation this is."""
+    schema, kind = case.schema(name), case.relations[name].kind
+    match kind:
+        case "append":
+            return LogInfo(name, schema)
+        case "upsert":
+            key = schema.columns[0].name
+            return LogInfo(name, schema.with_not_null(key), key=key, changes="upsert")
+        case _:
+            weight = COUNT_COLUMN if kind == "exact" else Column("w", "BIGINT", nullable=False)
+            return LogInfo(name, Schema((*schema.columns, weight)), changes="weights", weight=weight.name)
+
+
+class Folded:
+    """What a circuit's output sums up to."""
+
+    def __init__(self, schema: Schema, changes: str) -> None:
+        self.schema, self.changes = schema, changes
+        self.counts: dict[Any, tuple[tuple[Any, ...], int]] = {}
+
+    def take(self, change: Delta | KeyedDelta) -> None:
+        """Add a change."""
+        if not change.rows:
+            return
+        weights = [1] * change.rows if change.weights is None else [int(weight) for weight in change.weights]
+        assert self.changes != "append" or change.weights is None, (
+            "a view that only grows took something back"
+        )
+        rows = self._plain(change.table)
+        if isinstance(change, KeyedDelta):
+            keys = [int(key) for key in change.keys]
+            assert len(set(keys)) == len(keys), "a key came twice in one step"
+            for key, row, weight in zip(keys, rows, weights, strict=True):
+                self.counts.pop(key, None)
+                if weight > 0:
+                    self.counts[key] = (row, 1)
+            return
+        for row, weight in zip(rows, weights, strict=True):
+            count = self.counts.pop(repr(row), (row, 0))[1] + weight
+            if count:
+                self.counts[repr(row)] = (row, count)
+
+    def _plain(self, table: pa.Table) -> Rows:
+        names = [f"c{i}" for i in range(table.num_columns)]
+        typed = [Column(name, column.type) for name, column in zip(names, self.schema.columns, strict=True)]
+        assert CircuitDriver._stages is not None
+        connection = CircuitDriver._stages.cursor()
+        connection.register("__rows", table.rename_columns(names))
+        return rows_of(
+            connection.sql(f"SELECT {', '.join(map(cast_back, typed))} FROM __rows").to_arrow_table()
+        )
+
+    def rows(self) -> Rows:
+        """Return the rows that are there."""
+        fewer = [row for row, count in self.counts.values() if count < 0]
+        assert not fewer, f"taken back more often than given: {fewer[:5]}"
+        return [row for row, count in self.counts.values() for _ in range(count)]
