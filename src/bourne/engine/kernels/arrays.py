@@ -27,6 +27,24 @@ def _none(values: pa.ChunkedArray) -> pa.Array:
     return pa.array([], values.type)
 
 
+def is_long(target: pa.DataType) -> bool:
+    """Say whether values of this type are what `longs` takes."""
+    is_moment = pa.types.is_temporal(target) and not pa.types.is_interval(target)
+    return bool(is_moment or pa.types.is_boolean(target) or pa.types.is_integer(target))
+
+
+def is_text(target: pa.DataType) -> bool:
+    """Say whether values of this type are what `text_buffers` takes."""
+    is_large = pa.types.is_large_string(target) or pa.types.is_large_binary(target)
+    return bool(is_large or pa.types.is_string(target) or pa.types.is_binary(target))
+
+
+def is_list(target: pa.DataType) -> bool:
+    """Say whether values of this type are lists of any kind, maps among them."""
+    is_plain = pa.types.is_list(target) or pa.types.is_large_list(target)
+    return bool(is_plain or pa.types.is_map(target) or pa.types.is_fixed_size_list(target))
+
+
 def validity(values: pa.Array) -> Valid:
     """Return which values are not NULL; an empty array if all are."""
     return pc.is_valid(values).to_numpy(zero_copy_only=False) if values.null_count else ALL_VALID
@@ -68,6 +86,12 @@ def text_buffers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]
     starts: NDArray[Any] = np.frombuffer(offsets, np.int64 if is_large else np.int32)
     starts = starts[values.offset : values.offset + len(values) + 1].astype(np.int64)
     return starts, np.frombuffer(data or b"", np.uint8)
+
+
+def fields_of(values: pa.Array) -> list[pa.Array]:
+    """Return the fields of structs, NULL where the struct is: what else is there may not even be a value."""
+    flat: list[pa.Array] = values.flatten() if values.null_count else []
+    return flat or [values.field(i) for i in range(values.type.num_fields)]
 
 
 def from_longs(numbers: NDArray[np.int64], valid: Valid, target: pa.DataType) -> pa.Array:

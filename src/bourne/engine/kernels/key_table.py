@@ -21,13 +21,14 @@ from bourne.engine.kernels.arrays import (
     as_array,
     from_longs,
     from_wides,
+    is_long,
     longs,
     validity,
     wides,
 )
 from bourne.engine.kernels.compiled import compiled
 from bourne.engine.kernels.key_index import KeyIndex
-from bourne.engine.kernels.row_hash import hash_rows, is_long
+from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.kernels.row_store import RowStore
 
 Longs = NDArray[np.int64]
@@ -96,7 +97,7 @@ class KeyTable:
         if not self._types:
             return {"keys": pa.table({"none": pa.nulls(len(self))})}
         if self._store is not None:
-            return {"keys": self._store.table(numbers)}
+            return {"keys": pa.table(self._store.named(numbers))}
         return {"keys": pa.table({f"c{i}": values for i, values in enumerate(self.columns(numbers))})}
 
     def load(self, parts: dict[str, pa.Table]) -> None:

@@ -133,12 +133,12 @@ class RowChains:
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         rows, groups = self._living()
-        table = self._store.table(rows).append_column("group", pa.array(groups))
+        columns = self._store.named(rows) | {"group": groups}
         if not self._is_append_only:
-            table = table.append_column("weight", pa.array(self._records[rows, _WEIGHT]))
+            columns["weight"] = self.weights(rows)
         for which in range(len(self._counters)):
-            table = table.append_column(f"counter{which}", pa.array(self.counter(rows, which)))
-        return {"rows": table}
+            columns[f"counter{which}"] = self.counter(rows, which)
+        return {"rows": pa.table(columns)}
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described. Only for empty chains."""

@@ -19,7 +19,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import Valid, doubles, longs, text_buffers, validity, wides
+from bourne.engine.kernels.arrays import (
+    Valid,
+    doubles,
+    fields_of,
+    is_list,
+    is_long,
+    is_text,
+    longs,
+    text_buffers,
+    validity,
+    wides,
+)
 from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
@@ -46,10 +57,10 @@ def is_hashable(target: pa.DataType) -> bool:
         return is_hashable(target.value_type)
     if pa.types.is_nested(target):
         children = [target.field(i).type for i in range(target.num_fields)]
-        return (_is_list(target) or pa.types.is_struct(target)) and all(map(is_hashable, children))
+        return (is_list(target) or pa.types.is_struct(target)) and all(map(is_hashable, children))
     return (
         is_long(target)
-        or _is_text(target)
+        or is_text(target)
         or pa.types.is_float32(target)
         or pa.types.is_float64(target)
         or pa.types.is_decimal128(target)
@@ -70,22 +81,6 @@ def _fresh(rows: int) -> Words:
     return np.repeat(_SECRETS[:, :1], rows, axis=1)
 
 
-def is_long(target: pa.DataType) -> bool:
-    """Say whether values of this type are whole numbers for `arrays.longs`."""
-    is_moment = pa.types.is_temporal(target) and not pa.types.is_interval(target)
-    return bool(is_moment or pa.types.is_boolean(target) or pa.types.is_integer(target))
-
-
-def _is_text(target: pa.DataType) -> bool:
-    is_large = pa.types.is_large_string(target) or pa.types.is_large_binary(target)
-    return bool(is_large or pa.types.is_string(target) or pa.types.is_binary(target))
-
-
-def _is_list(target: pa.DataType) -> bool:
-    is_plain = pa.types.is_list(target) or pa.types.is_large_list(target)
-    return bool(is_plain or pa.types.is_map(target) or pa.types.is_fixed_size_list(target))
-
-
 def _mix_column(state: Words, values: pa.Array) -> None:
     """Mix a column into the rows' hashes."""
     target = values.type
@@ -97,7 +92,7 @@ def _mix_column(state: Words, values: pa.Array) -> None:
         _mix_words(state, _SECRETS, np.zeros((len(values), 1), np.int64), np.zeros(len(values), np.bool_))
     elif is_long(target):
         _mix_words(state, _SECRETS, longs(values).reshape(-1, 1), validity(values))
-    elif _is_text(target):
+    elif is_text(target):
         _mix_texts(state, _SECRETS, *text_buffers(values), validity(values))
     elif pa.types.is_floating(target):
         numbers = doubles(values) + 0.0  # -0.0 becomes 0.0
@@ -110,11 +105,11 @@ def _mix_column(state: Words, values: pa.Array) -> None:
         _mix_words(state, _SECRETS, _lengths(values), validity(values))
     elif pa.types.is_struct(target):
         fields = _fresh(len(values))
-        for i in range(target.num_fields):
-            _mix_column(fields, values.field(i))
+        for field in fields_of(values):
+            _mix_column(fields, field)
         starts = np.arange(len(values) + 1)
         _mix_lists(state, _SECRETS, starts, fields, validity(values))
-    elif _is_list(target):
+    elif is_list(target):
         starts, items = _items(values)
         elements = _fresh(len(items))
         _mix_column(elements, items)

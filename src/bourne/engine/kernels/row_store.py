@@ -6,6 +6,7 @@ Law: `take` gives values and types back exactly. A row's number never changes, b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,17 +59,16 @@ class RowStore:
         """Return the memory in use."""
         return sum(column.nbytes() for column in self._columns)
 
-    def table(self, rows: Longs) -> pa.Table:
-        """Return some rows as a table with the columns c0, c1, …"""
-        schema = pa.schema([(f"c{i}", target) for i, target in enumerate(self._types)])
+    def named(self, rows: Longs) -> dict[str, Any]:
+        """Return some rows as columns of a table, by the names c0, c1, …"""
         parts = [self.take(some) for some in _slices(rows)]
-        columns = [
-            pa.chunked_array([part[i] for part in parts], field.type) for i, field in enumerate(schema)
-        ]
-        return pa.table(columns, schema=schema)
+        return {
+            f"c{i}": pa.chunked_array([part[i] for part in parts], target)
+            for i, target in enumerate(self._types)
+        }
 
     def append_table(self, table: pa.Table) -> None:
-        """Add the rows of what `table` returned; it may have more columns."""
+        """Add the rows of a table of what `named` returned; it may have more columns."""
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
             part = table.slice(start, _ROWS_AT_ONCE)
             columns = [as_array(part.column(f"c{i}")) for i in range(len(self._types))]
@@ -76,8 +76,8 @@ class RowStore:
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
-        table = self.table(np.arange(self._count))
-        return {"rows": table if self._types else pa.table({"none": pa.nulls(self._count)})}
+        columns = self.named(np.arange(self._count)) or {"none": pa.nulls(self._count)}
+        return {"rows": pa.table(columns)}
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described. Only for an empty store."""

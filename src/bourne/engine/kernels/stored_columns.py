@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import grown, text_buffers, validity
+from bourne.engine.kernels.arrays import fields_of, grown, is_list, is_text, text_buffers, validity
 from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
@@ -39,7 +39,7 @@ class StoredColumn(Protocol):
 
 
 def stored_column(target: pa.DataType) -> StoredColumn:
-    """Return an empty column for values of this type."""
+    """Return an empty column for values of this type, which has to be one that `is_hashable`."""
     if isinstance(target, pa.BaseExtensionType):
         return _Extensions(target)
     if pa.types.is_dictionary(target):
@@ -48,13 +48,15 @@ def stored_column(target: pa.DataType) -> StoredColumn:
         return _Structs(target)
     if pa.types.is_fixed_size_list(target):
         return _FixedLists(target)
-    if pa.types.is_list(target) or pa.types.is_large_list(target) or pa.types.is_map(target):
+    if is_list(target):
         return _Lists(target)
+    if is_text(target):
+        return _Texts(target)
     if pa.types.is_null(target):
         return _Nulls()
-    if pa.types.is_primitive(target) or pa.types.is_decimal128(target) or pa.types.is_interval(target):
+    if pa.types.is_primitive(target) or pa.types.is_decimal128(target):
         return _Fixed(target)
-    return _Texts(target)
+    raise TypeError(f"a column of type {target} cannot be kept; ask is_hashable first")
 
 
 class _Validity:
@@ -214,8 +216,8 @@ class _Structs:
         self._valid = _Validity()
 
     def append(self, values: pa.Array) -> None:
-        for i, field in enumerate(self._fields):
-            field.append(values.field(i))
+        for field, part in zip(self._fields, fields_of(values), strict=True):
+            field.append(part)
         self._valid.append(values)
 
     def take(self, rows: Longs) -> pa.Array:
