@@ -167,3 +167,23 @@ SELECT c.name, o.ok, sum(l.quantity) AS q FROM customer AS c, orders AS o, linei
 SELECT s.name FROM supplier AS s WHERE s.sk IN (SELECT l.sk FROM lineitem AS l WHERE l.pk IN (SELECT pk FROM part WHERE kind LIKE 'f%') AND l.quantity > (SELECT 0.5 * sum(quantity) FROM lineitem AS i WHERE i.pk = l.pk AND i.sk = l.sk))
 SELECT s.name, count(*) AS waiting FROM supplier AS s, lineitem AS l, orders AS o WHERE s.sk = l.sk AND o.ok = l.ok AND EXISTS (SELECT * FROM lineitem AS m WHERE m.ok = l.ok AND m.sk <> l.sk) AND NOT EXISTS (SELECT * FROM lineitem AS m WHERE m.ok = l.ok AND m.sk <> l.sk AND m.ship > l.ship) GROUP BY s.name
 SELECT segment, count(*) AS c, sum(balance) AS b FROM customer AS c WHERE balance > (SELECT avg(balance) FROM customer WHERE balance > 0) AND NOT EXISTS (SELECT * FROM orders AS o WHERE o.ck = c.ck) GROUP BY segment
+-- lists of rows by functions and from columns
+SELECT * FROM range(3)
+SELECT * FROM generate_series(1, 7, 2) AS t(x)
+SELECT a.id, t.x FROM a, range(2) AS t(x)
+SELECT t.x, count(a.id) AS c FROM range(5) AS t(x) LEFT JOIN a ON a.k = t.x GROUP BY t.x
+SELECT * FROM generate_series(TIMESTAMP '2020-01-01', TIMESTAMP '2020-01-02', INTERVAL '12 hours') AS t(x)
+SELECT * FROM unnest([3, 4]) AS t(x)
+SELECT x FROM a, unnest(l) AS t(x)
+SELECT id, x FROM a, unnest(l) AS t(x) WHERE x > 1
+SELECT id, x FROM a, range(k) AS t(x)
+SELECT id, x FROM a, unnest(range(k, v)) AS t(x)
+SELECT a.id, x FROM a, generate_series(k, v) AS t(x)
+SELECT x, count(*) AS c FROM a, unnest(list_concat(l, [k])) AS t(x) GROUP BY x
+SELECT id, (SELECT max(x) FROM unnest(l) AS t(x)) AS m FROM a
+SELECT id, (SELECT sum(x * v) FROM unnest(l) AS t(x)) AS m FROM a
+SELECT id, x FROM a LEFT JOIN unnest(l) AS t(x) ON true
+SELECT id FROM a WHERE EXISTS (SELECT 1 FROM unnest(l) AS t(x) WHERE x = a.k)
+SELECT id, k IN (SELECT x FROM unnest(l) AS t(x)) AS y FROM a
+SELECT id, x, y FROM a, unnest(l) AS t(x), unnest([x, k]) AS u(y)
+SELECT id, start FROM a, unnest(range(date_trunc('hour', at), at, INTERVAL '20 minutes')) AS t(start)

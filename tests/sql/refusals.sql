@@ -10,8 +10,17 @@ SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i = b.i AND a.at >= b.at
 -- not: a recursive CTE | RECURSIVE
 WITH RECURSIVE r AS (SELECT i FROM orders UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i FROM r
 
--- not: the table function range | range
-SELECT * FROM range(3)
+-- not: unnest WITH ORDINALITY | unnest
+SELECT i, x, place FROM orders, unnest(l) WITH ORDINALITY AS t(x, place)
+
+-- not: first() without an ORDER BY inside | first
+SELECT i, (SELECT first(x) FROM unnest([1, 2]) AS t(x)) AS y FROM orders
+
+-- not: first() without an ORDER BY inside | first
+SELECT first(i + 1) AS y FROM orders
+
+-- not: the table function repeat | repeat
+SELECT * FROM repeat('a', 3)
 
 -- not: the table function duckdb_settings | duckdb_settings
 SELECT name FROM duckdb_settings()

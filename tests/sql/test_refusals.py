@@ -37,7 +37,7 @@ CASES = _cases()
 
 
 def test_there_are_cases() -> None:
-    assert len(CASES) > 40
+    assert len(CASES) > 60
 
 
 @pytest.mark.parametrize(("kind", "construct", "covered", "sql"), CASES, ids=[case[3][:60] for case in CASES])

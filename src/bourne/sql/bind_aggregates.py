@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bourne.sql.bind_expressions import read_expression, read_order
+from bourne.sql.bind_lateral import determined
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_text
 from bourne.sql.plan import (
@@ -70,8 +71,10 @@ def bind_aggregate(binding: Binding, node: Json, child: Plan) -> Plan:
     )  # fmt: skip
     groups = read_checked(binding, node.get("groups", []), child.types)
     is_generated = node["groupings_index"] == _GENERATED
+    known = determined(child, groups)
     aggregations = tuple(
-        bind_aggregation(binding, e, child.types, is_generated=is_generated)
+        _kept(binding, e, child, known, is_generated=is_generated)
+        or bind_aggregation(binding, e, child.types)
         for e in node.get("expressions", [])
     )
     words = ("ROLLUP", "CUBE", "GROUPING SETS", "GROUP") if groups else ("HAVING", "SELECT")
@@ -99,14 +102,24 @@ def _grouping_set(everything: Aggregate, chosen: Sequence[int], functions: Seque
     return Project(plan, tuple(items))
 
 
-def bind_aggregation(
-    binding: Binding, node: Json, types: Sequence[str], *, is_generated: bool = False
-) -> Aggregation:
+def _kept(
+    binding: Binding, node: Json, child: Plan, known: frozenset[int], *, is_generated: bool
+) -> Aggregation | None:
+    """Read first() of what is the same in all rows: so DuckDB keeps a scalar subquery's value, and outer columns."""
+    is_plain = not {"filter", "order_bys"} & set(node) and node.get("aggregate_type") == "NON_DISTINCT"
+    if node["qname"]["path"][-1] != "first" or not is_plain:
+        return None
+    value = read_expression(binding, node["children"][0], child.types)
+    if not isinstance(value, Ref) or not (is_generated or value.index in known):
+        return None
+    return Aggregation("first", (value,), value.type, orders=with_ties((), (value,)))
+
+
+def bind_aggregation(binding: Binding, node: Json, types: Sequence[str]) -> Aggregation:
     """Read one aggregate function over columns of these types, check it, and make it independent of the order."""
     _expect_aggregation(binding, node)
     written = node["qname"]["path"][-1]
     place = binding.place(written, "count") if written != "count_star" else binding.place("count")
-    children = node.get("children", [])
     found = Aggregation(
         written,
         read_arguments(binding, node, types),
@@ -120,9 +133,7 @@ def bind_aggregation(
     )
     declare_child(binding, types)
     check_text(binding, render_aggregation(found, column_name), node, "LOGICAL_AGGREGATE_AND_GROUP_BY")
-    # DuckDB keeps the columns of a correlated subquery with first(): in its group they are all the same.
-    is_kept = written == "first" and (is_generated or "alias" not in children[0])
-    return settle(binding, found, is_kept=is_kept)
+    return settle(binding, found)
 
 
 def read_arguments(binding: Binding, node: Json, types: Sequence[str]) -> tuple[Expr, ...]:
@@ -153,14 +164,14 @@ def _expect_aggregation(binding: Binding, node: Json) -> None:
         raise binding.refuse(f"this ORDER BY inside {function}", "ORDER")
 
 
-def settle(binding: Binding, found: Aggregation, *, is_kept: bool = False) -> Aggregation:
+def settle(binding: Binding, found: Aggregation) -> Aggregation:
     """Return the function in a form whose answer does not depend on the order of its rows."""
     named = replace(found, function=ALIASES.get(found.function, found.function))
     if named.function in _COMMUTATIVE:
         return replace(named, orders=())
     if named.function == "any_value" and not named.orders:  # the least is one of them, and quickly kept
         return replace(named, function="min", is_distinct=False)
-    is_free = named.function in _TIED or found.function == "arbitrary" or is_kept
+    is_free = named.function in _TIED or found.function == "arbitrary"
     if is_free or (named.function in ORDERED and named.orders):
         return replace(named, orders=with_ties(named.orders, named.arguments))
     if named.function in ORDERED:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from bourne.sql.bind_lateral import undo_lateral
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Call, Expr, Join, JoinKey, JoinKind, Literal, Logic, Plan, Project, Ref, walk
@@ -49,7 +50,7 @@ def bind_join(binding: Binding, node: Json, left: Plan, right: Plan) -> Plan:
     keys, residuals = _conditions(binding, node, left, right)
     span = binding.place(*_WORDS.get(kind, ("JOIN",)))
     join = Join(kind, left, right, tuple(keys), _conjunction(residuals), span)
-    return _projected(join, node)
+    return _projected(undo_lateral(join), join, node)
 
 
 def _conditions(binding: Binding, node: Json, left: Plan, right: Plan) -> tuple[list[JoinKey], list[Expr]]:
@@ -120,8 +121,8 @@ def _conjunction(parts: Sequence[Expr]) -> Expr | None:
     return parts[0] if parts else None
 
 
-def _projected(join: Join, node: Json) -> Plan:
-    """Let only those columns out that the plan's projection maps name."""
+def _projected(plan: Plan, join: Join, node: Json) -> Plan:
+    """Let only those columns of a join, given as any plan, out that DuckDB's projection maps name."""
     width, both = len(join.left.types), len(join.types)
     lefts = node.get("left_projection_map") or range(width)
     rights: Sequence[int] = range(both - width)
@@ -129,5 +130,5 @@ def _projected(join: Join, node: Json) -> Plan:
         rights = node.get("right_projection_map") or rights
     picked = [*lefts, *(width + index for index in rights)]
     if picked == list(range(both)):
-        return join
-    return Project(join, tuple(Ref(index, join.types[index]) for index in picked))
+        return plan
+    return Project(plan, tuple(Ref(index, join.types[index]) for index in picked))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from bourne.schema import Schema
 from bourne.sql.bind_aggregates import bind_aggregate
 from bourne.sql.bind_joins import bind_join
+from bourne.sql.bind_lateral import bind_table_function, identified, is_numbering, with_positions
 from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
 from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.bind_windows import bind_window
@@ -40,6 +41,7 @@ class OperatorReader:
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._common: dict[int, Plan] = {}
+        self._identified: set[int] = set()
 
     def read(self, node: Json) -> Plan:
         """Return the plan node, or nodes, that mean the same as this operator."""
@@ -57,9 +59,7 @@ class OperatorReader:
                 self._binding.expect(node, "return_types", "bindings")
                 return Values((), tuple(type_text(kind) for kind in node["return_types"]))
             case "LOGICAL_MATERIALIZED_CTE":
-                self._binding.expect(node, "table_index", "column_count", "ctename", "materialize")
-                self._common[node.get("table_index", 0)] = self.read(node["children"][0])
-                return self.read(node["children"][1])
+                return self._common_table(node)
             case "LOGICAL_CTE_REF":
                 return self._reference(node)
             case "LOGICAL_LIMIT" if node["children"][0]["type"] == "LOGICAL_ORDER_BY":
@@ -103,21 +103,37 @@ class OperatorReader:
                 return inputs[0]
         raise binding.refuse(node["type"].removeprefix("LOGICAL_"), "SELECT")
 
+    def _common_table(self, node: Json) -> Plan:
+        self._binding.expect(node, "table_index", "column_count", "ctename", "materialize")
+        definition, body = node["children"]
+        table = node.get("table_index", 0)
+        if definition["type"] == "LOGICAL_PROJECTION" and is_numbering(definition["children"][0]):
+            rows = self.read(definition["children"][0]["children"][0])
+            self._common[table] = identified(definition, body, table, rows)
+            self._identified.add(table)
+        else:
+            self._common[table] = self.read(definition)
+        return self.read(body)
+
     def _reference(self, node: Json) -> Plan:
         self._binding.expect(
             node, "table_index", "cte_index", "chunk_types", "bound_columns", "materialized_cte"
         )
         plan = self._common.get(node.get("cte_index", 0))
-        if plan is None or plan.types != tuple(type_text(kind) for kind in node["chunk_types"]):
+        written = tuple(type_text(kind) for kind in node["chunk_types"])
+        if plan is None or not self._are_alike(plan.types, written):
             raise self._binding.refuse("this common table expression", "WITH", "SELECT")
         return plan
 
-    def _get(self, node: Json) -> Get:
+    def _are_alike(self, types: Sequence[str], written: Sequence[str]) -> bool:
+        """Compare types; where DuckDB has a number that tells rows apart, there is an identity of any type."""
+        pairs = zip(types, written, strict=False)
+        return len(types) == len(written) and all(
+            a == b or (b == "BIGINT" and self._identified) for a, b in pairs
+        )
+
+    def _get(self, node: Json) -> Plan:
         binding = self._binding
-        table = node.get("function_data", {}).get("table")
-        if node["qname"]["path"] != ["seq_scan"] or table is None:
-            name = node["qname"]["path"][-1]
-            raise binding.refuse(f"the table function {name}", name)
         binding.expect(
             node, "table_index", "returned_types", "names", "projection_ids", "table_filters", "arguments", "qname",
             "has_serialize", "function_data", "parameters", "named_parameters", "input_table_types",
@@ -125,6 +141,9 @@ class OperatorReader:
         )  # fmt: skip
         if node.get("projection_ids") or node.get("table_filters"):
             raise binding.refuse("this scan", "FROM")
+        table = node.get("function_data", {}).get("table")
+        if node["qname"]["path"] != ["seq_scan"] or table is None:
+            return bind_table_function(binding, node, self._arguments(node))
         schema = binding.relations[table]
         indexes = [entry.get("index", 0) for entry in node["column_indexes"]]
         if any(index >= len(schema.columns) for index in indexes) and self._names_row_number(schema, indexes):
@@ -132,6 +151,15 @@ class OperatorReader:
         # DuckDB asks for the row number where a query needs rows but no column: any column will do.
         columns = [schema.columns[index if index < len(schema.columns) else 0] for index in indexes]
         return Get(table, tuple(c.name for c in columns), tuple(c.type for c in columns))
+
+    def _arguments(self, node: Json) -> Plan | None:
+        """Return what a table function gets from other rows, if it does: there DuckDB names columns by table."""
+        if not node.get("children"):
+            return None
+        (given,) = node["children"]
+        if given["type"] != "LOGICAL_PROJECTION":
+            raise self._binding.refuse("a table function of these columns", "FROM")
+        return self.read(with_positions(self._binding, given, given["children"][0]))
 
     def _names_row_number(self, schema: Schema, indexes: Sequence[int]) -> bool:
         """Say whether a virtual column is asked for by name."""

@@ -19,7 +19,7 @@ from typing import cast
 
 from bourne.sql.bind_aggregates import ALIASES, ORDERED, read_arguments, settle, with_ties
 from bourne.sql.bind_expressions import read_expression, read_order
-from bourne.sql.binding import Binding
+from bourne.sql.binding import GENERATED, Binding
 from bourne.sql.bound_values import Json, type_text
 from bourne.sql.plan import Aggregation, Cast, Expr, Frame, Order, Plan, Ref, Window, WindowFunction
 from bourne.sql.render import render_window
@@ -42,9 +42,6 @@ _NAMES = {
 _PLACED = frozenset({"row_number", "ntile", "lag", "lead"})  # by the place in the partition
 _RANKED = frozenset({"rank", "dense_rank", "percent_rank", "cume_dist"})  # rows of the same rank are alike
 _PICKED = frozenset({"first_value", "last_value", "nth_value"})  # one row of the frame
-
-# How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
-GENERATED = "limit_rownum"
 
 _KNOWN = frozenset({
     "expression_class", "type", "alias", "query_location", "query_location_length", "return_type", "children",

@@ -15,6 +15,9 @@ from bourne.schema import Schema
 from bourne.sql.bound_values import Json
 from bourne.sql.windows import Rewritten, find_word
 
+# How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
+GENERATED = "limit_rownum"
+
 
 class Binding:
     """What every part of `bind` shares. Lives as long as `bind` runs."""

@@ -46,7 +46,7 @@ def type_text(node: Json) -> str:
             return f"{type_text(info['child_type'])}[{info['size']}]"
         case "STRUCT":
             children = (f"{quote(c['first'])} {type_text(c['second'])}" for c in info["child_types"])
-            return _spelled(f"STRUCT({', '.join(children)})")
+            return spelled(f"STRUCT({', '.join(children)})")
         case "MAP":
             key, value = (c["second"] for c in info["child_type"]["type_info"]["child_types"])
             return f"MAP({type_text(key)}, {type_text(value)})"
@@ -62,7 +62,7 @@ def type_text(node: Json) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _spelled(text: str) -> str:
+def spelled(text: str) -> str:
     """Return DuckDB's spelling: it quotes only names that need it."""
     return str(duckdb.sqltype(text))
 

@@ -41,10 +41,10 @@ def check_expressions(
     binding: Binding, expressions: Sequence[Expr], nodes: Sequence[Json], types: Sequence[str]
 ) -> None:
     """Refuse expressions that, rendered and bound again, are not the same."""
-    if all(isinstance(expression, Ref) for expression in expressions):
-        return
-    declare_child(binding, types)
-    for expression, node in zip(expressions, nodes, strict=True):
+    pairs = [(e, node) for e, node in zip(expressions, nodes, strict=True) if not isinstance(e, Ref)]
+    if pairs:
+        declare_child(binding, types)
+    for expression, node in pairs:
         check_text(binding, render(expression, column_name), node, "LOGICAL_PROJECTION")
 
 
