@@ -73,6 +73,12 @@ EPOCH_INPUT_BYTES_MAX: Final = 256 << 20
 # Rows between two snapshots of a view: what a restart may have to compute again at most (a second or two).
 SNAPSHOT_ROWS: Final = 1 << 23
 
+# A user's weight, of either sign: sums of 2^32 records of it still fit 64 bits.
+WEIGHT_MAX: Final = (1 << 31) - 1
+
+# Equal rows that a query is given one by one: 2 GB of the narrowest rows.
+COPIES_MAX: Final = 1 << 28
+
 # Group numbers live in 32 bits of an index slot.
 GROUPS_MAX: Final = (1 << 32) - 2
 

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pytest
 
 from bourne.log.catalog import LogInfo, write_log_info
+from bourne.log.relation import KEY_COLUMN, WEIGHT_COLUMN
 from bourne.log.writer import LogWriter
 from bourne.ports import OsFiles
 from bourne.schema import Column, Schema
 from bourne.testing import SimulatedClock
-from bourne.views import fold as fold_module
-from bourne.views.catalog import KEY_COLUMN, WEIGHT_COLUMN
+from bourne.views import keyed_rows
 from bourne.views.fold import Fold
 
 SCHEMA = Schema((KEY_COLUMN, WEIGHT_COLUMN, Column("text", "VARCHAR"), Column("number", "BIGINT")))
 
 
 def output(folder: Path) -> tuple[LogInfo, LogWriter]:
-    info = LogInfo("view", SCHEMA, changes="upsert")
+    info = LogInfo("view", SCHEMA, key="__key", weight="__weight", changes="upsert")
     write_log_info(folder, info, OsFiles())
     return info, LogWriter(folder, info, files=OsFiles(), clock=SimulatedClock(0))
 
@@ -42,8 +42,8 @@ def change(keys: list[int], weights: list[int], numbers: list[int]) -> pa.Table:
 def test_fold_is_the_newest_row_of_each_key(
     tmp_path: Path, seed: int, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fold_module, "_SMALL_KEYS", small)
-    monkeypatch.setattr(fold_module, "_RECENT_ROWS_MAX", 40 if seed % 2 else 1 << 16)
+    monkeypatch.setattr(keyed_rows, "_SMALL_KEYS", small)
+    monkeypatch.setattr(keyed_rows, "_RECENT_ROWS_MAX", 40 if seed % 2 else 1 << 16)
     chance = random.Random(seed)
     info, writer = output(tmp_path)
     follower = Fold(tmp_path, info)

@@ -24,6 +24,7 @@ from bourne.log.partition import split
 from bourne.log.protocol import Appended, Batch, LogHead, Place
 from bourne.log.prove import prove
 from bourne.log.reader import Frame, LogReader
+from bourne.log.relation import check_records, column_of
 from bourne.log.requests import Written
 from bourne.log.retention import Maintained, Pin, maintain, readers
 from bourne.log.wake import Wake
@@ -82,7 +83,13 @@ class EmbeddedLog:
                 "no such durability", expected="'fsync', 'interval' or 'none'", found=repr(durability)
             )
         self._check_open()
+        if self._info.table is not None:
+            raise InputError(
+                f"{self._info.name!r} is a table: its rows are those of its file", where=self._info.table,
+                hint="change the file; the next catch_up or run takes over what is different",
+            )  # fmt: skip
         table = conform(rows, self._info.schema, log=self._info.name)
+        check_records(self._info, table)
         if self._info.partitions == 1:
             written = self._writer(0).write(table, durability=durability, request_id=request_id)
             offsets = written.row_offsets
@@ -91,7 +98,8 @@ class EmbeddedLog:
             partitions = np.zeros(table.num_rows, np.int32)
             return Appended({0: written.offsets}, written.is_repeat, partitions, offsets)
         assert self._info.key is not None  # declared with several partitions
-        parts = split(table, self._info.key, self._info.partitions)
+        keys = column_of(self._info, table, self._info.key)
+        parts = split(table, self._info.key, self._info.partitions, keys=keys)
         return _appended(
             table.num_rows,
             [

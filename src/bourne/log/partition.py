@@ -61,11 +61,13 @@ def check_partition_key(column: Column, *, where: str) -> None:
         )
 
 
-def split(table: pa.Table, key: str, partitions: int) -> list[tuple[int, pa.Table, NDArray[np.int64]]]:
+def split(
+    table: pa.Table, key: str, partitions: int, *, keys: pa.ChunkedArray | pa.Array | None = None
+) -> list[tuple[int, pa.Table, NDArray[np.int64]]]:
     """Return, for each partition that gets rows: its number, its rows, and their row numbers in `table`.
 
-    Rows stay in their order. `key` is a column's name, in any case. The table itself is returned, not a copy, where
-    all rows belong to one partition. O(rows) and one copy.
+    Rows stay in their order. `key` is a column's name, in any case; its values are `keys`, where they are not a column of
+    the table. The table itself is returned, not a copy, where all rows belong to one partition. O(rows) and one copy.
 
     Raises:
         ValueMismatch: a key is NULL.
@@ -75,8 +77,10 @@ def split(table: pa.Table, key: str, partitions: int) -> list[tuple[int, pa.Tabl
         return []
     if partitions == 1:
         return [(0, table, np.arange(rows))]
-    name = next(name for name in table.column_names if name.casefold() == key.casefold())
-    return _grouped(table, partition_of(table.column(name), partitions, name=name))
+    if keys is None:
+        key = next(name for name in table.column_names if name.casefold() == key.casefold())
+        keys = table.column(key)
+    return _grouped(table, partition_of(keys, partitions, name=key))
 
 
 def _grouped(table: pa.Table, numbers: NDArray[np.int32]) -> list[tuple[int, pa.Table, NDArray[np.int64]]]:

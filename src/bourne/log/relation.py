@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bourne.errors import InputError, ValueMismatch
+from bourne.limits import WEIGHT_MAX
 from bourne.log.catalog import LogInfo
 from bourne.schema import HIDDEN_PREFIX, Column, Schema, duckdb_type, quote
 from bourne.values import types_cursor
@@ -125,11 +126,18 @@ def _row_schema(stored: Schema) -> Schema:
 
 
 def check_records(info: LogInfo, records: pa.Table) -> None:
-    """Refuse records that have the log's columns but no meaning: none in a log that is not `before_after`.
+    """Refuse records that have the log's columns but no meaning.
 
     Raises:
-        ValueMismatch: neither before nor after is there, the key is NULL, or not the same in both.
+        ValueMismatch: neither before nor after is there, the key is NULL, or not the same in both; a weight is too large.
     """
+    if info.weight is not None:
+        weights = column_of(info, records, info.weight).cast(pa.int64())
+        _refuse(
+            pc.or_(pc.greater(weights, WEIGHT_MAX), pc.less(weights, -WEIGHT_MAX)),
+            info, f"the weight {info.weight!r} is too large", expected=f"-{WEIGHT_MAX:,} to {WEIGHT_MAX:,}",
+            hint="count in a column of the rows instead",
+        )  # fmt: skip
     if info.changes != "before_after":
         return
     is_there = {name: pc.is_valid(records.column(name)) for name in (BEFORE, AFTER)}

@@ -1,30 +1,38 @@
-"""The rows of a log or a view: its frames, folded.
+"""The rows of a log or a view: its records, folded.
 
-Law: the fold of an output log is the view. A log, and a view that only grows, is the concatenation of its records
-(no copy: they stay in the memory map). Of changes by key, the newest per key counts.
+Law: the fold of a log is its relation (`bourne.log.relation`); that of an output log is the view. A log, and a view that
+only grows, is the concatenation of its records (no copy: they stay in the memory map). Of changes by key, the newest
+per key counts. Of changes by content, a row is there as often as its weights sum up to.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import grown
-from bourne.errors import InputError
+from bourne.engine.kernels.arrays import as_array, grown
+from bourne.engine.kernels.consolidate import consolidate
+from bourne.engine.kernels.key_index import KeyIndex
+from bourne.engine.kernels.row_hash import hash_rows
+from bourne.errors import InputError, QueryError
+from bourne.limits import COPIES_MAX
 from bourne.log.catalog import LogInfo, Retention, partition_folder
 from bourne.log.cursor import LogCursor
+from bourne.log.relation import KEY_COLUMN, SignedRows, is_keyed, only_grows, relation_schema, signed_rows
 from bourne.log.segment import data_names
+from bourne.views.keyed_rows import KeyedRows
 
-# In `_recent_row`: the key's row is gone, or has not changed since `_base` was made.
-_GONE = -1
-_UNCHANGED = -2
+Longs = NDArray[np.int64]
 
-# So few changed keys are cut out of the base without copying it; so many recent rows at most are kept aside.
-_SMALL_KEYS = 256
-_RECENT_ROWS_MAX = 1 << 16
+# A row's or key's 128-bit hash stands for it.
+_HASH_WORDS: Final = 2
+
+# What is remembered of rows that are gone is dropped when they are more than those that are there, and this many.
+_DEAD_MAX: Final = 1 << 16
 
 
 class Fold:
@@ -36,18 +44,11 @@ class Fold:
         self._begin()
 
     def _begin(self) -> None:
-        folder, info = self._folder, self._info
         self._files = self._file_names()
-        self._reader = LogCursor(folder, info)
-        self._schema = info.schema.to_arrow()
-        self._is_keyed = info.changes == "upsert"
-        self._recent: list[pa.RecordBatch] = []
-        self._recent_rows = 0
+        self._reader = LogCursor(self._folder, self._info)
+        self._schema = relation_schema(self._info).to_arrow()
+        self._rows = _rows_of(self._info, self._schema)
         self._table: pa.Table | None = None
-        # For changes by key: folded rows, where each key's row is in them, and where in the recent batches.
-        self._base = self._schema.empty_table()
-        self._base_row: NDArray[np.int64] = np.full(1024, _GONE, np.int64)
-        self._recent_row: NDArray[np.int64] = np.full(1024, _UNCHANGED, np.int64)
 
     def _file_names(self) -> set[str]:
         """Return the files of a log whose records may go away some day."""
@@ -71,52 +72,135 @@ class Fold:
         for _, frame in pieces:
             if frame.batch.num_rows:
                 self._table = None
-                if self._is_keyed:
-                    self._point(frame.batch)
-                self._recent.append(frame.batch)
-                self._recent_rows += frame.batch.num_rows
-
-    def _point(self, batch: pa.RecordBatch) -> None:
-        """Point each key of the batch to its row in it, or to none."""
-        keys = batch.column(0).to_numpy()
-        weights = batch.column(1).to_numpy()
-        key_count = int(keys.max()) + 1
-        self._base_row = grown(self._base_row, key_count, _GONE)
-        self._recent_row = grown(self._recent_row, key_count, _UNCHANGED)
-        rows = np.arange(self._recent_rows, self._recent_rows + len(keys))
-        self._recent_row[keys] = np.where(weights > 0, rows, _GONE)
+                self._rows.add(signed_rows(self._info, frame.batch))
 
     def table(self) -> pa.Table:
         """Return the rows, under the columns' own names.
 
         O(1) for a log and where nothing changed, about O(changes) after few, O(rows of the view) after many.
+
+        Raises:
+            QueryError: weights make it more rows than memory holds.
         """
         if self._table is None:
-            recent = pa.Table.from_batches(self._recent, self._schema)
-            self._table = self._fold(recent).select(self._schema.names[2:]) if self._is_keyed else recent
+            self._table = self._rows.table()
         return self._table
-
-    def _fold(self, recent: pa.Table) -> pa.Table:
-        """Put the recent rows in the place of those that they replace."""
-        keys = np.flatnonzero(self._recent_row != _UNCHANGED)
-        rows = self._recent_row[keys]
-        newest = recent.combine_chunks().take(pa.array(rows[rows >= 0]))
-        replaced = self._base_row[keys]
-        replaced = np.sort(replaced[replaced != _GONE])
-        if len(keys) <= _SMALL_KEYS and self._recent_rows <= _RECENT_ROWS_MAX:
-            starts = [0, *(replaced + 1)]
-            ends = [*replaced, self._base.num_rows]
-            pieces = [self._base.slice(a, b - a) for a, b in zip(starts, ends, strict=True) if b > a]
-            return pa.concat_tables([*pieces, newest])
-        kept = np.ones(self._base.num_rows, np.bool_)
-        kept[replaced] = False
-        self._base = pa.concat_tables([self._base.filter(pa.array(kept)), newest]).combine_chunks()
-        self._base_row[:] = _GONE
-        self._base_row[self._base.column(0).to_numpy()] = np.arange(self._base.num_rows)
-        self._recent_row[:] = _UNCHANGED
-        self._recent, self._recent_rows = [], 0
-        return self._base
 
     def close(self) -> None:
         """Let go of the files; the table stays valid. Safe to call twice."""
         self._reader.close()
+
+
+def _rows_of(info: LogInfo, schema: pa.Schema) -> _Grown | _ByNumber | _ByKey | _ByContent:
+    """Return the rows of no records, for the kind of log."""
+    if only_grows(info):
+        return _Grown(schema)
+    if info.key == KEY_COLUMN.name:
+        return _ByNumber(schema)
+    return _ByKey(schema) if is_keyed(info) else _ByContent(schema, info.name)
+
+
+class _Grown:
+    """Rows that only become more."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._tables: list[pa.Table] = []
+
+    def add(self, change: SignedRows) -> None:
+        self._tables.append(change.table)
+
+    def table(self) -> pa.Table:
+        return pa.concat_tables([self._schema.empty_table(), *self._tables])
+
+
+class _ByNumber:
+    """The newest row of each key, the keys being dense numbers."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._rows = KeyedRows(schema)
+
+    def add(self, change: SignedRows) -> None:
+        assert change.keys is not None
+        self._rows.put(change.keys.to_numpy(), _is_there(change), change.table)
+
+    def table(self) -> pa.Table:
+        return self._rows.table()
+
+
+class _ByKey:
+    """The newest row of each key, whatever the keys are."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._rows = KeyedRows(schema)
+        self._index = KeyIndex(_HASH_WORDS)
+
+    def add(self, change: SignedRows) -> None:
+        keys = self._index.assign(hash_rows([change.keys], change.table.num_rows))
+        self._rows.put(keys, _is_there(change), change.table)
+        if len(self._index) > _DEAD_MAX:
+            live = self._rows.keys()
+            if len(self._index) > 2 * len(live):
+                self._index = _only(self._index, live)
+                self._rows.renumber(live)
+
+    def table(self) -> pa.Table:
+        return self._rows.table()
+
+
+class _ByContent:
+    """Rows that are there as often as their weights sum up to."""
+
+    def __init__(self, schema: pa.Schema, name: str) -> None:
+        self._name = name
+        self._rows = KeyedRows(schema)
+        self._index = KeyIndex(_HASH_WORDS)
+        self._counts: Longs = np.zeros(1024, np.int64)
+
+    def add(self, change: SignedRows) -> None:
+        columns = [as_array(values) for values in change.table.columns]
+        weights = np.ones(change.table.num_rows, np.int64) if change.weights is None else change.weights
+        firsts, sums = consolidate(columns, weights)
+        distinct = pa.Table.from_arrays(columns, schema=change.table.schema).take(pa.array(firsts))
+        keys = self._index.assign(hash_rows([as_array(values) for values in distinct.columns], len(firsts)))
+        self._counts = grown(self._counts, len(self._index))
+        was_there = self._counts[keys] > 0
+        self._counts[keys] += sums
+        is_there = self._counts[keys] > 0
+        changed = np.flatnonzero(is_there != was_there)
+        self._rows.put(keys[changed], is_there[changed], distinct.take(pa.array(changed)))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what is known of rows that are neither there nor owed."""
+        if len(self._index) <= _DEAD_MAX:
+            return
+        live = np.flatnonzero(self._counts)
+        if len(self._index) > 2 * len(live):
+            self._index = _only(self._index, live)
+            self._counts = self._counts[live]
+            self._rows.renumber(live)
+
+    def table(self) -> pa.Table:
+        repeated = np.flatnonzero(self._counts > 1)
+        if not len(repeated):
+            return self._rows.table()
+        copies = self._counts[repeated] - 1
+        total = int(copies.astype(object).sum())
+        if total > COPIES_MAX:
+            raise QueryError(
+                f"the weights of {self._name!r} make too many equal rows", expected=f"at most {COPIES_MAX:,} copies",
+                found=f"{total:,}", hint="count in a column of the rows instead of in the weight",
+            )  # fmt: skip
+        return pa.concat_tables([self._rows.table(), self._rows.take(repeated, copies)])
+
+
+def _is_there(change: SignedRows) -> NDArray[np.bool_]:
+    return np.ones(change.table.num_rows, np.bool_) if change.weights is None else change.weights > 0
+
+
+def _only(index: KeyIndex, numbers: Longs) -> KeyIndex:
+    """Return an index of these keys alone, numbered anew."""
+    result = KeyIndex(_HASH_WORDS)
+    result.assign(index.keys(numbers))
+    return result
