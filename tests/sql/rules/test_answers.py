@@ -33,7 +33,7 @@ QUERIES = [
 VALUES = {"integer": ["NULL", "0", "1", "2", "3"], "varchar": ["NULL", "''", "'u'", "'v'"],
           "integer[]": ["NULL", "[]", "[1, NULL]", "[2]"]}  # fmt: skip
 
-SIZES = [(0, 0, 0), (5, 0, 4), (0, 5, 5), (4, 6, 3), (9, 9, 9), (9, 9, 9), (20, 20, 10)]
+SIZES = [(0, 0, 0), (5, 0, 4), (4, 6, 3), (9, 9, 9), (20, 20, 10)]
 
 
 @functools.cache
@@ -79,11 +79,11 @@ def test_answer_is_kept(sql: str) -> None:
     check(sql, databases())
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(queries())
 def test_answer_of_random_queries_is_kept(sql: str) -> None:
     try:
         bind(sql, RELATIONS)
     except SqlError:
         assume(False)
-    check(sql, databases()[3:5])
+    check(sql, databases()[2:4])
