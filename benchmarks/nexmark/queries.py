@@ -102,7 +102,7 @@ QUERIES: Final = {
     "q11": """
         WITH begins AS (
             SELECT bidder, date_time,
-                coalesce(date_time - lag(date_time) OVER bids_of > INTERVAL '10 seconds', true) AS is_first
+                coalesce(date_time > lag(date_time) OVER bids_of + INTERVAL '10 seconds', true) AS is_first
             FROM bids WINDOW bids_of AS (PARTITION BY bidder ORDER BY date_time)
         ), sessions AS (
             SELECT bidder, date_time,
