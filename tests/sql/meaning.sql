@@ -177,6 +177,9 @@ SELECT * FROM unnest([3, 4]) AS t(x)
 SELECT x FROM a, unnest(l) AS t(x)
 SELECT id, x FROM a, unnest(l) AS t(x) WHERE x > 1
 SELECT id, x FROM a, range(k) AS t(x)
+SELECT id, x, place FROM a, unnest(l) WITH ORDINALITY AS t(x, place)
+SELECT id, place FROM a, unnest(l) WITH ORDINALITY AS t(x, place)
+SELECT count(*) AS c FROM a, unnest(l)
 SELECT id, x FROM a, unnest(range(k, v)) AS t(x)
 SELECT a.id, x FROM a, generate_series(k, v) AS t(x)
 SELECT x, count(*) AS c FROM a, unnest(list_concat(l, [k])) AS t(x) GROUP BY x

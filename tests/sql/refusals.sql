@@ -10,9 +10,6 @@ SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i = b.i AND a.at >= b.at
 -- not: a recursive CTE | RECURSIVE
 WITH RECURSIVE r AS (SELECT i FROM orders UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i FROM r
 
--- not: unnest WITH ORDINALITY | unnest
-SELECT i, x, place FROM orders, unnest(l) WITH ORDINALITY AS t(x, place)
-
 -- not: first() without an ORDER BY inside | first
 SELECT i, (SELECT first(x) FROM unnest([1, 2]) AS t(x)) AS y FROM orders
 

@@ -17,6 +17,7 @@ from bourne.sql.bind import bind
 RELATIONS = {
     "orders": declare_schema({"id": "bigint", "user": "varchar", "amount": "decimal(10,2)", "qty": "integer",
                               "at": "timestamp", "tags": "varchar[]"}, where="orders"),
+    "visits": declare_schema({"user": "varchar", "at": "timestamp", "rating": "integer"}, where="visits"),
 }  # fmt: skip
 
 FOLDER = Path(__file__).with_name("plans")
@@ -33,6 +34,16 @@ VIEWS = {
            "counted AS MATERIALIZED (SELECT is_large, count(*) AS n FROM large GROUP BY 1) SELECT n FROM counted WHERE is_large",
     "case": "SELECT CASE WHEN amount > 1 THEN 'a' WHEN qty IN (1, 2, NULL) THEN user END AS x, TRY_CAST(user AS DATE) AS d, "
             "COALESCE(qty, 0) AS q FROM orders WHERE at >= TIMESTAMP '2020-01-01' OR at IS NULL",
+    "join": "SELECT o.id, v.rating FROM orders AS o LEFT JOIN visits AS v ON o.user = v.user AND o.at > v.at AND v.rating > 1",
+    "correlated": "SELECT id, (SELECT count(*) FROM visits AS v WHERE v.user = o.user) AS n, "
+                  "user IN (SELECT user FROM visits WHERE rating > 3) AS is_fond FROM orders AS o",
+    "rollup": "SELECT user, qty, grouping(user, qty) AS level, sum(amount) FILTER (WHERE qty > 0) AS total, "
+              "arg_max(id, at) AS latest, list(id ORDER BY at) AS ids FROM orders GROUP BY ROLLUP (user, qty)",
+    "window": "SELECT id, sum(amount) OVER (PARTITION BY user ORDER BY at ROWS 2 PRECEDING) AS recent, "
+              "last_value(id) OVER (ORDER BY qty) AS last, rank() OVER (ORDER BY amount DESC) AS place FROM orders",
+    "except": "SELECT user FROM orders EXCEPT ALL SELECT user FROM visits",
+    "top": "SELECT id FROM orders ORDER BY amount DESC, id LIMIT 10 OFFSET 5",
+    "unnest": "SELECT id, tag FROM orders, unnest(tags) AS t(tag)",
     "nested": "SELECT {'u': user, 't': [tags[1], 'x']} AS s, list_contains(['a', 'b'], user) AS c FROM orders",
 }  # fmt: skip
 

@@ -43,19 +43,22 @@ _FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 def bind_table_function(binding: Binding, node: Json, child: Plan | None) -> Plan:
     """Read a table function; `child` has its arguments, and then columns to hand on, if they come from other rows."""
     name = node["qname"]["path"][-1]
-    if name not in _FUNCTIONS or len(node["returned_types"]) != 1 or node["named_parameters"]:
-        what = f"the table function {name}" if name not in _FUNCTIONS else f"{name} WITH ORDINALITY"
-        raise binding.refuse(what, name, "ORDINALITY")
+    is_numbered = node.get("ordinality_idx") == 1
+    if name not in _FUNCTIONS or node["named_parameters"] or len(node["returned_types"]) != 1 + is_numbered:
+        raise binding.refuse(f"the table function {name}", name)
     if child is None:
         child = Values(((),), ())
         arguments = [_constant(binding, value) for value in node["parameters"]]
     else:
         arguments = list(columns(child)[: len(node["input_table_types"])])
-    kind = type_text(node["returned_types"][0])
-    row = Unnest(child, (_list(node, name, arguments, kind),), (kind,))
-    # DuckDB asks for the row number where it needs rows but no column.
-    own = [Ref(len(child.types), kind) for _ in node["column_indexes"]]
-    return project(row, (*own, *(Ref(index, child.types[index]) for index in node["projected_input"])))
+    kinds = tuple(type_text(kind) for kind in node["returned_types"])
+    values = _list(node, name, arguments, kinds[0])
+    rows = Unnest(child, (values, _places(values))[: len(kinds)], kinds)
+    made = columns(rows)[len(child.types) :]
+    # DuckDB asks for the row number where it needs rows but no column: any will do.
+    indexes = [entry.get("index", 0) for entry in node["column_indexes"]]
+    own = [made[index if index < len(made) else 0] for index in indexes]
+    return project(rows, (*own, *(Ref(index, child.types[index]) for index in node["projected_input"])))
 
 
 def _list(node: Json, name: str, arguments: list[Expr], kind: str) -> Expr:
@@ -67,6 +70,13 @@ def _list(node: Json, name: str, arguments: list[Expr], kind: str) -> Expr:
         for value, target in zip(arguments, wanted, strict=True)
     )
     return Call(name, fitting, ("",) * len(fitting), f"{kind}[]", None)
+
+
+def _places(values: Expr) -> Expr:
+    """Return the list of 1, 2, … for each element: WITH ORDINALITY."""
+    count = Call("len", (values,), ("",), "BIGINT", None)
+    first = Literal("(1)::BIGINT", "BIGINT")
+    return Call("generate_series", (first, count), ("", ""), "BIGINT[]", None)
 
 
 def _constant(binding: Binding, value: Json) -> Expr:

@@ -138,6 +138,7 @@ class OperatorReader:
             node, "table_index", "returned_types", "names", "projection_ids", "table_filters", "arguments", "qname",
             "has_serialize", "function_data", "parameters", "named_parameters", "input_table_types",
             "input_table_names", "projected_input", "column_indexes", "table_filters_by_projection",
+            "ordinality_idx", "source_ordinality",
         )  # fmt: skip
         if node.get("projection_ids") or node.get("table_filters"):
             raise binding.refuse("this scan", "FROM")
