@@ -119,3 +119,13 @@ SELECT x, y FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.k = a.x AND b.v <> a.y)
 WITH c AS (SELECT x, y FROM a WHERE x > 0) SELECT c.x FROM c WHERE EXISTS (SELECT 1 FROM b WHERE b.k = c.x AND b.v < c.y) AND c.y > 1
 SELECT x, (SELECT count(*) FROM b WHERE b.k = s.x AND b.v < s.n) FROM (SELECT x, count(*) AS n FROM a GROUP BY x) s
 SELECT o.x FROM (SELECT a.x, d.q FROM a, d WHERE a.y = d.p) o WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.k = o.x AND b.v > o.q)
+-- NOT IN where there are no NULLs on one side, or on both
+SELECT * FROM a WHERE x NOT IN (SELECT k FROM b WHERE k IS NOT NULL)
+SELECT * FROM a WHERE x NOT IN (SELECT k FROM b) AND x > 0
+SELECT * FROM a WHERE x NOT IN (SELECT k FROM b WHERE k > 1) AND x IS NOT NULL
+SELECT * FROM a WHERE (x, y) NOT IN (SELECT k, v FROM b WHERE k > 0) AND y > 0
+SELECT x, x IN (SELECT k FROM b WHERE k < 2) FROM a
+SELECT x, x IN (SELECT k FROM b) FROM a WHERE x IS NOT NULL
+SELECT x, x IN (SELECT count(*) FROM b GROUP BY k) FROM a
+SELECT a.x, a.x IN (SELECT p FROM d) FROM a, b WHERE a.x = b.k
+SELECT x, x IN (SELECT max(v) FROM b) FROM a

@@ -77,6 +77,8 @@ def test_operators_that_are_left(sql: str, expected: dict[str, int]) -> None:
 def test_not_in_is_anti_joins_by_key() -> None:
     plan = optimised("SELECT * FROM a WHERE y NOT IN (SELECT v FROM b WHERE k = x)")
     assert kinds(plan) == {"anti": 3, "Aggregate": 2}
+    no_nulls = "SELECT * FROM a WHERE x NOT IN (SELECT k FROM b WHERE k IS NOT NULL) AND x > 0"
+    assert kinds(optimised(no_nulls)) == {"anti": 1}
 
 
 PUSHED = {

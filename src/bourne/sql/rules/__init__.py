@@ -39,11 +39,7 @@ _RULES = (
 
 
 def optimise(plan: Plan, *, sql: str) -> Plan:
-    """Apply all rules until nothing changes. `sql` is what errors show.
-
-    Raises:
-        NotMaintainable: a part of the plan has no incremental rule.
-    """
+    """Apply all rules until nothing changes. None refuses anything so far: `sql` is for the error of one that does."""
     return damp_scalars(_settled(expand_mark(_settled(plan))))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bourne.sql.plan import Aggregate, Case, Expr, Filter, Join, JoinKey, Literal, Logic, Plan, Ref, Test
+from bourne.sql.rules.lineage import is_never_null
 from bourne.sql.rules.mark_to_semi import distinct_keys, surely_unmatched
 from bourne.sql.rules.tree import FALSE, TRUE, IsShared, columns, project, refs, replace_refs, rewrite
 
@@ -36,12 +37,14 @@ def _by_keys(join: Join, others: Sequence[JoinKey]) -> Plan:
     plan, is_match = _looked_up(join.left, Aggregate(join.right, tuple(key.right for key in ordered) or (TRUE,), ()),
                                 ordered)  # fmt: skip
     branches: list[tuple[Expr, Expr]] = [(is_match, TRUE)]
-    if others:
-        plan, is_any = _looked_up(plan, distinct_keys(join.right, safe), safe)
-        nulls = Filter(join.right, (_test("IS NULL", others[0].right),))
-        plan, is_null = _looked_up(plan, distinct_keys(nulls, safe), safe)
-        left_null = Logic("AND", (_test("IS NULL", others[0].left), is_any))
-        branches += [(left_null, _UNKNOWN), (is_null, _UNKNOWN)]
+    for key in others:
+        if not is_never_null(join.left, key.left):
+            plan, is_any = _looked_up(plan, distinct_keys(join.right, safe), safe)
+            branches.append((Logic("AND", (_test("IS NULL", key.left), is_any)), _UNKNOWN))
+        if not is_never_null(join.right, key.right):
+            nulls = Filter(join.right, (_test("IS NULL", key.right),))
+            plan, is_null = _looked_up(plan, distinct_keys(nulls, safe), safe)
+            branches.append((is_null, _UNKNOWN))
     return _with_mark(join, plan, Case(tuple(branches), FALSE, "BOOLEAN"))
 
 

@@ -1,10 +1,24 @@
-"""Where a plan's values come from, and which of them are there only once."""
+"""Where a plan's values come from, which of them are there only once, and which are never NULL."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bourne.sql.plan import Aggregate, Expr, Filter, Join, Plan, Project, Ref, TopN, Unnest, Values, Window
+from bourne.sql.plan import (
+    Aggregate,
+    Expr,
+    Filter,
+    Join,
+    Literal,
+    Plan,
+    Project,
+    Ref,
+    TopN,
+    Unnest,
+    Values,
+    Window,
+)
+from bourne.sql.rules.totality import rejects_nulls
 from bourne.sql.rules.tree import refs, shift, substitute, unplaced
 
 
@@ -54,3 +68,33 @@ def is_unique(plan: Plan, parts: Sequence[Expr]) -> bool:
                 return set(range(len(groups))) <= {part.index for part in given if isinstance(part, Ref)}
             case _:
                 return False
+
+
+def is_never_null(plan: Plan, part: Expr) -> bool:
+    """Say whether the part, over the plan's columns, surely has a value in every row."""
+    while isinstance(part, Ref):
+        index = part.index
+        match plan:
+            case Filter(child=child, predicates=predicates):
+                if any(rejects_nulls(predicate, frozenset([index])) for predicate in predicates):
+                    return True
+                plan = child
+            case Project(child=child, expressions=expressions):
+                part, plan = expressions[index], child
+            case Window(child=child) | Unnest(child=child) | TopN(child=child) if index < len(child.types):
+                plan = child
+            case Aggregate(child=child, groups=groups, aggregations=aggregations):
+                if index >= len(groups):
+                    return aggregations[index - len(groups)].function in {"count", "count_star"}
+                part, plan = groups[index], child
+            case Join(kind=kind, left=left, keys=keys) if kind not in {"right", "full"} and index < len(
+                left.types
+            ):
+                if kind in {"inner", "semi"} and any(
+                    key.left == part and not key.is_null_safe for key in keys
+                ):
+                    return True
+                plan = left
+            case _:
+                return False
+    return isinstance(part, Literal) and not part.text.startswith("NULL")

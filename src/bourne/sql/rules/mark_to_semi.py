@@ -8,7 +8,8 @@ without a match, and without a right row of which it is unknown, which takes a N
 2. an anti join with the right rows that have a NULL in a key;
 3. an anti join of the left rows that have a NULL in a key with all right rows.
 
-Each is by keys, so that a step costs what changed; 2 and 3 see few rows where NULLs are few.
+Each is by keys, so that a step costs what changed; 2 and 3 see few rows where NULLs are few, and are left out where a
+filter lets none through.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bourne.sql.plan import Aggregate, Expr, Filter, Join, JoinKey, Logic, Plan, Ref, Test
+from bourne.sql.rules.lineage import is_never_null
 from bourne.sql.rules.tree import (
     FALSE,
     TRUE,
@@ -68,10 +70,15 @@ def surely_unmatched(join: Join) -> Plan:
     plan: Plan = replace(join, kind="anti")
     if not others:
         return plan
-    right_nulls = Filter(join.right, (_any([_is_null(key.right) for key in others]),))
-    left_null = JoinKey(_any([_is_null(key.left) for key in others]), TRUE, is_null_safe=False)
-    plan = _without(plan, distinct_keys(right_nulls, safe, others), safe, (), others)
-    return _without(plan, distinct_keys(join.right, safe, others), safe, (left_null,), others)
+    nullable = [_is_null(key.right) for key in others if not is_never_null(join.right, key.right)]
+    if nullable:
+        nulls = Filter(join.right, (_any(nullable),))
+        plan = _without(plan, distinct_keys(nulls, safe, others), safe, (), others)
+    nullable = [_is_null(key.left) for key in others if not is_never_null(join.left, key.left)]
+    if nullable:
+        is_left_null = JoinKey(_any(nullable), TRUE, is_null_safe=False)
+        plan = _without(plan, distinct_keys(join.right, safe, others), safe, (is_left_null,), others)
+    return plan
 
 
 def _without(
