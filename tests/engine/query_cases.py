@@ -258,9 +258,16 @@ def _check_step(case: Case, driver: Driver, database: Database, index: int, step
         if isinstance(_answer(database, case.sql, is_optimised=False), str):
             raise CaseFailed(case, index, f"got {got[:20]}, but DuckDB fails: {expected}")
         return False
-    if (unlike := difference(got, expected)) is not None:
+    unlike = difference(got, expected)
+    if unlike is not None and _is_right(got, _answer(database, case.sql, is_optimised=False)):
+        return True  # DuckDB's optimizer is wrong: it is with LIKE 'a%' on a field of a struct
+    if unlike is not None:
         raise CaseFailed(case, index, unlike)
     return True
+
+
+def _is_right(got: Rows, expected: str | Rows) -> bool:
+    return not isinstance(expected, str) and difference(got, expected) is None
 
 
 def _signed(schema: Schema, changes: Sequence[tuple[Row, int]]) -> Signed:

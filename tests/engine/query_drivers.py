@@ -1,13 +1,17 @@
-"""Who maintains the query of a case: DuckDB itself (the model), a bare circuit of the engine."""
+"""Who maintains the query of a case: DuckDB itself (the model), a bare circuit of the engine, the whole of Bourne."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+import bourne
 from bourne.duck import connect
 from bourne.engine.circuit import Circuit
 from bourne.engine.compile import compile_circuit
@@ -16,9 +20,9 @@ from bourne.log.catalog import LogInfo
 from bourne.log.relation import COUNT_COLUMN, SignedRows
 from bourne.schema import Column, Schema, cast_back
 from bourne.sql.bind import bind
-from engine.oracle import Rows, rows_of
+from engine.oracle import Rows, difference, rows_of
 from engine.query_cases import Case, Database, Signed
-from engine.random_changes import Contents, Restart
+from engine.random_changes import Contents, Kind, Relation, Restart
 
 
 class ModelDriver:
@@ -108,6 +112,98 @@ class CircuitDriver:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+class BourneDriver:
+    """Appends to logs of an app whose view `v` is the query, and `w` reads `v`; asks both.
+
+    A relation that changes exactly is a log of rows before and after. A restart closes the app; then the state comes
+    from snapshots just made, or (`replay`) there are none.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.app = bourne.App("case")
+        for name, relation in case.relations.items():
+            self.app.log(name, durability="none", **_log_options(relation))
+        self.app.view("v", case.sql)
+        self.app.view("w", "SELECT * FROM v")
+        self.folder = tempfile.TemporaryDirectory(prefix="bourne-")
+        self.running: bourne.Instance | None = None
+        try:
+            self._open()
+        except BaseException:
+            self.folder.cleanup()
+            raise
+
+    def _open(self) -> None:
+        self.running = bourne.open(self.app, data=self.folder.name)
+        self.running.catch_up()
+
+    def apply(self, step: Mapping[str, Signed]) -> None:
+        """Append the changes as records, and let the views take them in."""
+        assert self.running is not None
+        for name, (table, weights) in step.items():
+            self.running.append(name, list(_records(self.case.relations[name].kind, table, weights)))
+        self.running.catch_up()
+
+    def restart(self, how: Restart) -> None:
+        """Close and open."""
+        if how == "none" or self.running is None:
+            return
+        if how == "save":
+            self.running.catch_up()
+            for runner in self.running._runners.start():
+                runner.snapshot()
+        self.running.close()
+        if how == "replay":
+            for snapshots in Path(self.folder.name).glob("views/*/**/snapshots"):
+                shutil.rmtree(snapshots)
+        self._open()
+
+    def rows(self) -> Rows:
+        """Ask both views."""
+        assert self.running is not None
+        rows = rows_of(self.running.query("SELECT * FROM v").to_arrow())
+        unlike = difference(rows_of(self.running.query("SELECT * FROM w").to_arrow()), rows)
+        assert unlike is None, f"the view of the view differs: {unlike}"
+        return rows
+
+    def close(self) -> None:
+        """Close the app, delete its folder."""
+        if self.running is not None:
+            self.running.close()
+        self.folder.cleanup()
+
+
+def _log_options(relation: Relation) -> dict[str, Any]:
+    schema = dict(relation.schema)
+    match relation.kind:
+        case "append":
+            return {"schema": schema}
+        case "exact":
+            return {"schema": schema, "changes": "before_after"}
+        case "weights":
+            return {"schema": schema | {"times": "bigint not null"}, "changes": "weights", "weight": "times"}
+        case "upsert":
+            key = next(iter(schema))
+            schema |= {key: f"{schema[key]} not null", "gone": "boolean"}
+            return {"schema": schema, "key": key, "changes": "upsert", "tombstone": "gone"}
+
+
+def _records(kind: Kind, table: pa.Table, weights: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records that say the same as these signed rows."""
+    for row, weight in zip(table.to_pylist(), map(int, weights), strict=True):
+        match kind:
+            case "append":
+                yield from [row] * weight
+            case "exact":
+                sides = {"before": row, "after": None} if weight < 0 else {"before": None, "after": row}
+                yield from [sides] * abs(weight)
+            case "weights":
+                yield row | {"times": weight}
+            case "upsert":
+                yield row | {"gone": weight < 0}
 
 
 def log_info(case: Case, name: str) -> LogInfo:

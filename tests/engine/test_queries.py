@@ -32,13 +32,13 @@ from engine.query_cases import (
     draw_case,
     open_answer,
 )
-from engine.query_drivers import CircuitDriver, ModelDriver
+from engine.query_drivers import BourneDriver, CircuitDriver, ModelDriver
 from engine.query_shrinking import shrink_case
 
 # Constructs that Bourne may refuse, though its answer would be one.
 REFUSED_ON_PURPOSE: tuple[str, ...] = ()
 
-DRIVERS: dict[str, MakeDriver] = {"circuit": CircuitDriver, "model": ModelDriver}
+DRIVERS: dict[str, MakeDriver] = {"bourne": BourneDriver, "circuit": CircuitDriver, "model": ModelDriver}
 
 
 @dataclass(frozen=True, slots=True)
