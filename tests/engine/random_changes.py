@@ -128,7 +128,7 @@ def draw_history(random: Random, relations: Mapping[str, Relation], *, rows: int
         cut = len(changes)
         changes += [(name, change) for name in names for change in histories[name].insert()]
     changes = _hasty(random, relations, changes)
-    others = [random.randint(0, len(changes)) for _ in range(random.choice([0, 1, 2, 3, 5]))]
+    others = [random.randint(0, len(changes)) for _ in range(random.choice([0, 1, 2, 3, 5, 5, 15]))]
     steps = [_step(changes[a:b]) for a, b in itertools.pairwise(sorted({0, cut, *others, len(changes)}))]
     if random.random() < 0.1:
         steps.insert(random.randint(0, len(steps)), {})
