@@ -270,3 +270,18 @@ factorial(5)
 gcd(i, 14)
 nextafter(d, 0)
 '\xAA\x27\x5C'::BLOB || bl
+-- lambdas
+list_transform(l, lambda x: x + 1)
+list_transform(l, lambda x: x + i)
+list_transform(l, lambda x, place: x * place + i - n)
+list_filter(l, lambda x: x > 1 AND x <> i)
+list_reduce(l, lambda x, y: x + y * i)
+list_reduce(l, lambda x, y: x + y, 100)
+list_transform([l, [i]], lambda x: list_transform(x, lambda y: y + len(x) + i))
+list_transform(list_filter(l, lambda x: x IS NOT NULL), lambda x: x::VARCHAR || s)
+[x + 1 FOR x IN l IF x > i]
+list_transform([[l]], lambda x: list_transform(x, lambda y: list_transform(y, lambda z: z + len(y) + i)))
+list_transform([[l]], lambda x: list_transform(x, lambda y: list_transform(y, lambda z: z + len(x) + len(y))))
+list_transform(l, lambda c0: c0 + i)
+list_filter(map_keys(mp), lambda k: k LIKE 'k%')
+list_transform([1, 2], lambda x: 7)

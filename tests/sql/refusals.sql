@@ -22,12 +22,6 @@ SELECT * FROM repeat('a', 3)
 -- not: the table function duckdb_settings | duckdb_settings
 SELECT name FROM duckdb_settings()
 
--- not: a lambda | list_transform(l, lambda x: x + 1)
-SELECT list_transform(l, lambda x: x + 1) AS x FROM orders
-
--- not: a lambda | [x + 1 for x in l]
-SELECT [x + 1 for x in l] AS y FROM orders
-
 -- not: type ENUM | ::ENUM('a', 'b')
 SELECT 1 AS one, s::ENUM('a', 'b') AS x FROM orders
 

@@ -6,16 +6,16 @@ Law: what is read and rendered again is the same expression; `round_trip` checks
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from bourne.duck import connect
 from bourne.limits import SQL_DEPTH_MAX
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import WHOLE_NUMBERS, Json, UnknownType, literal_text, type_of, type_text
-from bourne.sql.plan import Call, Case, Cast, Expr, Literal, Logic, Order, Ref, Test, walk
+from bourne.sql.plan import Call, Case, Cast, Expr, Lambda, Literal, Logic, Order, Parameter, Ref, Test, walk
 
 # The only kind of function that a view may call: its answer depends on its arguments alone.
 _STABLE = "CONSISTENT"
@@ -56,23 +56,27 @@ def read_order(binding: Binding, node: Json, types: Sequence[str]) -> Order:
     )
 
 
-def read_any(binding: Binding, node: Json, types: Sequence[str], depth: int = 0) -> Expr:
+def read_any(binding: Binding, node: Json, types: Sequence[str]) -> Expr:
     """Read a bound expression, stable or not.
 
     Raises:
         UnknownType: it has a type that we do not read.
     """
+    return _read(binding, node, [Ref(index, kind) for index, kind in enumerate(types)])
+
+
+def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -> Expr:
+    """Read an expression whose references are positions in `known`."""
     if depth > SQL_DEPTH_MAX:
         raise binding.refuse("an expression nested this deep", "SELECT", hint="split it into several views")
 
     def below(nodes: Sequence[Json]) -> tuple[Expr, ...]:
-        return tuple(read_any(binding, child, types, depth + 1) for child in nodes)
+        return tuple(_read(binding, child, known, depth + 1) for child in nodes)
 
     children = node.get("children", [])
     match node["expression_class"]:
         case "BOUND_REF":
-            index = node.get("index", 0)
-            return Ref(index, types[index])
+            return known[node.get("index", 0)]
         case "BOUND_CONSTANT":
             return _literal(binding, node)
         case "BOUND_CONJUNCTION":
@@ -88,15 +92,67 @@ def read_any(binding: Binding, node: Json, types: Sequence[str], depth: int = 0)
             (argument,) = below(children)
             is_try = node["function_data"]["try_cast"]
             return Cast(argument, type_text(node["return_type"]), is_try, binding.span(node))
-        case "BOUND_FUNCTION" if "lambda_expr" not in node.get("function_data", {}):
-            count, names = len(children), node.get("named_arguments", [])
-            arguments = _without_widening(node["qname"]["path"][-1], below(children), type_of(node))
-            padded = ("",) * (count - len(names)) + tuple(names)
-            call = Call(node["qname"]["path"][-1], arguments, padded, type_of(node), binding.span(node))
-            # DuckDB gives a failure the type of its place, but can read it back only as a NULL's.
-            return Cast(replace(call, type='"NULL"'), call.type, False, None) if _is_failure(call) else call
-    what = "a lambda" if "lambda" in json.dumps(node) else "this expression"
-    raise binding.refuse(what, "lambda", "SELECT", span=binding.span(node))
+        case "BOUND_FUNCTION" if "lambda_expr" in node.get("function_data", {}):
+            return _call(binding, node, _lambda_arguments(binding, node, known, depth))
+        case "BOUND_FUNCTION":
+            return _call(binding, node, below(children))
+    raise binding.refuse("this expression", "SELECT", span=binding.span(node))
+
+
+def _call(binding: Binding, node: Json, arguments: tuple[Expr, ...]) -> Expr:
+    function, names = node["qname"]["path"][-1], node.get("named_arguments", [])
+    arguments = _without_widening(function, arguments, type_of(node))
+    padded = ("",) * (len(arguments) - len(names)) + tuple(names)
+    call = Call(function, arguments, padded, type_of(node), binding.span(node))
+    # DuckDB gives a failure the type of its place, but can read it back only as a NULL's.
+    return Cast(replace(call, type='"NULL"'), call.type, False, None) if _is_failure(call) else call
+
+
+def _lambda_arguments(binding: Binding, node: Json, known: Sequence[Expr], depth: int) -> tuple[Expr, ...]:
+    """Read the arguments of a function that takes a lambda.
+
+    The last of them are the values that the lambda's body takes from outside. The body refers to its parameters,
+    the last first, and then to those values.
+    """
+    children = node["children"]
+    places = [index for index, child in enumerate(children) if child["expression_class"] == "BOUND_LAMBDA"]
+    if len(places) != 1:
+        raise binding.refuse("a lambda of its own", "lambda", span=binding.span(node))
+    (place,) = places
+    count = place + 1 + bool(node["function_data"].get("has_initial"))
+    values = [
+        None if index == place else _read(binding, child, known, depth + 1)
+        for index, child in enumerate(children)
+    ]
+    made = children[place]
+    names = made.get("parameter_names", [])
+    taken = [int(value.name[1:]) for value in known if isinstance(value, Parameter)]
+    first = max(taken, default=-1) + 1
+    body = made["lambda_expr"]
+    kinds = _parameter_types(body, len(names))
+    parameters = [
+        Parameter(f"p{first + index}", kinds.get(len(names) - 1 - index, '"NULL"'))
+        for index in range(len(names))
+    ]
+    outside = [value for value in values[count:] if value is not None]
+    read = Lambda(tuple(parameters), _read(binding, body, [*reversed(parameters), *outside], depth + 1))
+    return tuple(read if value is None else value for value in values[:count])
+
+
+def _parameter_types(body: Any, count: int) -> dict[int, str]:
+    """Return the types of a lambda's parameters that its body reads, by their number there."""
+    found: dict[int, str] = {}
+    if isinstance(body, dict):
+        index = body.get("index", 0)
+        if body.get("expression_class") == "BOUND_REF" and index < count:
+            found[index] = type_text(body["return_type"])
+        for key, part in body.items():
+            if key not in ("function_data", "lambda_expr"):
+                found |= _parameter_types(part, count)
+    elif isinstance(body, list):
+        for part in body:
+            found |= _parameter_types(part, count)
+    return found
 
 
 def _literal(binding: Binding, node: Json) -> Literal:

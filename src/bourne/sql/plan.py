@@ -78,7 +78,24 @@ class Test:
     type: str
 
 
-Expr = Ref | Literal | Cast | Call | Case | Logic | Test
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a lambda calls an element. No other lambda of the expression calls one so."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lambda:
+    """`lambda x, y: …`, an argument of list_transform and the like. Its body may read columns, too."""
+
+    parameters: tuple[Parameter, ...]
+    body: Expr
+    type: str = "LAMBDA"
+
+
+Expr = Ref | Literal | Cast | Call | Case | Logic | Test | Parameter | Lambda
 
 
 @dataclass(frozen=True, slots=True)

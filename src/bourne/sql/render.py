@@ -21,9 +21,11 @@ from bourne.sql.plan import (
     Get,
     Join,
     JoinKey,
+    Lambda,
     Literal,
     Logic,
     Order,
+    Parameter,
     Plan,
     Project,
     Ref,
@@ -59,6 +61,10 @@ def render(expression: Expr, column: Callable[[int], str]) -> str:
             return f"CASE {whens} ELSE {text(otherwise)} END"
         case Test(kind=kind, arguments=arguments):
             return _test(kind, [text(a) for a in arguments])
+        case Parameter(name=name):
+            return name
+        case Lambda(parameters=parameters, body=body):
+            return f"lambda {', '.join(parameter.name for parameter in parameters)}: {text(body)}"
         case Call():
             return _call(expression, [text(a) for a in expression.arguments])
 

@@ -21,11 +21,15 @@ from bourne.sql.render import render
 # A mapping of columns in which each is itself.
 _ALIKE = range(1 << 16)
 
+# Fields in which references are to list elements and the like, not to columns.
+_OWN = frozenset({"function_data", "lambda_expr"})
+
 # Fields that say where an expression stands or how it was written, not what it is.
 _NOISE = frozenset(
     {
         "query_location", "query_location_length", "alias", "has_serialize", "original_arguments", "arguments",
         "is_operator", "is_default_cast", "sql_range_start", "sql_range_end",
+        "parameter_names",
     }
 )  # fmt: skip
 
@@ -86,9 +90,8 @@ def _is_same(binding: Binding, first: Any, second: Any, mapping: Sequence[int]) 
         if _is_constant(first) and _is_constant(second):
             return _is_same_value(binding, first, second)
         keys = (set(first) | set(second)) - _NOISE
-        # In a function's own data, references are to list elements and the like, not to columns.
         return all(
-            _is_same(binding, first.get(key), second.get(key), _ALIKE if key == "function_data" else mapping)
+            _is_same(binding, first.get(key), second.get(key), _ALIKE if key in _OWN else mapping)
             for key in keys
         )
     if isinstance(first, list) and isinstance(second, list):
