@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check fuzz fuzz-sql chaos bench clean
+.PHONY: help demo test check fuzz fuzz-sql chaos bench nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -35,6 +35,9 @@ chaos: .venv/dev ## Kill apps, appenders and followers two thousand times, and c
 bench: .venv/dev ## Measure, and write docs/benchmarks.md and docs/benchmarks_log.md
 	@$(BIN)/python -m benchmarks.main_path
 	@$(BIN)/python -m benchmarks.log
+
+nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
+	@$(BIN)/python -m benchmarks.nexmark
 
 clean: ## Remove what make made: the environment, caches, the demo's data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)

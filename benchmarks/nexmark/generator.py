@@ -44,22 +44,18 @@ _PER_EPOCH = {"persons": 1, "auctions": AUCTIONS_PER_EPOCH, "bids": BIDS_PER_EPO
 
 def events(first: int, count: int, settings: Settings = _DEFAULT) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return the persons, auctions and bids among `count` events from number `first` on."""
-    return persons(first, count, settings), auctions(first, count, settings), bids(first, count, settings)
+    persons, auctions, bids = (rows(relation, first, count, settings) for relation in _PER_EPOCH)
+    return persons, auctions, bids
 
 
-def persons(first: int, count: int, settings: Settings = _DEFAULT) -> pa.Table:
-    """Return the persons among these events."""
-    return _rows("persons", first, count, settings)
-
-
-def auctions(first: int, count: int, settings: Settings = _DEFAULT) -> pa.Table:
-    """Return the auctions among these events."""
-    return _rows("auctions", first, count, settings)
-
-
-def bids(first: int, count: int, settings: Settings = _DEFAULT) -> pa.Table:
-    """Return the bids among these events."""
-    return _rows("bids", first, count, settings)
+def rows(relation: str, first: int, count: int, settings: Settings = _DEFAULT) -> pa.Table:
+    """Return the rows of one log among `count` events from number `first` on."""
+    start, end = rows_before(relation, first), rows_before(relation, first + count)
+    numbers = f"(SELECT range AS k FROM range({start}, {end}))"
+    sql = rows_sql(relation, numbers, settings, lambda ms: f"make_timestamp(1000 * ({ms}))")
+    with _database().cursor() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        return connection.sql(sql).to_arrow_table()
 
 
 def side_input() -> pa.Table:
@@ -74,15 +70,6 @@ def rows_before(relation: str, event: int) -> int:
     place = event % EVENTS_PER_EPOCH - _FIRST[relation]
     per_epoch = _PER_EPOCH[relation]
     return event // EVENTS_PER_EPOCH * per_epoch + min(max(place, 0), per_epoch)
-
-
-def _rows(relation: str, first: int, count: int, settings: Settings) -> pa.Table:
-    start, end = rows_before(relation, first), rows_before(relation, first + count)
-    numbers = f"(SELECT range AS k FROM range({start}, {end}))"
-    sql = rows_sql(relation, numbers, settings, lambda ms: f"make_timestamp(1000 * ({ms}))")
-    with _database().cursor() as connection:
-        connection.execute("SET enable_progress_bar = false")
-        return connection.sql(sql).to_arrow_table()
 
 
 @functools.cache
