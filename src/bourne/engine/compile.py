@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from bourne.engine.circuit import Circuit, Node
 from bourne.engine.delta import empty_delta, table_of
 from bourne.engine.kernels.stage import Stage
-from bourne.engine.operators.accumulators import Accumulator, make_accumulator
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
+from bourne.engine.operators.aggregate import Function
 from bourne.engine.operators.changes import Clamped, Taken, Upserted
 from bourne.engine.operators.constant import Constant
+from bourne.engine.operators.distinct import Distinct, Pairs
+from bourne.engine.operators.functions import make_accumulator
 from bourne.engine.operators.join import Join as JoinOperator
 from bourne.engine.operators.join import Residual, Side
 from bourne.engine.operators.linear import KEY, WEIGHT, KeyedLinear, KeyedPick, Linear, Pick
@@ -44,7 +46,6 @@ from bourne.sql.plan import (
     Aggregate,
     Aggregation,
     BoundQuery,
-    Case,
     Expr,
     Filter,
     Get,
@@ -320,33 +321,36 @@ class _Compiler:
 
     def _aggregate(self, plan: Aggregate, *, is_keyed: bool) -> int:
         """Return a node for an aggregate: accumulators where all its functions have one, else computed anew."""
-        plan = replace(plan, aggregations=tuple(_without_filter(a) for a in plan.aggregations))
-        arguments = list(dict.fromkeys(a for aggregation in plan.aggregations for a in aggregation.arguments))
-        below = Project(plan.child, (*plan.groups, *arguments) or _any_column(plan.child))
+        read = [e for each in plan.aggregations for e in (*each.arguments[:1], *_filter_of(each))]
+        columns = list(dict.fromkeys((*plan.groups, *read)))
+        below = Project(
+            plan.child, (*plan.groups, *columns[len(set(plan.groups)) :]) or _any_column(plan.child)
+        )
         self._check_types([group.type for group in plan.groups], plan.span)
         grows = self._grows[self._compile(self._linear_part(below)[1])]
-        accumulators = self._accumulators(plan.aggregations, grows=grows)
-        if isinstance(accumulators, str):
-            return self._groups_anew(plan, why=accumulators)
+        places = {expression: i for i, expression in reversed(list(enumerate(below.expressions)))}
+        functions = self._functions(plan.aggregations, places, grows=grows)
+        if isinstance(functions, str):
+            return self._groups_anew(plan, why=functions)
         number = self._linear(below)
-        positions = {argument: len(plan.groups) + i for i, argument in enumerate(arguments)}
         operator = AggregateOperator(
-            [arrow_type(group.type) for group in plan.groups], accumulators,
-            [positions[a.arguments[0]] if a.arguments else None for a in plan.aggregations],
-            is_growing=grows, is_keyed=is_keyed,
-        )  # fmt: skip
+            [arrow_type(group.type) for group in plan.groups], functions, is_growing=grows, is_keyed=is_keyed
+        )
         return self._add(
             operator, (number,), plan.types, _aggregate_label(plan),
             grows=grows and not plan.aggregations and bool(plan.groups),
             rule="a row per group, updated in place", growth="a row per group" if plan.groups else None,
         )  # fmt: skip
 
-    def _accumulators(self, aggregations: Sequence[Aggregation], *, grows: bool) -> list[Accumulator] | str:
-        """Return what accumulates each function, or why there is none for one of them."""
-        result: list[Accumulator] = []
+    def _functions(
+        self, aggregations: Sequence[Aggregation], places: Mapping[Expr, int], *, grows: bool
+    ) -> list[Function] | str:
+        """Return the functions with what accumulates each, or why there is none for one of them."""
+        result: list[Function] = []
+        pairs: dict[Expr, Pairs] = {}
         for each in aggregations:
-            if each.is_distinct or each.orders:
-                return f"{each.function} with {'DISTINCT' if each.is_distinct else 'ORDER BY'} has no accumulator"
+            if each.orders:
+                return f"{each.function} with ORDER BY has no accumulator"
             if not all(is_storable(argument.type) for argument in each.arguments):
                 return f"the arguments of {each.function} cannot be stored"
             types = [arrow_type(argument.type) for argument in each.arguments]
@@ -356,7 +360,13 @@ class _Compiler:
                 return (
                     f"{each.function}({named}) has no accumulator{'' if grows else ' that takes rows back'}"
                 )
-            result.append(accumulator)
+            argument = places[each.arguments[0]] if each.arguments else None
+            test = None if each.filter is None else places[each.filter]
+            if each.is_distinct and each.arguments:
+                shared = pairs.setdefault(each.arguments[0], Pairs(types[0]))
+                result.append(Function(Distinct(accumulator, shared), argument, test, shared))
+            else:
+                result.append(Function(accumulator, argument, test))
         return result
 
     def _groups_anew(self, plan: Aggregate, *, why: str) -> int:
@@ -501,26 +511,8 @@ def _any_column(plan: Plan) -> tuple[Expr]:
     return (Ref(0, plan.types[0]) if plan.types else Literal("true", "BOOLEAN"),)
 
 
-# Functions that leave NULLs out, so that a FILTER is the same as an argument that is NULL where it does not hold.
-_IGNORING_NULLS = frozenset({"count", "sum", "avg", "min", "max", "bool_and", "bool_or"})
-
-
-def _without_filter(aggregation: Aggregation) -> Aggregation:
-    """Put a FILTER into the argument, where that is the same: accumulators know no filters."""
-    test = aggregation.filter
-    if test is None or aggregation.is_distinct or aggregation.orders:
-        return aggregation
-    if aggregation.function == "count_star":
-        shown: Expr = Literal("true", "BOOLEAN")
-        arguments: tuple[Expr, ...] = (
-            Case(((test, shown),), Literal("NULL::BOOLEAN", "BOOLEAN"), "BOOLEAN"),
-        )
-        return Aggregation("count", arguments, aggregation.type, span=aggregation.span)
-    if aggregation.function not in _IGNORING_NULLS or len(aggregation.arguments) != 1:
-        return aggregation
-    (value,) = aggregation.arguments
-    nothing = Literal(f"NULL::{value.type}", value.type)
-    return replace(aggregation, arguments=(Case(((test, value),), nothing, value.type),), filter=None)
+def _filter_of(aggregation: Aggregation) -> tuple[Expr, ...]:
+    return () if aggregation.filter is None else (aggregation.filter,)
 
 
 def _swapped(residual: Expr, left: int, right: int) -> Expr:

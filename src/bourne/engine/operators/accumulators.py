@@ -1,4 +1,4 @@
-"""What an aggregate function remembers per group, and how that becomes its result.
+"""What counts and sums remember per group, and how that becomes their result.
 
 Each accumulator: `grow` makes room for groups, `update` adds rows, `result` gives the value for some groups as
 DuckDB would, `save` and `load` carry the state. Only sums of whole numbers, and counts, can take rows back.
@@ -6,7 +6,6 @@ DuckDB would, `save` and `load` carry the state. Only sums of whole numbers, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,11 +22,9 @@ from bourne.engine.kernels.arrays import (
     from_wides,
     grown,
     longs,
-    text_buffers,
     validity,
     wides,
 )
-from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extreme_text_rows, extreme_wides
 from bourne.engine.kernels.sums import (
     as_floats,
     count_rows,
@@ -39,12 +36,10 @@ from bourne.engine.kernels.sums import (
     sum_wides,
     take_sums,
 )
-from bourne.engine.kernels.text_index import TextIndex
 from bourne.engine.operators.operator import ComputeError
 
 Groups = NDArray[np.int64]
 Weights = NDArray[np.int64]
-Parts = dict[str, NDArray[Any]]
 
 # A 128-bit Arrow decimal holds 38 digits; DuckDB's HUGEINT reaches 1.7e38 and is stored as one.
 _DIGITS_MAX = 10**38
@@ -73,16 +68,16 @@ class Accumulator(Protocol):
         """Return the memory in use."""
         ...
 
-    def save(self, groups: int) -> Parts:
-        """Return the state of the first groups."""
+    def save(self, groups: int) -> dict[str, pa.Table]:
+        """Return the state of the first groups as tables."""
         ...
 
-    def load(self, parts: Parts) -> None:
-        """Become what `save` returned."""
+    def load(self, parts: dict[str, pa.Table]) -> None:
+        """Become what `save` described."""
         ...
 
 
-class _Arrays:
+class Arrays:
     """State that is arrays indexed by group. Subclasses name them."""
 
     def __init__(self, **arrays: NDArray[Any]) -> None:
@@ -96,16 +91,18 @@ class _Arrays:
         """Return the memory in use."""
         return sum(array.nbytes for array in self.arrays.values())
 
-    def save(self, groups: int) -> Parts:
-        """Return the state of the first groups."""
-        return {name: array[:groups] for name, array in self.arrays.items()}
+    def save(self, groups: int) -> dict[str, pa.Table]:
+        """Return the state of the first groups as tables."""
+        return {name: array_table(array[:groups]) for name, array in self.arrays.items()}
 
-    def load(self, parts: Parts) -> None:
-        """Become what `save` returned."""
-        self.arrays = {name: np.array(parts[name], dtype=array.dtype) for name, array in self.arrays.items()}
+    def load(self, parts: dict[str, pa.Table]) -> None:
+        """Become what `save` described."""
+        self.arrays = {
+            name: np.array(table_array(parts[name]), dtype=array.dtype) for name, array in self.arrays.items()
+        }
 
 
-class Count(_Arrays):
+class Count(Arrays):
     """`count(*)` and `count(x)`; also how many values the other functions have seen."""
 
     def __init__(self, **arrays: NDArray[Any]) -> None:
@@ -211,139 +208,39 @@ class Average:
         return from_doubles(averages, _seen(counts), pa.float64())
 
 
-class Extreme(_Arrays):
-    """`min` and `max` of numbers, dates and times."""
+class Booleans(Count):
+    """`bool_and` and `bool_or`: how many are true, of how many. NULL for a group without values."""
 
-    def __init__(self, target: pa.DataType, *, is_max: bool) -> None:
-        if pa.types.is_floating(target):
-            best: NDArray[Any] = np.zeros(1024, np.float64)
-        else:
-            best = np.zeros((1024, 2) if pa.types.is_decimal128(target) else 1024, np.int64)
-        super().__init__(best=best, seen=np.zeros(1024, np.bool_))
-        self._target = target
-        self._is_max = is_max
+    def __init__(self, *, is_and: bool) -> None:
+        super().__init__(trues=np.zeros(1024, np.int64))
+        self._is_and = is_and
 
     def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
-        """Compare the values that are not NULL."""
-        assert values is not None and weights is None
-        best, seen, valid = self.arrays["best"], self.arrays["seen"], validity(values)
-        if pa.types.is_floating(self._target):
-            extreme_doubles(groups, doubles(values), valid, self._is_max, best, seen)
-        elif pa.types.is_decimal128(self._target):
-            extreme_wides(groups, wides(values), valid, self._is_max, best, seen)
+        """Count the values that are true, and all."""
+        assert values is not None
+        super().update(groups, values, weights)
+        is_true = np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), np.bool_)
+        if weights is None:
+            count_valid(groups, is_true, self.arrays["trues"])
         else:
-            extreme_longs(groups, _ordered(values), valid, self._is_max, best, seen)
+            count_weights(groups, is_true, weights, self.arrays["trues"])
 
     def result(self, groups: Groups) -> pa.Array:
-        """Return the extremes; NULL for a group without values."""
-        best, seen = self.arrays["best"][groups], self.arrays["seen"][groups]
-        valid = ALL_VALID if seen.all() else seen
-        if pa.types.is_floating(self._target):
-            return from_doubles(best, valid, self._target)
-        if pa.types.is_decimal128(self._target):
-            return from_wides(best, valid, self._target)
-        if pa.types.is_uint64(self._target):
-            best = best ^ np.int64(-(2**63))
-        return from_longs(best, valid, self._target)
+        """Return whether all, or any, are true."""
+        counts, trues = self.counts(groups), self.arrays["trues"][groups]
+        answer = trues == counts if self._is_and else trues > 0
+        return from_longs(answer.astype(np.int64), _seen(counts), pa.bool_())
 
 
-class TextExtreme(_Arrays):
-    """`min` and `max` of texts and blobs, by their bytes. Remembers only texts that once were the extreme."""
-
-    def __init__(self, target: pa.DataType, *, is_max: bool) -> None:
-        super().__init__(best=np.zeros(1024, np.int64), seen=np.zeros(1024, np.bool_))
-        self._rows = np.full(1024, -1, np.int64)
-        self._texts = TextIndex()
-        self._target = target
-        self._is_max = is_max
-
-    def grow(self, groups: int) -> None:
-        """Make room for groups up to this number (exclusive)."""
-        super().grow(groups)
-        self._rows = grown(self._rows, groups, -1)
-
-    def update(self, groups: Groups, values: pa.Array | None, weights: Weights | None) -> None:
-        """Find each group's extreme in the batch, then compare it with the one before."""
-        assert values is not None and weights is None
-        starts, data = text_buffers(values)
-        touched = extreme_text_rows(groups, starts, data, validity(values), self._is_max, self._rows)
-        candidates = values.take(pa.array(self._rows[touched]))
-        self._rows[touched] = -1
-        best, seen = self.arrays["best"], self.arrays["seen"]
-        known = seen[touched]
-        old = self._texts.take(best[touched[known]], None, self._target)
-        compare = pc.greater if self._is_max else pc.less
-        better = ~known
-        better[known] = compare(candidates.filter(pa.array(known)), old).to_numpy(zero_copy_only=False)
-        winners = touched[better]
-        best[winners] = self._texts.assign(candidates.filter(pa.array(better)))
-        seen[winners] = True
-
-    def result(self, groups: Groups) -> pa.Array:
-        """Return the extremes; NULL for a group without values."""
-        seen = self.arrays["seen"][groups]
-        if seen.all():
-            return self._texts.take(self.arrays["best"][groups], None, self._target)
-        if not len(self._texts):
-            return pa.nulls(len(groups), self._target)
-        return self._texts.take(self.arrays["best"][groups], seen, self._target)
-
-    def nbytes(self) -> int:
-        """Return the memory in use."""
-        return super().nbytes() + self._rows.nbytes + self._texts.nbytes()
-
-    def save(self, groups: int) -> Parts:
-        """Return the state of the first groups."""
-        ends, data = self._texts.save()
-        return super().save(groups) | {"ends": ends, "bytes": data}
-
-    def load(self, parts: Parts) -> None:
-        """Become what `save` returned."""
-        super().load(parts)
-        self._texts.load(parts["ends"], parts["bytes"])
-        self._rows = np.full(len(self.arrays["best"]), -1, np.int64)
+def array_table(array: NDArray[Any]) -> pa.Table:
+    """Return an array of one or two dimensions as a table."""
+    return pa.table({f"v{i}": column for i, column in enumerate(array.T if array.ndim == 2 else [array])})
 
 
-def make_accumulator(
-    function: str, arguments: Sequence[pa.DataType], target: pa.DataType, *, is_growing: bool
-) -> Accumulator | None:
-    """Return a new accumulator for a bound aggregate function, or None if there is none.
-
-    `is_growing` says that no row will be taken back: then also those will do that only add.
-    """
-    argument = arguments[0] if len(arguments) == 1 else None
-    if function in ("count_star", "count") and len(arguments) <= 1:
-        return Count()
-    if argument is None:
-        return None
-    is_whole = (
-        pa.types.is_integer(argument) or pa.types.is_boolean(argument) or pa.types.is_decimal128(argument)
-    )
-    if function == "sum" and is_whole and pa.types.is_decimal128(target):
-        return WholeSum(argument, target)
-    if function == "avg" and is_whole and pa.types.is_float64(target):
-        return Average(argument, WholeSum(argument, target))
-    if not is_growing:
-        return None
-    if function in ("sum", "avg") and pa.types.is_float64(argument) and pa.types.is_float64(target):
-        return FloatSum() if function == "sum" else Average(argument, FloatSum())
-    function = {"bool_and": "min", "bool_or": "max"}.get(function, function)
-    if function in ("min", "max") and target == argument:
-        if pa.types.is_string(target) or pa.types.is_binary(target):
-            return TextExtreme(target, is_max=function == "max")
-        if is_whole or pa.types.is_floating(target) or pa.types.is_date32(target) or _is_time(target):
-            return Extreme(target, is_max=function == "max")
-    return None
-
-
-def _is_time(target: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(target) or pa.types.is_time64(target))
-
-
-def _ordered(values: pa.Array) -> NDArray[np.int64]:
-    """Return numbers that compare as the values do, unsigned ones included."""
-    numbers = longs(values)
-    return numbers ^ np.int64(-(2**63)) if pa.types.is_uint64(values.type) else numbers
+def table_array(table: pa.Table) -> NDArray[Any]:
+    """Return the array that `array_table` was given."""
+    columns = [column.to_numpy() for column in table.columns]
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
 
 
 def _seen(counts: NDArray[np.int64]) -> Valid:

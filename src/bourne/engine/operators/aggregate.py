@@ -9,6 +9,7 @@ Cost of a step: O(rows in the delta), whatever the number of groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +21,32 @@ from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.sums import first_touches
 from bourne.engine.operators.accumulators import Accumulator, Count
+from bourne.engine.operators.distinct import Pairs
 from bourne.engine.operators.linear import with_gone
 from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Groups = NDArray[np.int64]
 
 
-class Aggregate:
-    """Takes deltas whose first columns are the group key and the others the functions' arguments.
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An aggregate function: what accumulates it, and which columns it reads.
 
-    `arguments[i]` is the column that function i reads, or None for `count(*)`. The output is the groups' rows, what
-    they were before taken back; with `is_keyed` the newest row of each group, which saves half of it.
+    `argument` is None for `count(*)`. Rows for which the BOOLEAN column `filter` is not true are left out. With `pairs`
+    only the distinct values count; functions of the same argument share them.
+    """
+
+    accumulator: Accumulator
+    argument: int | None = None
+    filter: int | None = None
+    pairs: Pairs | None = None
+
+
+class Aggregate:
+    """Takes deltas whose first columns are the group key and the others what the functions read.
+
+    The output is the groups' rows, what they were before taken back; with `is_keyed` the newest row of each group,
+    which saves half of it.
     """
 
     is_stateful = True
@@ -38,16 +54,15 @@ class Aggregate:
     def __init__(
         self,
         key_types: Sequence[pa.DataType],
-        accumulators: Sequence[Accumulator],
-        arguments: Sequence[int | None],
+        functions: Sequence[Function],
         *,
         is_growing: bool = True,
         is_keyed: bool = False,
     ) -> None:
         self._keys = KeyTable(key_types)
         self._key_count = len(key_types)
-        self._accumulators = tuple(accumulators)
-        self._arguments = tuple(arguments)
+        self._functions = tuple(functions)
+        self._pairs = {each.argument: each.pairs for each in functions if each.pairs is not None}
         self._is_growing = is_growing
         self._is_keyed = is_keyed
         self._is_started = bool(key_types)
@@ -66,12 +81,12 @@ class Aggregate:
         self._stamp += 1
         touched = first_touches(groups, self._marks, self._stamp)
         was_there = self._are_there(touched, known)
-        before = [] if self._is_keyed or not self._accumulators else self._results(touched[was_there])
+        before = [] if self._is_keyed or not self._functions else self._results(touched[was_there])
         self._add(groups, columns, delta)
         is_there = self._are_there(touched, len(self._keys))
         if self._is_keyed:
             return self._newest(touched, was_there, is_there)
-        if not self._accumulators:
+        if not self._functions:
             return self._distinct(touched[was_there & ~is_there], touched[is_there & ~was_there])
         return self._difference(touched, was_there, is_there, before)
 
@@ -86,8 +101,25 @@ class Aggregate:
         return KeyedDelta(table, only) if self._is_keyed else Delta(table, np.ones(1, np.int64))
 
     def _add(self, groups: Groups, columns: list[pa.Array], delta: Delta) -> None:
-        for accumulator, argument in zip(self._accumulators, self._arguments, strict=True):
-            accumulator.update(groups, None if argument is None else columns[argument], delta.weights)
+        pairs = {
+            argument: found.assign(groups, columns[argument])
+            for argument, found in self._pairs.items()
+            if argument is not None
+        }
+        for each in self._functions:
+            numbers, kept = groups, None
+            values = None if each.argument is None else columns[each.argument]
+            if each.pairs is not None and each.argument is not None:
+                numbers, kept = pairs[each.argument]
+                values = None
+            weights = delta.weights if kept is None or delta.weights is None else delta.weights[kept]
+            if each.filter is not None:
+                passes = is_true(columns[each.filter])
+                passes = passes if kept is None else passes[kept]
+                numbers = numbers[passes]
+                values = None if values is None else values.filter(pa.array(passes))
+                weights = None if weights is None else weights[passes]
+            each.accumulator.update(numbers, values, weights)
         if not self._is_growing:
             self._presence.update(groups, None, delta.weights)
 
@@ -137,10 +169,10 @@ class Aggregate:
         return Delta(table_of(columns), _signs(int(gone.sum()), int(come.sum())))
 
     def _results(self, groups: Groups) -> list[pa.Array]:
-        return [*self._keys.columns(groups), *(function.result(groups) for function in self._accumulators)]
+        return [*self._keys.columns(groups), *(each.accumulator.result(groups) for each in self._functions)]
 
     def _grow(self) -> None:
-        for accumulator in (*self._accumulators, self._presence):
+        for accumulator in self._all():
             accumulator.grow(len(self._keys))
         self._marks = grown(self._marks, len(self._keys))
 
@@ -151,30 +183,37 @@ class Aggregate:
         """How many groups there are."""
         return len(self._keys)
 
+    def _all(self) -> list[Accumulator]:
+        return [self._presence, *(each.accumulator for each in self._functions)]
+
     def nbytes(self) -> int:
         """Return the memory in use."""
-        return self._keys.nbytes() + sum(function.nbytes() for function in self._accumulators)
+        pairs = sum(found.table.nbytes() for found in self._pairs.values())
+        return self._keys.nbytes() + pairs + sum(accumulator.nbytes() for accumulator in self._all())
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         parts = with_prefix(self._keys.save(), "keys")
-        for i, function in enumerate((self._presence, *self._accumulators)):
-            for name, array in function.save(len(self._keys)).items():
-                columns = array.T if array.ndim == 2 else [array]
-                parts[f"function{i}.{name}"] = pa.table({f"v{j}": c for j, c in enumerate(columns)})
+        for argument, pairs in self._pairs.items():
+            parts |= with_prefix(pairs.table.save(), f"pairs{argument}")
+        for i, accumulator in enumerate(self._all()):
+            parts |= with_prefix(accumulator.save(len(self._keys)), f"function{i}")
         return parts
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
         self._is_started = True
         self._keys.load(part_of(parts, "keys"))
-        for i, function in enumerate((self._presence, *self._accumulators)):
-            arrays = {}
-            for name, table in part_of(parts, f"function{i}").items():
-                columns = [column.to_numpy() for column in table.columns]
-                arrays[name] = columns[0] if len(columns) == 1 else np.column_stack(columns)
-            function.load(arrays)
+        for argument, pairs in self._pairs.items():
+            pairs.table.load(part_of(parts, f"pairs{argument}"))
+        for i, accumulator in enumerate(self._all()):
+            accumulator.load(part_of(parts, f"function{i}"))
         self._grow()
+
+
+def is_true(flags: pa.Array) -> NDArray[np.bool_]:
+    """Return where a BOOLEAN column is true."""
+    return np.asarray(pc.fill_null(flags, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _signs(gone: int, come: int) -> Weights:
