@@ -138,31 +138,41 @@ def is_numbering(node: Json) -> bool:
     return function.get("alias") == GENERATED and not function["partitions"] and not function["orders"]
 
 
-def identified(definition: Json, body: Json, table: int, child: Plan) -> Plan:
-    """Return the outer rows with an identity instead of a number.
+def numbered_below(definition: Json, body: Json, table: int) -> tuple[Json, list[int]] | None:
+    """Return the numbering in the definition of a table, if there is one, and what of its rows the body asks for.
 
-    `definition` is a projection of a numbering of `child`; `body` reads its columns as those of `table`.
+    The columns are those of the numbering; the body reads the definition's as those of `table`.
     """
-    shown = [expression.get("index", 0) for expression in definition["expressions"]]
+    asked = _distinct_columns(body, table)
+    node = definition
+    while node["type"] in ("LOGICAL_PROJECTION", "LOGICAL_FILTER"):
+        if node["type"] == "LOGICAL_PROJECTION":
+            asked = [node["expressions"][index].get("index", 0) for index in asked]
+        elif "projection_map" in node:
+            asked = [node["projection_map"][index] for index in asked]
+        (node,) = node["children"]
+    return (node, asked) if is_numbering(node) else None
+
+
+def with_identity(child: Plan, asked: Sequence[int]) -> Project:
+    """Return the rows with their identity, made of the columns asked for, as the last column."""
     width = len(child.types)
-    read = [shown[index] for index in _distinct_columns(body, table) or range(len(shown))]
-    parts = [Ref(index, child.types[index]) for index in dict.fromkeys(read) if index < width]
+    parts = [Ref(i, child.types[i]) for i in dict.fromkeys(asked) if i < width]
+    parts = parts or [Ref(i, kind) for i, kind in enumerate(child.types)]
     if len(parts) == 1:
         identity: Expr = parts[0]
     else:
         names = tuple(f"v{i}" for i in range(len(parts)))
-        kind = spelled(
-            f"STRUCT({', '.join(f'{n} {part.type}' for n, part in zip(names, parts, strict=True))})"
-        )
-        identity = Call("struct_pack", tuple(parts), names, kind, None)
-    return Project(child, tuple((*columns(child), identity)[index] for index in shown))
+        fields = ", ".join(f"{n} {part.type}" for n, part in zip(names, parts, strict=True))
+        identity = Call("struct_pack", tuple(parts), names, spelled(f"STRUCT({fields})"), None)
+    return Project(child, (*columns(child), identity))
 
 
 def _distinct_columns(body: Json, table: int) -> list[int]:
     """Return which columns of a table the first distinct values of it have that the body asks for."""
     inner = body.get("children", [])
     if body["type"] == "LOGICAL_AGGREGATE_AND_GROUP_BY" and inner[0].get("cte_index", 0) == table:
-        return [group.get("index", 0) for group in body["groups"]]
+        return [group.get("index", 0) for group in body.get("groups", [])]
     return next((found for child in inner if (found := _distinct_columns(child, table))), [])
 
 
@@ -248,14 +258,22 @@ def _origin(plan: Plan, index: int) -> tuple[Plan, int]:
 
 def _is_all(distinct: Aggregate, known: set[Expr]) -> bool:
     """Say whether these of D's columns are all of them, or have the identity of the outer rows."""
-    rows = distinct.child
-    made = rows.expressions if isinstance(rows, Project) else columns(rows)
-    values = {made[part.index] for part in known if isinstance(part, Ref)}
-    wanted = {made[part.index] for part in distinct.groups if isinstance(part, Ref)}
-    is_identified = any(
-        isinstance(part, Call) and part.function == "struct_pack" and part.span is None for part in values
-    )
-    return is_identified or wanted <= values
+
+    def made(part: Expr) -> tuple[int, int] | None:
+        """Return where a value is made; None for an identity."""
+        if not isinstance(part, Ref):
+            return None
+        node, index = _origin(distinct.child, part.index)
+        is_identity = isinstance(node, Project) and _is_packed(node.expressions[index])
+        return None if is_identity else (id(node), index)
+
+    values, wanted = {made(part) for part in known}, {made(part) for part in distinct.groups}
+    return wanted <= values or (None in values and None in wanted)
+
+
+def _is_packed(expression: Expr) -> bool:
+    """Say whether this is an identity of several columns; what a user packs stands somewhere in the text."""
+    return isinstance(expression, Call) and expression.function == "struct_pack" and expression.span is None
 
 
 def _carry(plan: Plan, left: Plan) -> _Carried | None:
