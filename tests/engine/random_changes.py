@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,7 +30,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "bigint": (0, 1, 2, 3, -2, 3_000_000_000),
     "smallint": (0, 1, 2, 3, -7, 30),
     "decimal(9,2)": tuple(Decimal(text) for text in ("0.00", "1.50", "2.25", "-2.25", "3.10", "99.99")),
-    "double": (0.0, 0.25, 1.5, -2.0, 10.75),
+    "double": (0.0, 0.25, 1.5, -2.0, 10.75, math.nan),
     "varchar": ("a", "b", "ab", "B", "", "3", "한글", "a b", "ba"),
     "boolean": (True, False),
     "date": tuple(datetime.date(2024, 2, 27) + datetime.timedelta(days) for days in (0, 1, 2, 3, 40)),
@@ -37,6 +38,22 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "integer[]": ([], [1], [1, 2], [2, 1, 2], [None], [3, None]),
     "struct(a integer, b varchar)": ({"a": 1, "b": "a"}, {"a": 2, "b": None}, {"a": None, "b": "b"}, {"a": 1, "b": "b"}),
 }  # fmt: skip
+
+# What expressions make nothing of: it is carried along, grouped and ordered by.
+CARRIED: dict[str, tuple[Any, ...]] = {
+    "time": (datetime.time(0), datetime.time(12, 30), datetime.time(23, 59, 59, 999999)),
+    "timestamptz": tuple(
+        _NOON.replace(tzinfo=datetime.UTC) + datetime.timedelta(hours=h) for h in (0, 1, 30)
+    ),
+    "blob": (b"", b"\x00", b"ab"),
+    "float": (0.5, -1.0, 3.25),
+    "decimal(30,4)": (Decimal("0.0001"), Decimal("-99999999999999999999.5000"), Decimal("1.0000")),
+    "varchar[]": (["a"], [], [None, "b"], ["a", "b"]),
+    "struct(l integer[], d date)": (
+        {"l": [1, None], "d": None},
+        {"l": None, "d": datetime.date(2024, 2, 29)},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,8 @@ def draw_relations(random: Random) -> dict[str, Relation]:
     found = {}
     for name in "abcd"[: random.choice([2, 2, 3, 3, 4])]:
         types = [random.choice(common), *random.choices(list(DOMAINS), k=random.randint(1, 4))]
+        if random.random() < 0.15:
+            types[-1] = random.choice(list(CARRIED))
         schema = {f"{name}{i}": type_name for i, type_name in enumerate(types)}
         kind: Kind = random.choice(
             ["append", "append", "append", "exact", "exact", "exact", "weights", "upsert"]
@@ -69,7 +88,9 @@ class _History:
     def __init__(self, random: Random, relation: Relation) -> None:
         self.random, self.relation = random, relation
         self.null_share = random.uniform(0.12, 0.27)
-        self.domains = [DOMAINS[t][: random.choice([2, 3, 5, 9])] for t in relation.schema.values()]
+        self.domains = [
+            (DOMAINS | CARRIED)[t][: random.choice([2, 3, 5, 9])] for t in relation.schema.values()
+        ]
         self.is_growing, self.is_keyed = relation.kind == "append", relation.kind == "upsert"
         self.rows: list[Row] = []
 

@@ -74,7 +74,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "extract(hour FROM {t})", "date_diff('day', {d}, {d})", "CAST({b} AS INTEGER)",
         "TRY_CAST({v} AS INTEGER)", "({l})[1]", "len({l})", "struct_extract({s}, 'a')", "({s}).a",
         "strpos({v}, 'b')", "ascii({v})", "CAST(list_sum({l}) AS BIGINT)", "list_position({l}, 2)",
-        "CAST(round({m}) AS BIGINT)", "CAST(floor({f}) AS BIGINT)", "if({b}, 1, 0)", "isodow({d})",
+        "CAST(round({m}) AS BIGINT)", "TRY_CAST(floor({f}) AS BIGINT)", "if({b}, 1, 0)", "isodow({d})",
         "list_aggregate({l}, 'max')", "levenshtein(coalesce({v}, ''), 'ab')", "(({b})::INT + {i})",
     ),
     "decimal": (
