@@ -285,3 +285,9 @@ list_transform([[l]], lambda x: list_transform(x, lambda y: list_transform(y, la
 list_transform(l, lambda c0: c0 + i)
 list_filter(map_keys(mp), lambda k: k LIKE 'k%')
 list_transform([1, 2], lambda x: 7)
+-- rows
+row(i, s)
+(i, s) = (1, 'abc')
+(i, s) < row(2, NULL)
+{'a': 1, 'b': 'x'} = st
+({'a': NULL, 'b': 'it''s'}).b || s

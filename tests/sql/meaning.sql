@@ -121,6 +121,8 @@ SELECT id, lag(v) OVER (PARTITION BY k ORDER BY id) AS x, lead(v, 2, -1) OVER (O
 SELECT id, sum(v) OVER (ORDER BY k) AS x, count(*) OVER () AS y, avg(v) OVER (PARTITION BY s) AS z FROM a
 SELECT id, sum(v) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING) AS x, max(v) OVER (ORDER BY id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS y FROM a
 SELECT id, sum(v) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND 1 FOLLOWING EXCLUDE CURRENT ROW) AS x FROM a
+SELECT k, v, sum(v) OVER (ORDER BY k, v ROWS BETWEEN 2 PRECEDING AND CURRENT ROW EXCLUDE TIES) AS x FROM (SELECT DISTINCT k, v FROM a)
+SELECT k, count(DISTINCT (v, s)) AS x, max((v, id)) IS NULL AS y FROM a GROUP BY k
 SELECT id, sum(v) OVER (ORDER BY k RANGE BETWEEN 1 PRECEDING AND 2 FOLLOWING) AS x, count(v) OVER (ORDER BY k DESC RANGE BETWEEN 1 PRECEDING AND CURRENT ROW) AS y FROM a
 SELECT id, sum(v) OVER (ORDER BY at RANGE BETWEEN INTERVAL 1 HOUR PRECEDING AND CURRENT ROW) AS x FROM a
 SELECT id, sum(v) OVER (ORDER BY at::DATE RANGE BETWEEN INTERVAL 1 DAY PRECEDING AND CURRENT ROW EXCLUDE TIES) AS x FROM a
@@ -188,5 +190,8 @@ SELECT id, (SELECT sum(x * v) FROM unnest(l) AS t(x)) AS m FROM a
 SELECT id, x FROM a LEFT JOIN unnest(l) AS t(x) ON true
 SELECT id FROM a WHERE EXISTS (SELECT 1 FROM unnest(l) AS t(x) WHERE x = a.k)
 SELECT id, k IN (SELECT x FROM unnest(l) AS t(x)) AS y FROM a
+SELECT id, x FROM a, unnest(l) AS t(x) WHERE a.v > 1 AND x <> a.k
+SELECT a.id, x, b.w FROM a JOIN b ON a.v < b.w, unnest(list_concat(a.l, [b.w])) AS t(x) WHERE a.k > 1 OR b.k > 1
+SELECT a.id, (SELECT max(x) FROM unnest(list_concat(a.l, [b.w])) AS t(x)) AS m FROM a JOIN b ON a.k = b.k WHERE a.v > b.w
 SELECT id, x, y FROM a, unnest(l) AS t(x), unnest([x, k]) AS u(y)
 SELECT id, start FROM a, unnest(range(date_trunc('hour', at), at, INTERVAL '20 minutes')) AS t(start)

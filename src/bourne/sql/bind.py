@@ -8,7 +8,7 @@ expression. Whatever is unknown (an operator, a field, a kind of expression) is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -20,10 +20,13 @@ from bourne.sql.binding import Binding, statements
 from bourne.sql.bound_values import UnknownType
 from bourne.sql.plan import BoundQuery
 from bourne.sql.windows import rewrite_windows
+from bourne.udf import Udf, register
 
 
-def bind(sql: str, relations: Mapping[str, Schema], *, view: str | None = None) -> BoundQuery:
-    """Bind a view's SQL against the relations it may read.
+def bind(
+    sql: str, relations: Mapping[str, Schema], *, functions: Iterable[Udf] = (), view: str | None = None
+) -> BoundQuery:
+    """Bind a view's SQL against the relations that it may read and the functions that it may call besides DuckDB's.
 
     Raises:
         SqlError: the SQL is wrong, with the place.
@@ -32,6 +35,7 @@ def bind(sql: str, relations: Mapping[str, Schema], *, view: str | None = None) 
     try:
         rewritten = rewrite_windows(sql, relations)
         with _connect(relations) as connection:
+            register(connection, functions)
             return _bind(Binding(connection, rewritten, relations))
     except UnknownType as error:
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error

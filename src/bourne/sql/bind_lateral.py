@@ -171,7 +171,12 @@ def with_identity(child: Plan, asked: Sequence[int]) -> Project:
 def _distinct_columns(body: Json, table: int) -> list[int]:
     """Return which columns of a table the first distinct values of it have that the body asks for."""
     inner = body.get("children", [])
-    if body["type"] == "LOGICAL_AGGREGATE_AND_GROUP_BY" and inner[0].get("cte_index", 0) == table:
+    if (
+        inner
+        and inner[0]["type"] == "LOGICAL_CTE_REF"
+        and inner[0].get("cte_index", 0) == table
+        and "groups" in body
+    ):
         return [group.get("index", 0) for group in body.get("groups", [])]
     return next((found for child in inner if (found := _distinct_columns(child, table))), [])
 

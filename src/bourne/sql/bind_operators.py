@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from bourne.schema import Schema
 from bourne.sql.bind_aggregates import bind_aggregate
 from bourne.sql.bind_joins import bind_join
-from bourne.sql.bind_lateral import bind_table_function, identified, is_numbering, with_positions
+from bourne.sql.bind_lateral import bind_table_function, numbered_below, with_identity, with_positions
 from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
 from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.bind_windows import bind_window
@@ -41,7 +41,7 @@ class OperatorReader:
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._common: dict[int, Plan] = {}
-        self._identified: set[int] = set()
+        self._asked: dict[int, list[int]] = {}  # by which columns the rows of a numbering are told apart
 
     def read(self, node: Json) -> Plan:
         """Return the plan node, or nodes, that mean the same as this operator."""
@@ -62,6 +62,8 @@ class OperatorReader:
                 return self._common_table(node)
             case "LOGICAL_CTE_REF":
                 return self._reference(node)
+            case "LOGICAL_WINDOW" if id(node) in self._asked:
+                return with_identity(self.read(node["children"][0]), self._asked[id(node)])
             case "LOGICAL_LIMIT" if node["children"][0]["type"] == "LOGICAL_ORDER_BY":
                 order = node["children"][0]
                 return bind_limit(self._binding, node, order, self.read(order["children"][0]))
@@ -107,12 +109,12 @@ class OperatorReader:
         self._binding.expect(node, "table_index", "column_count", "ctename", "materialize")
         definition, body = node["children"]
         table = node.get("table_index", 0)
-        if definition["type"] == "LOGICAL_PROJECTION" and is_numbering(definition["children"][0]):
-            rows = self.read(definition["children"][0]["children"][0])
-            self._common[table] = identified(definition, body, table, rows)
-            self._identified.add(table)
-        else:
-            self._common[table] = self.read(definition)
+        is_outer = node["ctename"].startswith("__duckdb_delim_")  # rows of which a subquery reads columns
+        numbered = numbered_below(definition, body, table) if is_outer else None
+        if numbered is not None:
+            numbering, asked = numbered
+            self._asked[id(numbering)] = asked
+        self._common[table] = self.read(definition)
         return self.read(body)
 
     def _reference(self, node: Json) -> Plan:
@@ -128,9 +130,7 @@ class OperatorReader:
     def _are_alike(self, types: Sequence[str], written: Sequence[str]) -> bool:
         """Compare types; where DuckDB has a number that tells rows apart, there is an identity of any type."""
         pairs = zip(types, written, strict=False)
-        return len(types) == len(written) and all(
-            a == b or (b == "BIGINT" and self._identified) for a, b in pairs
-        )
+        return len(types) == len(written) and all(a == b or (b == "BIGINT" and self._asked) for a, b in pairs)
 
     def _get(self, node: Json) -> Plan:
         binding = self._binding

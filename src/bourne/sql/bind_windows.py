@@ -187,11 +187,12 @@ def _is_by_position(found: WindowFunction) -> bool:
 
 def _with_settled_frame(binding: Binding, found: WindowFunction, columns: Sequence[Expr]) -> WindowFunction:
     _expect_order(binding, found)
-    if found.frame.exclude in ("GROUP", "TIES"):
+    orders = with_ties(found.orders, columns)
+    if found.frame.exclude in ("GROUP", "TIES") and orders != found.orders:
         raise binding.refuse(
             f"ROWS with EXCLUDE {found.frame.exclude}", "EXCLUDE", "OVER", hint="use RANGE or GROUPS, or EXCLUDE CURRENT ROW"
         )  # fmt: skip
-    return replace(found, orders=with_ties(found.orders, columns))
+    return replace(found, orders=orders)
 
 
 def _expect_order(binding: Binding, found: WindowFunction) -> None:

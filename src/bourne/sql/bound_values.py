@@ -47,6 +47,8 @@ def type_text(node: Json) -> str:
         case "STRUCT":
             children = (f"{quote(c['first'])} {type_text(c['second'])}" for c in info["child_types"])
             return spelled(f"STRUCT({', '.join(children)})")
+        case "TUPLE":
+            return f"TUPLE({', '.join(type_text(c['second']) for c in info['child_types'])})"
         case "MAP":
             key, value = (c["second"] for c in info["child_type"]["type_info"]["child_types"])
             return f"MAP({type_text(key)}, {type_text(value)})"
@@ -76,6 +78,9 @@ def literal_text(kind: str, node: Json, value: Any) -> str | None:
     """Return SQL that reads as this constant, or None if we cannot write it exactly."""
     if kind == "VARCHAR":
         return None if "\0" in value else "'" + value.replace("'", "''") + "'"
+    if kind == "JSON":
+        text = literal_text("VARCHAR", node, value)
+        return f"{text}::JSON" if text else None
     if kind == "BLOB":  # given in the escaped form that the cast reads: quotes and backslashes as \\x..
         return f"'{value}'::BLOB"
     if kind == "BOOLEAN":
@@ -98,12 +103,16 @@ def literal_text(kind: str, node: Json, value: Any) -> str | None:
         return f"{_MAKE_INSTANT[kind]}({value})"
     if node["id"] == "LIST":
         child = node["type_info"]["child_type"]
-        inner = type_text(child)
-        items = [
-            f"NULL::{inner}" if item["is_null"] else literal_text(inner, child, item.get("value"))
-            for item in value.get("children", [])
-        ]
+        items = [_item_text(child, item) for item in value.get("children", [])]
         return None if None in items else f"[{', '.join(map(str, items))}]::{kind}"
+    if node["id"] in ("STRUCT", "TUPLE"):
+        kinds = node["type_info"]["child_types"]
+        pairs = zip(kinds, value.get("children", []), strict=True)
+        texts = [(part["first"], _item_text(part["second"], item)) for part, item in pairs]
+        if None in [text for _, text in texts]:
+            return None
+        named = ", ".join(f"{quote(name)} := {text}" if name else str(text) for name, text in texts)
+        return f"struct_pack({named})" if node["id"] == "STRUCT" else f"row({named})"
     if node["id"] == "DECIMAL":
         scale = node["type_info"].get("scale", 0)
         return f"'{Decimal(f'{_wide(value)}e-{scale}'):f}'::{kind}"  # not by arithmetic, which rounds
@@ -112,6 +121,11 @@ def literal_text(kind: str, node: Json, value: Any) -> str | None:
         parts = [f"{make}({value[unit]})" for make, unit in sizes.items() if value.get(unit)]
         return "(" + (" + ".join(parts) or "to_days(0)") + ")"
     return None
+
+
+def _item_text(kind: Json, item: Json) -> str | None:
+    text = type_text(kind)
+    return f"NULL::{text}" if item["is_null"] else literal_text(text, kind, item.get("value"))
 
 
 _EPOCH = date(1970, 1, 1)

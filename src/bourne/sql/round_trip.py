@@ -24,6 +24,9 @@ _ALIKE = range(1 << 16)
 # Fields in which references are to list elements and the like, not to columns.
 _OWN = frozenset({"function_data", "lambda_expr"})
 
+# How DuckDB calls what tells a subquery's outer rows apart: a number there, an identity of any type here.
+_NUMBER = "delim_index"
+
 # Fields that say where an expression stands or how it was written, not what it is.
 _NOISE = frozenset(
     {
@@ -85,7 +88,7 @@ def _is_same(binding: Binding, first: Any, second: Any, mapping: Sequence[int]) 
             return (
                 second.get("expression_class") == "BOUND_REF"
                 and first.get("index", 0) == mapping[second.get("index", 0)]
-                and first.get("return_type") == second.get("return_type")
+                and (first.get("return_type") == second.get("return_type") or first.get("alias") == _NUMBER)
             )
         if _is_constant(first) and _is_constant(second):
             return _is_same_value(binding, first, second)
