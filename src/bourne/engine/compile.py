@@ -29,19 +29,22 @@ from bourne.engine.operators.join import Residual, Side
 from bourne.engine.operators.linear import KEY, WEIGHT, KeyedLinear, KeyedPick, Linear, Pick
 from bourne.engine.operators.operator import Operator
 from bourne.engine.operators.recompute import Recompute
+from bourne.engine.operators.top_n import TopN as TopNOperator
 from bourne.engine.operators.union import Union as UnionOperator
 from bourne.engine.stages import (
     LinearStep,
     empty_aggregate_sql,
     linear_sql,
+    rank_sql,
     recompute_sql,
     residual_sql,
     values_sql,
 )
-from bourne.errors import NotMaintainable, Span
+from bourne.errors import NotMaintainable, Span, SqlError
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import is_exact, is_keyed, key_column, only_grows, relation_schema
 from bourne.schema import arrow_type, is_storable
+from bourne.sql.outline import Names, describe
 from bourne.sql.plan import (
     Aggregate,
     Aggregation,
@@ -65,6 +68,7 @@ from bourne.sql.plan import (
 from bourne.sql.rules import optimise
 from bourne.sql.rules.tree import replace_refs
 from bourne.sql.windows import find_word
+from bourne.udf import reason
 
 
 def compile_circuit(
@@ -85,21 +89,31 @@ def compile_circuit(
     try:
         for column in query.schema.columns:
             _check_storable(column.type, sql)
-        return _Compiler(database, sql, inputs or {}, optimise(query.plan, sql=sql)).compile()
+        plan = optimise(query.plan, sql=sql)
+        return _Compiler(database, sql, inputs or {}, plan, Names(plan, query.schema.names)).compile()
     except NotMaintainable as error:
         raise error.in_view(view) from None
+    except duckdb.Error as error:
+        raise SqlError(f"a constant cannot be computed: {reason(error)}", sql=sql, view=view) from error
+
+
+# The first rows of each partition are kept in a matrix: up to so many each, or of all together.
+_FIRST_MAX = 64
+_FIRST_OF_ALL_MAX = 1 << 16
 
 
 class _Compiler:
     """Turns one plan's nodes into a circuit's. Lives as long as `compile_circuit` runs."""
 
     def __init__(
-        self, database: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, LogInfo], plan: Plan
-    ) -> None:
+        self, database: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, LogInfo], plan: Plan,
+        names: Names,
+    ) -> None:  # fmt: skip
         self._database = database
         self._sql = sql
         self._inputs = inputs
         self._plan = plan
+        self._names = names
         self._nodes: list[Node] = []
         self._grows: list[bool] = []
         self._of_plan: dict[int, tuple[Plan, int]] = {}  # the plans, too: an id is one's only while it lives
@@ -127,7 +141,7 @@ class _Compiler:
     def _add(
         self, operator: Operator, inputs: Sequence[int], types: Sequence[str], label: str, *, grows: bool,
         rule: str = "", cost: str = "O(delta)", growth: str | None = None, relation: str | None = None,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] = (), detail: str = "", keeps_rows: bool = False,
     ) -> int:  # fmt: skip
         arrow = tuple(arrow_type(spelled) for spelled in types)
         self._nodes.append(
@@ -142,6 +156,8 @@ class _Compiler:
                 rule,
                 cost,
                 growth,
+                detail or label,
+                keeps_rows,
             )
         )
         self._grows.append(grows)
@@ -187,15 +203,17 @@ class _Compiler:
         picked = [names.index(name) for name in plan.columns]
         if picked == list(range(len(names))):
             return number
-        label = f"columns of {plan.relation}"
-        return self._add(Pick(picked), (number,), plan.types, label, grows=self._grows[number])
+        detail = f"columns {', '.join(plan.columns)}"
+        return self._add(
+            Pick(picked), (number,), plan.types, "columns", grows=self._grows[number], detail=detail
+        )
 
     def _input(self, relation: str, needed: Mapping[str, str]) -> int:
         """Return the node that turns the changes of a log into signed rows: those of its columns that are needed."""
         info, columns, types = self._inputs.get(relation), list(needed), list(needed.values())
         arrow = [arrow_type(spelled) for spelled in types]
         operator: Operator = Taken()
-        rule, growth = "each record is a row", None
+        rule, growth, keeps_rows = "each record is a row", None, False
         if info is not None and is_keyed(info):
             key = key_column(info)
             assert key is not None
@@ -208,9 +226,12 @@ class _Compiler:
             columns = list(whole.names)
             operator = Clamped(list(whole.to_arrow().types), [columns.index(name) for name in needed])
             rule, growth = "rows as often as their weights sum up to", "every distinct row"
+            keeps_rows = True
         grows = info is None or only_grows(info)
-        return self._add(operator, (), types, relation, grows=grows, rule=rule, growth=growth,
-                         relation=relation, columns=columns)  # fmt: skip
+        return self._add(
+            operator, (), types, f"input {relation}", grows=grows, rule=rule, growth=growth, relation=relation,
+            columns=columns, detail=f"input {relation}: {', '.join(needed)}", keeps_rows=keeps_rows,
+        )  # fmt: skip
 
     def _values(self, plan: Values) -> int:
         self._check_types(plan.types, None)
@@ -221,7 +242,8 @@ class _Compiler:
         if not plan.types:  # a table without columns has no rows: give it one
             rows = pa.table({"c0": pa.nulls(len(plan.rows), pa.bool_())})
             return self._add(Constant(rows), (), ("BOOLEAN",), "one row", grows=True)
-        return self._add(Constant(rows), (), plan.types, "values", grows=True)
+        detail = describe(plan, self._names)
+        return self._add(Constant(rows), (), plan.types, "constant rows", grows=True, detail=detail)
 
     def _linear(self, plan: Project | Filter | Unnest) -> int:
         steps, below = self._linear_part(plan)
@@ -231,11 +253,22 @@ class _Compiler:
         if picked is not None:
             if picked == list(range(len(below.types))):
                 return number
-            return self._add(Pick(picked), (number,), plan.types, "columns", grows=grows)
+            return self._columns(picked, number, plan, grows=grows)
         self._check_types(plan.types, None)
         query = linear_sql(steps, self._nodes[number].types, () if grows else (WEIGHT,))
         operator = Linear(Stage(self._database, query), is_growing=grows)
-        return self._add(operator, (number,), plan.types, _label(steps), grows=grows, rule="one DuckDB query")
+        return self._add(
+            operator, (number,), plan.types, _label(steps), grows=grows, rule="one DuckDB query",
+            detail=self._say(steps),
+        )  # fmt: skip
+
+    def _columns(self, picked: Sequence[int], number: int, plan: Plan, *, grows: bool) -> int:
+        """Return a node that gives a plan's output by picking columns of a node."""
+        detail = f"columns {', '.join(self._names.of(plan)) or 'none'}"
+        return self._add(Pick(picked), (number,), plan.types, "columns", grows=grows, detail=detail)
+
+    def _say(self, steps: Sequence[LinearStep]) -> str:
+        return ", then ".join(describe(step, self._names) for step in steps)
 
     def _linear_part(self, plan: Plan) -> tuple[list[LinearStep], Plan]:
         """Return the linear steps on top of a plan that nobody else reads, innermost first, and what is below."""
@@ -257,7 +290,7 @@ class _Compiler:
             )  # fmt: skip
             order = [*range(width_right, width_right + width), *range(width_right)]
             number = self._compile_new(swapped)
-            return self._add(Pick(order), (number,), plan.types, "columns", grows=self._grows[number])
+            return self._columns(order, number, plan, grows=self._grows[number])
         if plan.kind == "inner" and plan.residual is not None:
             return self._linear(Filter(replace(plan, residual=None), (plan.residual,)))
         sides, numbers = [], []
@@ -286,11 +319,11 @@ class _Compiler:
             operator, numbers, types, _join_label(plan), grows=grows,
             rule="every pair" if is_cross else "rows of each side by key",
             cost="O(delta x other side)" if is_cross else "O(delta and its matches)",
-            growth=_join_growth(left, right),
+            growth="every row of both sides", detail=describe(plan, self._names), keeps_rows=True,
         )  # fmt: skip
         if shown == list(range(len(types))):
             return joined
-        return self._add(Pick(shown), (joined,), plan.types, "columns", grows=grows)
+        return self._columns(shown, joined, plan, grows=grows)
 
     def _with_columns(self, plan: Plan, expressions: Sequence[Expr]) -> tuple[int, tuple[int, ...]]:
         """Return a node that gives a plan's columns and these expressions, and where those are."""
@@ -340,6 +373,7 @@ class _Compiler:
             operator, (number,), plan.types, _aggregate_label(plan),
             grows=grows and not plan.aggregations and bool(plan.groups),
             rule="a row per group, updated in place", growth="a row per group" if plan.groups else None,
+            detail=describe(plan, self._names),
         )  # fmt: skip
 
     def _functions(
@@ -379,30 +413,62 @@ class _Compiler:
             when_empty = empty.run(table_of([pa.array([], target) for target in given.arrow_types]))
         return self._anew(
             plan, number, columns, plan.types, _aggregate_label(plan), when_empty=when_empty,
-            rule=f"groups computed anew: {why}", cost="O(group)" if columns else "O(state)", growth="every row",
+            rule=f"touched groups computed anew: {why}", cost="O(group)" if columns else "O(state)", growth="every row",
         )  # fmt: skip
 
     def _top_n(self, plan: TopN) -> int:
         """Return a node for the first rows of each partition."""
+        if self._is_pruning(plan):
+            return self._first_rows(plan, has_rank=False)
         number, columns = self._with_columns(plan.child, plan.partitions)
         given = self._nodes[number]
-        if self._grows[number] and plan.limit is not None and plan.offset == 0:
-            result = self._anew(
-                plan, number, columns, given.types, f"top {plan.limit}", is_pruning=True,
-                rule="only rows that can still be in it", growth="rows of each partition" if columns else None,
-            )  # fmt: skip
-        else:
-            result = self._anew(
-                plan, number, columns, given.types, f"top {plan.limit}", rule="partitions computed anew",
-                cost="O(partition)" if columns else "O(state)", growth="every row",
-            )  # fmt: skip
+        why = (
+            "its input takes rows back" if not self._grows[number] else "rows before the first one count"
+            if plan.offset else "there is no last one" if plan.limit is None else "they are many"
+        )  # fmt: skip
+        result = self._anew(
+            plan, number, columns, given.types, f"top {plan.limit}",
+            rule=f"touched partitions computed anew: {why}",
+            cost="O(partition)" if columns else "O(state)", growth="every row",
+        )  # fmt: skip
         if len(given.types) == len(plan.types):
             return result
-        return self._add(Pick(range(len(plan.types))), (result,), plan.types, "columns", grows=False)
+        return self._columns(range(len(plan.types)), result, plan, grows=False)
+
+    def _is_pruning(self, plan: TopN) -> bool:
+        """Say whether rows that are not among the first now never will be, and the first are few enough."""
+        is_few = plan.limit is not None and plan.limit <= (_FIRST_MAX if plan.partitions else _FIRST_OF_ALL_MAX)
+        return is_few and plan.offset == 0 and self._grows[self._compile(self._linear_part(plan.child)[1])]
+
+    def _first_rows(self, plan: TopN, *, has_rank: bool) -> int:
+        """Return a node that remembers nothing but the first rows; with `has_rank`, their rank is one more column."""
+        assert plan.limit is not None
+        keys = [*plan.partitions, *(order.expression for order in plan.orders)]
+        number, columns = self._with_columns(plan.child, keys)
+        given, count = self._nodes[number], len(plan.partitions)
+        self._check_types(given.types, plan.span)
+        orders = [
+            (column, order.is_descending, order.is_nulls_first)
+            for column, order in zip(columns[count:], plan.orders, strict=True)
+        ]
+        operator = TopNOperator(
+            Stage(self._database, rank_sql(plan, given.types)).run, types=given.arrow_types, key=columns[:count],
+            orders=orders, n=plan.limit, has_rank=has_rank,
+        )  # fmt: skip
+        types = (*given.types, "BIGINT") if has_rank else given.types
+        result = self._add(
+            operator, (number,), types, f"top {plan.limit}", grows=False, rule="only rows that can still be in it",
+            growth="the first rows of each partition" if count else "the first rows",
+            detail=describe(plan, self._names),
+        )  # fmt: skip
+        shown = [*range(len(plan.types)), *([len(given.types)] if has_rank else [])]
+        if shown == list(range(len(types))):
+            return result
+        return self._add(Pick(shown), (result,), [types[i] for i in shown], "columns", grows=False)
 
     def _anew(
         self, plan: Aggregate | TopN | Window, number: int, key: Sequence[int], types: Sequence[str], label: str, *,
-        rule: str, growth: str | None, cost: str = "O(delta)", is_pruning: bool = False,
+        rule: str, growth: str | None, cost: str = "O(delta)",
         when_empty: pa.Table | None = None,
     ) -> int:  # fmt: skip
         """Return a node that computes touched groups anew; `key` are the columns of node `number` that tell groups apart."""
@@ -411,12 +477,17 @@ class _Compiler:
         operator = Recompute(
             Stage(self._database, recompute_sql(plan, given.types)).run,
             types=given.arrow_types, key=key, output_types=[arrow_type(spelled) for spelled in types],
-            is_growing=self._grows[number], is_pruning=is_pruning, when_empty=when_empty,
+            is_growing=self._grows[number], when_empty=when_empty,
         )  # fmt: skip
-        return self._add(operator, (number,), types, label, grows=False, rule=rule, cost=cost, growth=growth)
+        return self._add(
+            operator, (number,), types, label, grows=False, rule=rule, cost=cost, growth=growth,
+            detail=describe(plan, self._names), keeps_rows=True,
+        )  # fmt: skip
 
     def _windows(self, plan: Window) -> int:
         """Return nodes for window functions: one for those of the same partitions, one above the other."""
+        if isinstance(plan.child, TopN) and self._is_rank_of(plan, plan.child):
+            return self._first_rows(plan.child, has_rank=True)
         width = len(plan.child.types)
         number = -1
         below, places = plan.child, dict[int, int]()
@@ -424,7 +495,7 @@ class _Compiler:
         while left:
             partitions = next(iter(left.values())).partitions
             now = {i: function for i, function in left.items() if function.partitions == partitions}
-            layer = Window(below, tuple(now.values()))
+            layer = plan if len(now) == len(plan.functions) else Window(below, tuple(now.values()))
             places |= {i: len(below.types) + at for at, i in enumerate(now)}
             number = self._window(layer, partitions)
             self._of_plan[id(layer)] = (layer, number)
@@ -432,7 +503,16 @@ class _Compiler:
         order = [*range(width), *(places[i] for i in range(len(plan.functions)))]
         if order == list(range(len(order))):
             return number
-        return self._add(Pick(order), (number,), plan.types, "columns", grows=False)
+        return self._columns(order, number, plan, grows=False)
+
+    def _is_rank_of(self, plan: Window, below: TopN) -> bool:
+        """Say whether the only function is the rank of the rows that the top-n below keeps in order."""
+        function, *others = plan.functions
+        return (
+            not others and function.function == "row_number"
+            and (function.partitions, function.orders) == (below.partitions, below.orders)
+            and self._parents[id(below)] <= 1 and self._is_pruning(below)
+        )  # fmt: skip
 
     def _window(self, plan: Window, partitions: Sequence[Expr]) -> int:
         number, columns = self._with_columns(plan.child, partitions)
@@ -440,14 +520,15 @@ class _Compiler:
         types = (*given.types, *(function.type for function in plan.functions))
         label = "window " + ", ".join(function.function for function in plan.functions)
         result = self._anew(
-            plan, number, columns, types, label, rule="partitions computed anew",
+            plan, number, columns, types, label,
+            rule="touched partitions computed anew: window functions have no rule of their own",
             cost="O(partition)" if columns else "O(state)", growth="every row",
         )  # fmt: skip
         width, more = len(plan.child.types), len(given.types)
         if width == more:
             return result
         order = [*range(width), *range(more, len(types))]
-        return self._add(Pick(order), (result,), plan.types, "columns", grows=False)
+        return self._columns(order, result, plan, grows=False)
 
     # --- the output, by key ---
 
@@ -473,13 +554,15 @@ class _Compiler:
         if picked == list(range(len(below.types))):
             return True
         if picked is not None:
-            self._add(KeyedPick(picked), (number,), self._plan.types, "columns", grows=False)
+            detail = f"columns {', '.join(self._names.of(self._plan))}"
+            self._add(KeyedPick(picked), (number,), self._plan.types, "columns", grows=False, detail=detail)
         else:
             query = linear_sql(steps, self._nodes[number].types, (KEY,))
             operator = KeyedLinear(Stage(self._database, query))
             self._add(
-                operator, (number,), self._plan.types, _label(steps), grows=False, rule="one DuckDB query"
-            )
+                operator, (number,), self._plan.types, _label(steps), grows=False, rule="one DuckDB query",
+                detail=self._say(steps),
+            )  # fmt: skip
         return True
 
     def _check_types(self, types: Iterable[str], span: Span | None) -> None:
@@ -520,10 +603,6 @@ def _swapped(residual: Expr, left: int, right: int) -> Expr:
     return replace_refs(
         residual, lambda ref: Ref(ref.index + right if ref.index < left else ref.index - left, ref.type)
     )
-
-
-def _join_growth(left: Side, right: Side) -> str:
-    return "every row of both sides"
 
 
 def _label(steps: Sequence[LinearStep]) -> str:

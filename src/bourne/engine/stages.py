@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bourne.engine.operators.linear import KEY, WEIGHT
 from bourne.engine.operators.recompute import GROUP
+from bourne.engine.operators.top_n import ROW
 from bourne.schema import quote
 from bourne.sql.plan import Aggregate, Expr, Filter, Join, Project, TopN, Unnest, Values, Window
 from bourne.sql.render import render, render_aggregation, render_order, render_window
@@ -61,6 +62,14 @@ def recompute_sql(plan: Aggregate | Window | TopN, types: Sequence[str]) -> str:
             last = "" if limit is None else f" AND __number <= {offset + limit}"
             ranked = f"SELECT *, {number} AS __number FROM {source}"
             return f"SELECT {_select(columns, [GROUP])} FROM ({ranked}) WHERE __number > {offset}{last}"
+
+
+def rank_sql(plan: TopN, types: Sequence[str]) -> str:
+    """Return the query that says which place each row (`__row`) has in its group."""
+    columns = [_column(i) for i in range(len(types))]
+    order = ", ".join([*(_braced(render_order(each, _column)) for each in plan.orders), *columns])
+    source = f"(SELECT {_select(_typed(types), [GROUP, ROW])} FROM {{input}})"
+    return f"SELECT {ROW}, row_number() OVER (PARTITION BY {GROUP} ORDER BY {order}) AS rank FROM {source}"
 
 
 def empty_aggregate_sql(plan: Aggregate, types: Sequence[str]) -> str:

@@ -3,8 +3,7 @@
 Law: an operator that treats each group of rows alone (a window function its partitions, an aggregate its groups, a
 top-n) is right if each touched group's output is what DuckDB computes from that group's rows as they are now. What was
 emitted is remembered, so exactly that is taken back.
-Cost of a step: O(rows of the touched groups). With `is_pruning`, for inputs that only grow and outputs that new rows
-can only push out (top-n), only the output is remembered: O(delta and output of the touched groups).
+Cost of a step: O(rows of the touched groups).
 """
 
 from __future__ import annotations
@@ -44,17 +43,14 @@ class Recompute:
         key: Sequence[int],
         output_types: Sequence[pa.DataType],
         is_growing: bool,
-        is_pruning: bool = False,
         when_empty: pa.Table | None = None,
     ) -> None:
         """`when_empty` is the output of a group without rows, where that is one: an aggregate over everything."""
-        assert is_growing or not is_pruning
         self._compute = compute
         self._key = tuple(key)
         self._keys = KeyTable([types[i] for i in key])
-        self._input = None if is_pruning else RowChains(list(types), is_append_only=is_growing)
+        self._input = RowChains(list(types), is_append_only=is_growing)
         self._output = RowChains(list(output_types), is_append_only=False)
-        self._types = tuple(types)
         self._is_growing = is_growing
         self._when_empty = when_empty
         self._is_started = when_empty is None
@@ -67,21 +63,13 @@ class Recompute:
         if not self._is_started:
             touched = np.zeros(1, np.int64)
             self._is_started = True
-        rows, row_groups = self._rows(groups, touched, columns, delta)
+        self._input.update(groups, columns, None if self._is_growing else delta.signed())
+        rows, row_groups = self._rows(touched)
         new, new_groups = self._results(rows, row_groups, touched)
         return self._difference(new, new_groups, touched)
 
-    def _rows(
-        self, groups: Numbers, touched: Numbers, columns: list[pa.Array], delta: Delta
-    ) -> tuple[list[pa.Array], Numbers]:
-        """Take in the delta; return all rows of the touched groups, and the group of each."""
-        if self._input is None:
-            old, old_groups = self._output.rows_of(touched)
-            kept = _repeated(self._output.take(old), self._output.weights(old))
-            numbers = np.repeat(old_groups, self._output.weights(old))
-            both = [pa.concat_arrays([a, b]) for a, b in zip(kept, columns, strict=True)]
-            return both, np.concatenate([numbers, groups])
-        self._input.update(groups, columns, None if self._is_growing else delta.signed())
+    def _rows(self, touched: Numbers) -> tuple[list[pa.Array], Numbers]:
+        """Return all rows of the touched groups, and the group of each."""
         rows, row_groups = self._input.rows_of(touched)
         weights = self._input.weights(rows)
         return _repeated(self._input.take(rows), weights), np.repeat(row_groups, weights)
@@ -113,24 +101,22 @@ class Recompute:
     @property
     def rows(self) -> int:
         """How many rows it remembers, of input and output."""
-        return len(self._output) + (0 if self._input is None else len(self._input))
+        return len(self._output) + len(self._input)
 
     def nbytes(self) -> int:
         """Return the memory in use."""
-        own = self._keys.nbytes() + self._output.nbytes()
-        return own + (0 if self._input is None else self._input.nbytes())
+        return self._keys.nbytes() + self._output.nbytes() + self._input.nbytes()
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         parts = with_prefix(self._keys.save(), "keys") | with_prefix(self._output.save(), "output")
-        return parts | ({} if self._input is None else with_prefix(self._input.save(), "input"))
+        return parts | with_prefix(self._input.save(), "input")
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
         self._keys.load(part_of(parts, "keys"))
         self._output.load(part_of(parts, "output"))
-        if self._input is not None:
-            self._input.load(part_of(parts, "input"))
+        self._input.load(part_of(parts, "input"))
         self._is_started = True
 
 
