@@ -30,14 +30,12 @@ EVENTS = 2000
 
 # Up to which event which logs have come, step by step: together, bids before their auctions, and the other way.
 STEPS = [
-    (("bids",), 1),
     (("persons", "auctions", "bids", "side_input"), 4),
     (("bids",), 1000),
-    (("auctions",), 1000),
-    (("persons", "auctions", "side_input"), 1900),
+    (("auctions", "side_input"), 1900),
     (("persons", "auctions", "bids", "side_input"), EVENTS),
 ]
-RESTART_BEFORE = 3
+RESTART_BEFORE = 2
 
 
 @functools.cache
