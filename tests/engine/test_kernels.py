@@ -25,7 +25,6 @@ from bourne.engine.kernels.arrays import (
 )
 from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extreme_text_rows, extreme_wides
 from bourne.engine.kernels.key_index import KeyIndex
-from bourne.engine.kernels.keys import GroupKeys
 from bourne.engine.kernels.sums import (
     as_floats,
     count_rows,
@@ -327,49 +326,6 @@ def test_floats_decimals_and_texts_with_offsets() -> None:
     assert len(starts) == 3
     assert as_array(pa.chunked_array([], pa.int8())).to_pylist() == []
     assert as_array(pa.chunked_array([[1], [2, 3]])).to_pylist() == [1, 2, 3]
-
-
-# --- group keys ---
-
-
-def test_group_keys_follow_sql_equality() -> None:
-    keys = GroupKeys([pa.float64(), pa.string()])
-    nan, other_nan = math.nan, np.array([0x7FF8000000000001], np.uint64).view(np.float64)[0]
-    floats = pa.array([0.0, -0.0, nan, other_nan, None, None, 0.0], from_pandas=False)
-    texts = pa.array(["", "", "x", "x", None, "", None])
-    assert keys.assign([floats, texts], 7).tolist() == [0, 0, 1, 1, 2, 3, 4]
-    first, second = keys.columns(np.array([4, 3, 2, 0]))
-    assert first.to_pylist() == [0.0, None, None, 0.0]
-    assert second.to_pylist() == [None, "", None, ""]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        *[array for array in ARRAYS if not pa.types.is_boolean(array.type)],
-        pa.array(["a", None, "", "b"]),
-        pa.array([b"a", None, b"", b"\0"]),
-        pa.array([1.5, None, 0.0, math.inf], pa.float32()),
-        pa.array([Decimal("-1.5"), None, Decimal(0), Decimal("9.9")], pa.decimal128(9, 2)),
-        pa.array([Decimal(-(10**37)), None, Decimal(0), Decimal(10**37)], pa.decimal128(38, 0)),
-    ],
-    ids=lambda array: str(array.type),
-)
-def test_group_keys_give_back_what_came_before_and_after_the_first_null(values: pa.Array) -> None:
-    keys = GroupKeys([values.type, pa.int32()])
-    ones = pa.array([7, 7, None], pa.int32())
-    no_null = values.take(pa.array([0, 2, 3]))
-    assert keys.assign([no_null, pa.array([7, 7, 7], pa.int32())], 3).tolist() == [0, 1, 2]
-    assert keys.assign([values.slice(1), ones], 3).tolist() == [3, 1, 4]
-    assert keys.assign([no_null, pa.array([7, 7, 7], pa.int32())], 3).tolist() == [0, 1, 2]
-    again = GroupKeys([values.type, pa.int32()])
-    again.load(keys.save())
-    for each in (keys, again):
-        first, second = each.columns(np.array([3, 0, 4]))
-        assert first.to_pylist() == [None, values[0].as_py(), values[3].as_py()]
-        assert second.to_pylist() == [7, 7, None]
-        assert first.type == values.type
-    assert again.assign([values, pa.array([7, 7, 7, None], pa.int32())], 4).tolist() == [0, 3, 1, 4]
 
 
 def test_errors_of_the_engine_are_ours() -> None:

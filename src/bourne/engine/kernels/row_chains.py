@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bourne.engine.kernels.arrays import grown
 from bourne.engine.kernels.compiled import compiled
 from bourne.engine.kernels.row_hash import hash_rows
-from bourne.engine.kernels.row_store import RowStore
+from bourne.engine.kernels.row_store import RowStore, slices
 from bourne.limits import GROUPS_MAX
 
 Longs = NDArray[np.int64]
@@ -37,8 +37,6 @@ _LOW = np.int64(0xFFFFFFFF)
 _GONE = np.uint32(0xFFFFFFFF)
 # So few gaps are not worth the work.
 _GAPS_MIN = 1024
-# So many rows are hashed at once: what they need in memory besides is small then.
-_ROWS_AT_ONCE = 1 << 18
 
 
 class RowChains:
@@ -70,17 +68,16 @@ class RowChains:
         if self._is_append_only:
             assert weights is None
             numbers = np.arange(len(self._store), len(self._store) + len(groups))
-            fresh, fresh_groups = columns, groups
-        else:
-            if weights is None:
-                weights = np.ones(len(groups), np.int64)
-            numbers, first = self._add_weights(groups, columns, weights)
-            is_all = len(first) == len(groups)
-            fresh = columns if is_all else [values.take(pa.array(first)) for values in columns]
-            fresh_groups = groups if is_all else groups[first]
-        self._append(fresh_groups, fresh)
-        if not self._is_append_only:
-            self._gone += _unlink(numbers, groups, self._records, self._groups, self._links)
+            self._append(groups, columns)
+            return numbers
+        if weights is None:
+            weights = np.ones(len(groups), np.int64)
+        numbers, first = self._add_weights(groups, columns, weights)
+        if len(first) == len(groups):
+            self._append(groups, columns)
+        elif len(first):
+            self._append(groups[first], [values.take(pa.array(first)) for values in columns])
+        self._gone += _unlink(numbers, groups, self._records, self._groups, self._links)
         return numbers
 
     @property
@@ -150,8 +147,7 @@ class RowChains:
         self._records = np.zeros((len(groups), self._records.shape[1]), np.int64)
         if not self._is_append_only:
             self._records[:, _WEIGHT] = table.column("weight").to_numpy()
-            for start in range(0, len(groups), _ROWS_AT_ONCE):
-                rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(groups)))
+            for rows in slices(np.arange(len(groups))):
                 self._records[rows, :2] = _hash(groups[rows], self._store.take(rows)).T
         self._link_all(groups)
 

@@ -78,7 +78,9 @@ def hash_rows(columns: Sequence[pa.Array], rows: int) -> Longs:
 
 
 def _fresh(rows: int) -> Words:
-    return np.repeat(_SECRETS[:, :1], rows, axis=1)
+    state = np.empty((2, rows), np.uint64)
+    state[0], state[1] = _SECRETS[0, 0], _SECRETS[1, 0]
+    return state
 
 
 def _mix_column(state: Words, values: pa.Array) -> None:
@@ -148,16 +150,22 @@ def _mix(state: Any, word: Any, multiply_1: Any, multiply_2: Any) -> Any:
 
 @compiled
 def _mix_words(state: Words, secrets: Words, words: Longs, valid: Valid) -> None:
-    """Mix (rows, words) into (2, rows)."""
+    """Mix (rows, one or two words) into (2, rows)."""
+    multiply_1, multiply_2, null = secrets[0, 1], secrets[0, 2], secrets[0, 3]
+    multiply_3, multiply_4, null_2 = secrets[1, 1], secrets[1, 2], secrets[1, 3]
+    width = words.shape[1]
     has_nulls = len(valid) > 0
-    for lane in range(2):
-        multiply_1, multiply_2, null = secrets[lane, 1], secrets[lane, 2], secrets[lane, 3]
-        for i in range(len(words)):
-            if has_nulls and not valid[i]:
-                state[lane, i] = _mix(state[lane, i], null, multiply_1, multiply_2)
-                continue
-            for j in range(words.shape[1]):
-                state[lane, i] = _mix(state[lane, i], np.uint64(words[i, j]), multiply_1, multiply_2)
+    for i in range(len(words)):
+        first, second = np.uint64(words[i, 0]), np.uint64(words[i, 0])
+        is_null = has_nulls and not valid[i]
+        if is_null:
+            first, second = null, null_2
+        state[0, i] = _mix(state[0, i], first, multiply_1, multiply_2)
+        state[1, i] = _mix(state[1, i], second, multiply_3, multiply_4)
+        if width > 1 and not is_null:
+            word = np.uint64(words[i, 1])
+            state[0, i] = _mix(state[0, i], word, multiply_1, multiply_2)
+            state[1, i] = _mix(state[1, i], word, multiply_3, multiply_4)
 
 
 @compiled

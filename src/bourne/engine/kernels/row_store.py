@@ -17,7 +17,7 @@ from bourne.engine.kernels.stored_columns import stored_column
 
 Longs = NDArray[np.int64]
 
-# So many rows are copied at once: what they need in memory besides is small then.
+# So many rows are copied at once.
 _ROWS_AT_ONCE = 1 << 18
 
 
@@ -51,7 +51,7 @@ class RowStore:
     def keep(self, rows: Longs) -> None:
         """Become a store of only these rows, in this order."""
         kept = RowStore(self._types)
-        for some in _slices(rows):
+        for some in slices(rows):
             kept.append(self.take(some), len(some))
         self._columns, self._count = kept._columns, kept._count
 
@@ -61,7 +61,7 @@ class RowStore:
 
     def named(self, rows: Longs) -> dict[str, Any]:
         """Return some rows as columns of a table, by the names c0, c1, …"""
-        parts = [self.take(some) for some in _slices(rows)]
+        parts = [self.take(some) for some in slices(rows)]
         return {
             f"c{i}": pa.chunked_array([part[i] for part in parts], target)
             for i, target in enumerate(self._types)
@@ -85,6 +85,7 @@ class RowStore:
         self.append_table(parts["rows"])
 
 
-def _slices(rows: Longs) -> Iterator[Longs]:
+def slices(rows: Longs) -> Iterator[Longs]:
+    """Return row numbers a part at a time, so that what is done with them needs little memory."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         yield rows[start : start + _ROWS_AT_ONCE]
