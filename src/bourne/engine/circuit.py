@@ -21,8 +21,9 @@ class Node:
     """An operator in its place.
 
     `inputs` are the numbers of the nodes whose output it reads. `relation` is the log or view whose changes it takes
-    instead, `columns` those of its columns that it reads. `label` says what it does, `rule` by which rule and why,
-    `cost` what a step costs, `growth` why its state grows for ever, if it does.
+    instead, `columns` those of its columns that it reads. `label` says in a word or two what it does, `detail` with its
+    expressions, `rule` by which rule and why, `cost` what a step costs, `growth` of what it remembers how much.
+    `keeps_rows` says that this is every row of its inputs.
     """
 
     operator: Operator
@@ -35,6 +36,8 @@ class Node:
     rule: str = ""
     cost: str = "O(delta)"
     growth: str | None = None
+    detail: str = ""
+    keeps_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
