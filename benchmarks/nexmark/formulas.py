@@ -2,8 +2,8 @@
 
 Law: the formulas are written in what SQL engines have in common (64-bit whole numbers that never overflow, `MOD`, `/`
 that drops the remainder, `CASE`, `CAST`, `SUBSTRING`, `CONCAT`), so that different engines generate the very same rows. What
-differs, how milliseconds since 1970 become a timestamp, is an argument. Constants are cast to BIGINT, as in some engines
-`MOD` has the type of its second argument.
+differs, how milliseconds since 1970 become a timestamp, is an argument. Constants are cast to BIGINT, as in Flink `MOD`
+has the type of its second argument; texts are STRING, as VARCHAR is one letter there. DuckDB needs `integer_division`.
 
 Of each 50 events in a row the first is a person, the next 3 are auctions, the other 46 are bids. The k-th of them, from 0:
 
@@ -63,18 +63,8 @@ HOT_CHANNELS: Final = ("Google", "Facebook", "Baidu", "Apple")
 _PRIME = 2_147_483_647
 _SCALING_PRIME = 2_147_483_629
 _FIRST_NAMES = (
-    "Peter",
-    "Paul",
-    "Luke",
-    "John",
-    "Saul",
-    "Vicky",
-    "Kate",
-    "Julie",
-    "Sarah",
-    "Deiter",
-    "Walter",
-)
+    "Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter",
+)  # fmt: skip
 _LAST_NAMES = ("Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris")
 _CITIES = (
     "Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne",
@@ -187,11 +177,11 @@ def _bids(settings: Settings) -> list[Columns]:
             "bidder": _person("z_bidder", 1),
             "price": _price("z_price"),
             "channel": f"CASE WHEN channel < {hot} THEN {_choose('channel', HOT_CHANNELS)} "
-            f"ELSE CONCAT('channel-', CAST(channel - {_big(hot)} AS VARCHAR)) END",
+            f"ELSE CONCAT('channel-', CAST(channel - {_big(hot)} AS STRING)) END",
             "url": f"CONCAT('https://www.nexmark.com/', {draws.letters('z_directory', 5)}, '/', "
             f"{draws.letters('z_directory / 512', 5)}, '/', {draws.letters('z_page', 5)}, '/item.htm?query=1', "
             f"CASE WHEN channel < {hot} OR {_mod('z_id', 10)} = 0 THEN '' "
-            "ELSE CONCAT('&channel_id=', CAST(z_id AS VARCHAR)) END)",
+            "ELSE CONCAT('&channel_id=', CAST(z_id AS STRING)) END)",
             "date_time": "date_ms",
             "extra": draws.filling(68),
         },
@@ -249,7 +239,7 @@ def _choose(draw: str, texts: tuple[str, ...]) -> str:
 
 
 def _four_digits(draw: str) -> str:
-    return f"SUBSTRING(CAST({_mod(draw, 10_000)} + {_big(10_000)} AS VARCHAR), 2, 4)"
+    return f"SUBSTRING(CAST({_mod(draw, 10_000)} + {_big(10_000)} AS STRING), 2, 4)"
 
 
 def _person(draw: str, hot_offset: int) -> str:
