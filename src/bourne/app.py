@@ -1,7 +1,8 @@
-"""What a user declares: logs, views and sources. Pure data; nothing happens until `bourne.open`."""
+"""What a user declares: logs, tables, views and sources. Pure data; nothing happens until `bourne.open`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -50,6 +51,15 @@ class ViewDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class TableDefinition:
+    """A declared static table: a name for a file's rows. Without a `schema` its columns are inferred."""
+
+    name: str
+    path: str
+    schema: Schema | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceDefinition:
     """A declared source: where records come from, and the log that they go into."""
 
@@ -76,6 +86,7 @@ class App:
         check_name(name, kind="app")
         self.name = name
         self.logs: dict[str, LogDefinition] = {}
+        self.tables: dict[str, TableDefinition] = {}
         self.views: dict[str, ViewDefinition] = {}
         self.sources: list[SourceDefinition] = []
 
@@ -223,6 +234,26 @@ class App:
                 found=keep_bytes,
             )
 
+    def table(
+        self, name: str, path: str | os.PathLike[str], *, schema: Mapping[str, str] | None = None
+    ) -> None:
+        """Declare a static table: the rows of a file, to be joined in views and asked for in queries.
+
+        When the app is opened, and when `catch_up` or `run` begin, a file that has changed is read again, and what is
+        different in it goes through the views like any other change. Nobody else can append to a table.
+
+        Args:
+            name: its name in SQL and on disk.
+            path: a CSV, JSON lines or Parquet file, by its ending; relative to the current directory.
+            schema: column names and DuckDB types, as of a log; all columns of the file. By default they are inferred.
+
+        Raises:
+            DefinitionError: something in this does not fit together.
+        """
+        self._check_free(name, "table")
+        declared = None if schema is None else declare_schema(schema, where=f"table {name!r}")
+        self.tables[name] = TableDefinition(name, os.fspath(path), declared)
+
     def view(self, name: str, sql: str) -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
 
@@ -252,7 +283,7 @@ class App:
 
     def _check_free(self, name: str, kind: str) -> None:
         check_name(name, kind=kind)
-        taken = {other.casefold(): other for other in (*self.logs, *self.views)}
+        taken = {other.casefold(): other for other in (*self.logs, *self.tables, *self.views)}
         if name.casefold() in taken:
             raise DefinitionError(
                 f"the name {name!r} is taken (SQL ignores case)",

@@ -10,14 +10,16 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, Durability, LogDefinition, ViewDefinition
+from bourne.app import App, Durability, LogDefinition, TableDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
+from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
 from bourne.errors import Closed, DefinitionError, SqlError, StorageError, UnknownName
@@ -64,6 +66,7 @@ class Instance:
     def __init__(self, app: App | None, folder: Path, *, clock: Clock, files: Files) -> None:
         self.app = app
         self.folder = folder
+        self._home = Path.cwd()  # of the tables' files
         self._clock = clock
         self._files = files
         self._catalog = Catalog(folder)
@@ -91,10 +94,14 @@ class Instance:
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
         relations = {declared.name: _log_info(declared) for declared in app.logs.values()}
+        tables = [self._read_table(table) for table in app.tables.values()]
+        relations |= {content.info.name: content.info for content in tables}
         logs = list(relations.values())
         views = self._compile_all(app, relations)
         self._catalog.create(app.name, self._files)
         self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+        for content in tables:
+            self._store_table(content)
         made = dict(self._declared)
         for view in views:
             info = self._catalog.declare_view(
@@ -107,6 +114,24 @@ class Instance:
             )
             self._views[view.name] = info
             made[view.name] = info.output
+
+    def _read_table(self, table: TableDefinition, *, is_fixed: bool = False) -> TableContent:
+        log = self._declared.get(table.name) or self._catalog.log(table.name)
+        folder = self._catalog.log_folder(table.name)
+        is_table = log is not None and log.table is not None
+        return read_table(table, self._home, log if is_table else None, folder, is_fixed=is_fixed)
+
+    def _store_table(self, content: TableContent) -> None:
+        """Bring a table's log to what its file said."""
+        info = self._declared[content.info.name]
+        store_table(
+            replace(content, info=info), self._catalog.log_folder(info.name), self._files, self._clock
+        )
+
+    def _take_over_tables(self) -> None:
+        """Look at the tables' files again."""
+        for table in self.app.tables.values() if self.app is not None else ():
+            self._store_table(self._read_table(table, is_fixed=True))
 
     def _compile_all(self, app: App, relations: dict[str, LogInfo]) -> list[ViewInfo]:
         """Bind and compile the views, those that others read before those; each becomes a relation for the rest."""
@@ -208,6 +233,7 @@ class Instance:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         self._check_open()
+        self._take_over_tables()
         return self._runners.catch_up()
 
     def run(
@@ -230,6 +256,7 @@ class Instance:
         Raises: as `catch_up`.
         """
         self._check_open()
+        self._take_over_tables()
         self._runners.start()
         self._open_sources()
         with self._maintenance():

@@ -103,6 +103,9 @@ FILE_BATCH_BYTES: Final = 16 << 20
 # One record of a text file; a quote that is never closed must not read a whole file into memory.
 FILE_RECORD_BYTES_MAX: Final = 64 << 20
 
+# A table's file is read whole, and its first version is one frame.
+TABLE_BYTES_MAX: Final = 1 << 30
+
 # SQL nests at most this deep: each level is a few Python frames when a plan is read.
 SQL_DEPTH_MAX: Final = 150
 

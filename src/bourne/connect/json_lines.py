@@ -35,7 +35,7 @@ def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterato
         lines, records = [], []
         for number, line in enumerate(block.data.split(b"\n"), block.line):
             if line and not line.isspace():
-                records.append(_parse(line, readers, f"{name}, line {number}"))
+                records.append(parse_line(line, readers, f"{name}, line {number}"))
                 lines.append(number)
         if records:
             fit = functools.partial(_fit, schema=schema, log=log)
@@ -43,7 +43,12 @@ def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterato
             yield Batch(fitted, f"line {block.next_line}")
 
 
-def _parse(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
+def parse_line(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
+    """Return the object that a line is, its fractions as decimals; `readers` read some of its columns.
+
+    Raises:
+        MalformedInput: it is none.
+    """
     try:
         record = _DECODER.decode(line.decode())
     except json.JSONDecodeError as error:
