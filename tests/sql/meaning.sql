@@ -87,6 +87,7 @@ SELECT histogram(v) AS x, approx_count_distinct(v) AS y, bitstring_agg(v, 0, 20)
 SELECT any_value(k) AS x FROM a WHERE k = 2
 SELECT k, any_value(v ORDER BY id) AS x FROM a GROUP BY k
 SELECT k, mode(k) AS x FROM a GROUP BY k
+SELECT k, first(7) AS x, list(1) AS y, first('a' ORDER BY 'b') AS z FROM a GROUP BY k
 SELECT k, s, grouping(k) AS g, grouping(s, k) AS h, count(*) AS c, sum(v) AS x FROM a GROUP BY ROLLUP (k, s)
 SELECT k, s, grouping(k, s) AS g, count(DISTINCT v) AS c FROM a GROUP BY CUBE (k, s)
 SELECT k, s, count(*) AS c FROM a GROUP BY GROUPING SETS ((k), (s), (), (), (k, s))

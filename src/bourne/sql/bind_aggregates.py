@@ -171,8 +171,9 @@ def settle(binding: Binding, found: Aggregation) -> Aggregation:
         return replace(named, orders=())
     if named.function == "any_value" and not named.orders:  # the least is one of them, and quickly kept
         return replace(named, function="min", is_distinct=False)
-    is_free = named.function in _TIED or found.function == "arbitrary"
-    if is_free or (named.function in ORDERED and named.orders):
+    is_constant = not any(isinstance(part, Ref) for value in named.arguments for part in walk(value))
+    is_free = named.function in _TIED or found.function == "arbitrary" or is_constant
+    if (is_free and named.function in _TIED | ORDERED) or (named.function in ORDERED and named.orders):
         return replace(named, orders=with_ties(named.orders, named.arguments))
     if named.function in ORDERED:
         raise binding.refuse(
