@@ -265,7 +265,7 @@ class _Rounds:
         }
         if any(at != furthest[log] for log, found in reached.items() for at in found):
             return furthest
-        share = max(1, self._epoch_rows[number] // sum(len(end) for end in ends.values()))
+        share = max(1, self._epoch_rows[number] // max(1, sum(len(end) for end in ends.values())))
         target = {
             log: tuple(
                 max(at, min(at + share, end)) for at, end in zip(furthest[log], ends[log], strict=True)
