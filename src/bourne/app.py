@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from bourne.errors import DefinitionError
 from bourne.limits import PARTITIONS_MAX
 from bourne.schema import Column, Schema, check_name, declare_schema, interval_us, is_storable
+from bourne.udf import Udf, declare_udf
 
 Durability = Literal["fsync", "interval", "none"]
 Changes = Literal["append", "upsert", "before_after", "weights"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Whole numbers that 64 bits with a sign hold.
 _WEIGHT_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
@@ -88,6 +91,7 @@ class App:
         self.logs: dict[str, LogDefinition] = {}
         self.tables: dict[str, TableDefinition] = {}
         self.views: dict[str, ViewDefinition] = {}
+        self.functions: dict[str, Udf] = {}
         self.sources: list[SourceDefinition] = []
 
     def __repr__(self) -> str:
@@ -262,6 +266,51 @@ class App:
         """
         self._check_free(name, "view")
         self.views[name] = ViewDefinition(name, sql)
+
+    def udf(
+        self,
+        *,
+        returns: str,
+        name: str | None = None,
+        arguments: Sequence[str] | None = None,
+        scalar: bool = False,
+        nulls: bool = False,
+        version: str | None = None,
+    ) -> Callable[[_Function], _Function]:
+        """Declare a Python function that any expression of a view or a query may call; a decorator.
+
+        It has to be deterministic: the answer depends on the arguments alone, today and in a year. It is called with an
+        Arrow array per argument, some thousand rows at a time, and returns an Arrow array, a NumPy array or a list of as
+        many values. Bourne calls it when and as often as it likes, from several threads.
+
+        Args:
+            returns: the DuckDB type of its values.
+            name: its name in SQL; by default the function's own.
+            arguments: the DuckDB types of its arguments; by default what the annotations say: `bool`, `int`, `float`,
+                `str`, `bytes`, `date`, `time`, `datetime`, `timedelta`, `UUID`, or a DuckDB type as a text.
+            scalar: it is called with one row's Python values, and returns one. Slower, simpler.
+            nulls: a scalar function is called with NULLs, too, as None; else NULL in gives NULL out.
+            version: stands for the function's code: views that call it are computed anew when it changes, and only
+                then. By default Bourne looks at the code, and at what it names in its own module.
+
+        Raises:
+            DefinitionError: it cannot be called from SQL like this.
+        """
+
+        def declare(function: _Function) -> _Function:
+            udf = declare_udf(
+                function, returns=returns, name=name, arguments=arguments, scalar=scalar, nulls=nulls,
+                version=version,
+            )  # fmt: skip
+            if any(other.casefold() == udf.name.casefold() for other in self.functions):
+                raise DefinitionError(
+                    f"function {udf.name!r} is declared twice (SQL ignores case)", where=f"app {self.name!r}",
+                    hint="give one another name: name=…",
+                )  # fmt: skip
+            self.functions[udf.name] = udf
+            return function
+
+        return declare
 
     def source(self, url: str, *, into: str) -> None:
         """Declare where records come from while the app runs.

@@ -37,6 +37,7 @@ from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery, relations
 from bourne.sql.windows import words_of
+from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
@@ -77,6 +78,8 @@ class Instance:
         self._folding = threading.Lock()
         self._is_closed = False
         self._database = connect(threads=2)
+        self._functions = app.functions if app is not None else {}
+        register(self._database, self._functions.values())
         self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}
@@ -89,7 +92,7 @@ class Instance:
         else:
             self._declare(app)
         self._runners = Runners(self._views, self._bound, self._catalog, self._database, files, self._clock)
-        self._queries = Queries(self._schemas, self._rows_of)
+        self._queries = Queries(self._schemas, self._rows_of, self._functions.values())
 
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
@@ -111,6 +114,7 @@ class Instance:
                 view.schema,
                 view.changes,
                 self._files,
+                functions=view.functions,
             )
             self._views[view.name] = info
             made[view.name] = info.output
@@ -165,13 +169,18 @@ class Instance:
         ) from errors[0]  # fmt: skip
 
     def _compile(self, view: ViewDefinition, known: Mapping[str, LogInfo]) -> ViewInfo:
-        query = bind(view.sql, {name: relation_schema(info) for name, info in known.items()}, view=view.name)
+        schemas = {name: relation_schema(info) for name, info in known.items()}
+        query = bind(view.sql, schemas, functions=self._functions.values(), view=view.name)
         inputs = [info for name, info in known.items() if name in relations(query.plan)]
         circuit = compile_circuit(
             query, self._database, sql=view.sql, inputs={each.name: each for each in inputs}, view=view.name
         )
         self._bound[view.name] = query
-        return ViewInfo(view.name, 0, view.sql, tuple(inputs), query.schema, circuit.changes, self.folder)
+        words = words_of(view.sql)
+        called = {name: udf.identity for name, udf in self._functions.items() if name.casefold() in words}
+        return ViewInfo(
+            view.name, 0, view.sql, tuple(inputs), query.schema, circuit.changes, self.folder, functions=called
+        )
 
     # --- writing ---
 
@@ -445,6 +454,7 @@ class Instance:
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),
+                self._queries.close,
                 self._database.close,
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]

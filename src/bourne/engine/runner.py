@@ -33,6 +33,7 @@ from bourne.log.reader import Frame, LogReader
 from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
+from bourne.udf import reason
 
 # Running a recorded epoch again takes as long as this many rows, however few it has.
 _EPOCH_ROWS_WORTH = 1 << 12
@@ -199,7 +200,7 @@ class ViewRunner:
             delta = self.circuit.step(self._changes(tables))
         except (duckdb.Error, ComputeError) as error:
             raise ViewFailed(
-                f"view {self.name!r} cannot compute a record: {str(error).splitlines()[0]}",
+                f"view {self.name!r} cannot compute a record: {reason(error)}",
                 where=self._locate(tables, pieces),
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",

@@ -7,7 +7,7 @@ log beside the old one, which stays as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ _HIDDEN: dict[Changes, tuple[Column, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ViewInfo:
-    """One version of a view: its SQL, the logs and outputs of views that it reads, its rows' schema, its output's place."""
+    """One version of a view: its SQL, the logs and outputs of views that it reads, its rows' schema, its output's place.
+
+    `functions` are the Python functions that it may call, each with what its answers depend on.
+    """
 
     name: str
     version: int
@@ -49,6 +52,7 @@ class ViewInfo:
     folder: Path
     id: bytes = field(default=bytes(16), compare=False)
     engine: int = ENGINE_VERSION
+    functions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def output(self) -> LogInfo:
@@ -168,13 +172,16 @@ class Catalog:
         return [info for info in infos if info is not None]
 
     def declare_view(
-        self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files
-    ) -> ViewInfo:
+        self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,
+        functions: Mapping[str, str],
+    ) -> ViewInfo:  # fmt: skip
         """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
         newest = self.view(name)
         version = 1 if newest is None else newest.version + 1
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
-        info = ViewInfo(name, version, sql, tuple(inputs), schema, changes, folder / str(version))
+        info = ViewInfo(
+            name, version, sql, tuple(inputs), schema, changes, folder / str(version), functions=functions
+        )
         if newest is not None and _is_same(newest, info):
             return replace(newest, inputs=info.inputs)
         with disk_errors(self.folder, f"cannot make view {name!r}"):
@@ -189,6 +196,7 @@ class Catalog:
                 "inputs": [each.to_json() for each in inputs],
                 "columns": schema.to_json(),
                 "changes": changes,
+                "functions": dict(functions),
             }
             text = json.dumps(content, indent=1, ensure_ascii=False)
             write_durably(files, info.folder / "view.json", text.encode())
@@ -208,6 +216,7 @@ class Catalog:
             folder=folder,
             id=output.id if (output := read_log_info(folder)) else bytes(16),
             engine=content.get("engine", 0),
+            functions=content.get("functions", {}),
         )
 
 
@@ -219,7 +228,7 @@ def _is_new_tombstone(old: LogInfo, new: LogInfo) -> bool:
 def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
     """Say whether a view's output goes on under its new definition."""
     definitions = [
-        (view.sql, view.schema, view.changes, view.engine, [each.name for each in view.inputs])
+        (view.sql, view.schema, view.changes, view.engine, [each.name for each in view.inputs], view.functions)
         for view in (old, new)
     ]
     return definitions[0] == definitions[1] and all(map(_is_fed_the_same, old.inputs, new.inputs))

@@ -6,7 +6,7 @@ Invariant: a query reads; it can neither write nor reach files, the network or e
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import duckdb
@@ -16,17 +16,24 @@ from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
 from bourne.sql.windows import rewrite_windows, words_of
+from bourne.udf import Udf, explained, register
 from bourne.views.result import Result
 
 
 class Queries:
     """Answers queries over named relations. One at a time; safe to call from any thread."""
 
-    def __init__(self, schemas: Callable[[], Mapping[str, Schema]], table: Callable[[str], pa.Table]) -> None:
+    def __init__(
+        self,
+        schemas: Callable[[], Mapping[str, Schema]],
+        table: Callable[[str], pa.Table],
+        functions: Iterable[Udf] = (),
+    ) -> None:
         """`schemas` says which relations there are, `table` returns one's rows as of now."""
         self._schemas = schemas
         self._table = table
         self._connection = connect(threads=2)
+        register(self._connection, functions)
         self._mutex = threading.Lock()
 
     def run(self, sql: str, parameters: Any = None) -> Result:
@@ -51,10 +58,15 @@ class Queries:
             except duckdb.Error as error:
                 known = ", ".join(sorted(schemas)) or "none"
                 raise QueryError(
-                    f"the query cannot be answered: {error}", hint=f"logs and views here: {known}"
+                    f"the query cannot be answered: {explained(error)}", hint=f"logs and views here: {known}"
                 ) from error
             finally:
                 cursor.close()
+
+    def close(self) -> None:
+        """Let go of DuckDB. Safe to call twice."""
+        with self._mutex:
+            self._connection.close()
 
     @staticmethod
     def _check(sql: str) -> None:
