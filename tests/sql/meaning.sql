@@ -50,6 +50,7 @@ SELECT id FROM a WHERE (k, v) IN (SELECT k, w FROM b)
 SELECT id, (k, v) NOT IN (SELECT k, w FROM b WHERE b.id < 4) AS x FROM a
 SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.k = b.k AND a.v IN (SELECT w FROM b)
 SELECT a.id, b.id AS other FROM a LEFT JOIN b ON a.k = b.k AND EXISTS (SELECT 1 FROM b AS c WHERE c.k = a.v)
+SELECT a.id FROM a CROSS JOIN b AS c WHERE EXISTS (SELECT 1 FROM b RIGHT JOIN a AS d ON b.w = d.v WHERE length(a.s) = d.k OR a.v = b.k)
 -- scalar subqueries
 SELECT id, (SELECT max(w) FROM b) AS x FROM a
 SELECT id, (SELECT w FROM b WHERE id = 3) AS x FROM a
@@ -87,7 +88,7 @@ SELECT histogram(v) AS x, approx_count_distinct(v) AS y, bitstring_agg(v, 0, 20)
 SELECT any_value(k) AS x FROM a WHERE k = 2
 SELECT k, any_value(v ORDER BY id) AS x FROM a GROUP BY k
 SELECT k, mode(k) AS x FROM a GROUP BY k
-SELECT k, first(7) AS x, list(1) AS y, first('a' ORDER BY 'b') AS z FROM a GROUP BY k
+SELECT k, first(7) AS x, list(1) AS y FROM a GROUP BY k
 SELECT k, s, grouping(k) AS g, grouping(s, k) AS h, count(*) AS c, sum(v) AS x FROM a GROUP BY ROLLUP (k, s)
 SELECT k, s, grouping(k, s) AS g, count(DISTINCT v) AS c FROM a GROUP BY CUBE (k, s)
 SELECT k, s, count(*) AS c FROM a GROUP BY GROUPING SETS ((k), (s), (), (), (k, s))

@@ -123,14 +123,9 @@ class OperatorReader:
         )
         plan = self._common.get(node.get("cte_index", 0))
         written = tuple(type_text(kind) for kind in node["chunk_types"])
-        if plan is None or not self._are_alike(plan.types, written):
+        if plan is None or not _are_alike(plan.types, written):
             raise self._binding.refuse("this common table expression", "WITH", "SELECT")
         return plan
-
-    def _are_alike(self, types: Sequence[str], written: Sequence[str]) -> bool:
-        """Compare types; where DuckDB has a number that tells rows apart, there is an identity of any type."""
-        pairs = zip(types, written, strict=False)
-        return len(types) == len(written) and all(a == b or (b == "BIGINT" and self._asked) for a, b in pairs)
 
     def _get(self, node: Json) -> Plan:
         binding = self._binding
@@ -167,6 +162,12 @@ class OperatorReader:
         is_other = any(len(schema.columns) <= index != _ROW_NUMBER for index in indexes)
         named = words_of(self._binding.text.original)
         return is_other or (schema.column("rowid") is None and "rowid" in named)
+
+
+def _are_alike(types: Sequence[str], written: Sequence[str]) -> bool:
+    """Compare types; where DuckDB has a row's number, here is an identity or any column: no one reads it as a number."""
+    pairs = zip(types, written, strict=False)
+    return len(types) == len(written) and all(b in (a, "BIGINT") for a, b in pairs)
 
 
 def _filter(binding: Binding, node: Json, child: Plan) -> Plan:
