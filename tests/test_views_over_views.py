@@ -85,24 +85,43 @@ def check_commits(it: bourne.Instance) -> None:
         assert positions["events"] in reflected(it, "big", big) or big == 0, positions
 
 
+Rounds = running._Rounds
+
+
+class AppendingRounds(Rounds):
+    """Rounds in which records come between the steps of one view and the next."""
+
+    def _step(self, name: str, *given: Any) -> Any:
+        it, random_ = self.feed  # type: ignore[attr-defined]
+        if random_.random() < 0.3:
+            it.append("events", some(random_))
+        return super()._step(name, *given)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_commit_reflects_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 5)
+    monkeypatch.setattr(running, "_Rounds", AppendingRounds)
     random_ = random.Random(seed)
     app = app_of(VIEWS)
     for _ in range(6):
         with bourne.open(app, data=tmp_path) as it:
             for _ in range(3):
+                monkeypatch.setattr(AppendingRounds, "feed", (it, random_), raising=False)
                 it.append("events", some(random_))
                 it.append("others", [{"x": 1}])
                 it.catch_up()
-                check(it)
+            monkeypatch.setattr(running, "_Rounds", Rounds)
+            it.catch_up()
+            check(it)
+            monkeypatch.setattr(running, "_Rounds", AppendingRounds)
             check_commits(it) if len(frames(it, "top")) > 3 else None
             # As if killed: some of the views have committed more than the others.
             it.append("events", some(random_))
             it._runners.start()
             for name in random_.sample(["sums", "big"], random_.choice([0, 1, 1])):
                 it._runners._started[name].step()
+    monkeypatch.setattr(running, "_Rounds", Rounds)
     with bourne.open(app, data=tmp_path) as it:
         it.catch_up()
         check(it)

@@ -250,7 +250,7 @@ class _Rounds:
     def _target(self, number: int, names: Sequence[str], until: Positions | None) -> Positions:
         """Return the position in each log that all views of a family are to reach in this round.
 
-        After a crash some are further than others: then it is where the furthest is. Else it is one epoch more.
+        It is one epoch after the furthest of them: after a crash some are further than others.
         """
         runners = [self._runners[name] for name in names]
         reached: dict[str, list[tuple[int, ...]]] = {}
@@ -263,8 +263,6 @@ class _Rounds:
         furthest = {
             log: tuple(map(max, *found)) if len(found) > 1 else found[0] for log, found in reached.items()
         }
-        if any(at != furthest[log] for log, found in reached.items() for at in found):
-            return furthest
         share = max(1, self._epoch_rows[number] // max(1, sum(len(end) for end in ends.values())))
         target = {
             log: tuple(
