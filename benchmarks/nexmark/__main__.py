@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def measure(query: str, folder: Path, events: int, settings: Settings) -> Measured:
-    """Run one query over so many events, in a folder that is gone afterwards.
+    """Run one query over so many events, in a folder that is removed when it is done.
 
     Raises:
         AssertionError: the view is not DuckDB's answer.
@@ -94,16 +94,14 @@ def measure(query: str, folder: Path, events: int, settings: Settings) -> Measur
     for name in inputs_of(query):
         app.log(name, schema=(generator.SCHEMAS | {"side_input": SIDE_SCHEMA})[name])
     app.view("answer", QUERIES[query])
-    try:
-        with bourne.open(app, data=folder) as instance:
-            records = append_all(instance, inputs_of(query), events, settings)
-            ours_s = timed(instance.catch_up)
-            for name in inputs_of(query):
-                instance.query(f"SELECT count(*) FROM {name}")
-            duckdb_s = timed(lambda: instance.query(QUERIES[query]))
-            mine, right = (instance.query(sql).to_arrow() for sql in ("FROM answer", QUERIES[query]))
-    finally:
-        shutil.rmtree(folder)
+    with bourne.open(app, data=folder) as instance:
+        records = append_all(instance, inputs_of(query), events, settings)
+        ours_s = timed(instance.catch_up)
+        for name in inputs_of(query):
+            instance.query(f"SELECT count(*) FROM {name}")
+        duckdb_s = timed(lambda: instance.query(QUERIES[query]))
+        mine, right = (instance.query(sql).to_arrow() for sql in ("FROM answer", QUERIES[query]))
+    shutil.rmtree(folder)
     compare(query, mine, right)
     return Measured(query, records, right.num_rows, ours_s, duckdb_s)
 
