@@ -33,18 +33,26 @@ def seen(pair: tuple[int, int]) -> tuple[int, int]:
 def test_hashes_are_numbered_by_first_appearance(
     batches: list[list[tuple[int, int]]], data: st.DataObject
 ) -> None:
-    index, known = HashIndex(), dict[tuple[int, int], int]()
+    index, known, given_numbers = HashIndex(), dict[tuple[int, int], int](), 0
     for batch in batches:
         assert index.find(hashes(batch)).tolist() == [known.get(seen(pair), -1) for pair in batch]
-        assert index.assign(hashes(batch)).tolist() == [
-            known.setdefault(seen(pair), len(known)) for pair in batch
-        ]
-        assert len(index) == len(known)
-        if data.draw(st.booleans()):
-            kept = data.draw(st.permutations(range(len(known))))[: data.draw(st.integers(0, len(known)))]
-            index.keep(np.array(kept, np.int64))
-            pairs = list(known)
-            known = {pairs[number]: i for i, number in enumerate(kept)}
+        expected = []
+        for pair in batch:
+            if seen(pair) not in known:
+                known[seen(pair)] = given_numbers
+                given_numbers += 1
+            expected.append(known[seen(pair)])
+        assert index.assign(hashes(batch)).tolist() == expected
+        assert len(index) == given_numbers
+        what = data.draw(st.sampled_from(["forget", "forget", "keep", ""]))
+        picked = data.draw(st.permutations(list(known)))[: data.draw(st.integers(0, len(known)))]
+        if what == "forget":
+            index.forget(hashes([(first, second << 32) for first, second in picked]))
+            known = {pair: number for pair, number in known.items() if pair not in picked}
+        elif what == "keep":
+            index.keep(np.array([known[pair] for pair in picked], np.int64))
+            known = {pair: i for i, pair in enumerate(picked)}
+            given_numbers = len(known)
 
 
 @pytest.mark.parametrize("batch", [1, 63, 64, 65, 20_000])
@@ -73,3 +81,15 @@ def test_keys_that_are_not_kept_are_new() -> None:
     assert index.nbytes() < size / 100
     assert index.find(many[:, -12:]).tolist() == [-1, -1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
     assert index.assign(many[:, [0, 99_999, 0]]).tolist() == [10, 0, 10]
+
+
+def test_forgotten_keys_make_room() -> None:
+    index = HashIndex()
+    chance = np.random.default_rng(1)
+    for step in range(200):
+        some = chance.integers(-(2**63), 2**63 - 1, (2, 200))
+        some[0, :100] = step  # many that were moved up
+        assert index.assign(some).tolist() == list(range(200 * step, 200 * (step + 1)))
+        index.forget(some[:, chance.permutation(200)])
+        assert index.find(some).tolist() == [-1] * 200
+    assert index.nbytes() == HashIndex().nbytes()

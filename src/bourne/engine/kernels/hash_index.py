@@ -25,11 +25,15 @@ _SLOTS_MIN = 1024
 
 
 class HashIndex:
-    """Numbers keys by their hashes, given as (2, rows). A key's number never changes, but by `keep`."""
+    """Numbers keys by their hashes, given as (2, rows). A key's number never changes, but by `keep`.
+
+    The length is the number that the next new key gets, whatever was forgotten.
+    """
 
     def __init__(self) -> None:
         self._slots: Slots = np.zeros((_SLOTS_MIN, 2), np.int64)
         self._count = 0
+        self._forgotten = 0
 
     def __len__(self) -> int:
         return self._count
@@ -39,7 +43,7 @@ class HashIndex:
         numbers = np.empty(hashes.shape[1], np.int64)
         row = 0
         while True:
-            row, self._count = _assign(hashes, row, self._slots, self._count, numbers)
+            row, self._count = _assign(hashes, row, self._slots, self._count, self._forgotten, numbers)
             if row == len(numbers):
                 return numbers
             if self._count + _BLOCK > GROUPS_MAX:
@@ -54,6 +58,11 @@ class HashIndex:
         _find(hashes, self._slots, numbers)
         return numbers
 
+    def forget(self, hashes: Longs) -> None:
+        """Forget known keys, each given once. Their numbers are not given again before `keep`."""
+        _remove(hashes, self._slots)
+        self._forgotten += hashes.shape[1]
+
     def keep(self, numbers: Longs) -> None:
         """Forget all keys but these, which are numbered anew in this order."""
         renumbered = np.full(self._count, -1, np.int64)
@@ -63,7 +72,7 @@ class HashIndex:
             size *= 2
         kept: Slots = np.zeros((size, 2), np.int64)
         _move_some(self._slots, renumbered, kept)
-        self._slots, self._count = kept, len(numbers)
+        self._slots, self._count, self._forgotten = kept, len(numbers), 0
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -76,8 +85,17 @@ def _is_full(count: int, size: int) -> bool:
     return 8 * (count + _BLOCK) > 3 * size
 
 
+def first_rows(numbers: Longs, known: int, fresh: int) -> Longs:
+    """Return the row in which each of the `fresh` numbers from `known` on comes first."""
+    rows = np.empty(fresh, np.int64)
+    _find_first(numbers, known, rows)
+    return rows
+
+
 @compiled
-def _assign(hashes: Longs, row: int, slots: Slots, count: int, numbers: Longs) -> tuple[int, int]:
+def _assign(
+    hashes: Longs, row: int, slots: Slots, count: int, forgotten: int, numbers: Longs
+) -> tuple[int, int]:
     """Number rows from `row` on; return early, at a block's start, when there have to be more slots.
 
     Each block first touches all the memory that it will need, so that the cache misses overlap instead of waiting
@@ -86,7 +104,7 @@ def _assign(hashes: Longs, row: int, slots: Slots, count: int, numbers: Longs) -
     mask = np.uint64(len(slots) - 1)
     touched = np.int64(0)
     while row < len(numbers):
-        if _is_full(count, len(slots)):
+        if _is_full(count - forgotten, len(slots)):
             return row, count
         end = min(len(numbers), row + _BLOCK)
         for i in range(row, end):
@@ -112,6 +130,16 @@ def _assign(hashes: Longs, row: int, slots: Slots, count: int, numbers: Longs) -
 
 
 @compiled
+def _find_first(numbers: Longs, known: int, rows: Longs) -> None:
+    found = row = 0
+    while found < len(rows):
+        if numbers[row] == known + found:
+            rows[found] = row
+            found += 1
+        row += 1
+
+
+@compiled
 def _find(hashes: Longs, slots: Slots, numbers: Longs) -> np.int64:
     """Set each row's number, -1 where there is none; touches memory ahead as `_assign` does."""
     mask = np.uint64(len(slots) - 1)
@@ -126,6 +154,31 @@ def _find(hashes: Longs, slots: Slots, numbers: Longs) -> np.int64:
             while slots[at, 1] != 0 and (slots[at, 0] != first or slots[at, 1] & ~_LOW != second):
                 at = (at + np.uint64(1)) & mask
             numbers[i] = (slots[at, 1] & _LOW) - 1
+    return touched  # nobody wants it: keeps the touching loop from being optimised away
+
+
+@compiled
+def _remove(hashes: Longs, slots: Slots) -> np.int64:
+    """Free slots, moving up what comes after them, so that searches still end at the first free one."""
+    mask = np.uint64(len(slots) - 1)
+    one = np.uint64(1)
+    touched = np.int64(0)
+    for start in range(0, hashes.shape[1], _BLOCK):
+        end = min(hashes.shape[1], start + _BLOCK)
+        for i in range(start, end):
+            touched += slots[np.uint64(hashes[0, i]) & mask, 1]
+        for i in range(start, end):
+            at = np.uint64(hashes[0, i]) & mask
+            while slots[at, 0] != hashes[0, i] or slots[at, 1] & ~_LOW != hashes[1, i] & ~_LOW:
+                at = (at + one) & mask
+            after = (at + one) & mask
+            while slots[after, 1]:
+                home = np.uint64(slots[after, 0]) & mask
+                if (after - home) & mask >= (after - at) & mask:
+                    slots[at, 0], slots[at, 1] = slots[after, 0], slots[after, 1]
+                    at = after
+                after = (after + one) & mask
+            slots[at, 0] = slots[at, 1] = 0
     return touched  # nobody wants it: keeps the touching loop from being optimised away
 
 

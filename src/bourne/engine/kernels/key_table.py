@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.compiled import compiled
-from bourne.engine.kernels.hash_index import HashIndex
+from bourne.engine.kernels.hash_index import HashIndex, first_rows
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.kernels.row_store import RowStore, slices
 
@@ -37,7 +36,7 @@ class KeyTable:
         numbers = self._index.assign(hash_rows(columns, rows))
         fresh = len(self._index) - known
         if fresh:
-            first = pa.array(_first_rows(numbers, known, fresh))
+            first = pa.array(first_rows(numbers, known, fresh))
             self._store.append(
                 columns if fresh == rows else [values.take(first) for values in columns], fresh
             )
@@ -65,17 +64,3 @@ class KeyTable:
         for numbers in slices(np.arange(len(self._store))):
             self._index.assign(hash_rows(self._store.take(numbers), len(numbers)))
         assert len(self._index) == len(self._store)
-
-
-@compiled
-def _first_rows(numbers: Longs, known: int, fresh: int) -> Longs:
-    """Return the row in which each of the `fresh` numbers from `known` on comes first."""
-    result = np.empty(fresh, np.int64)
-    found = 0
-    for i in range(len(numbers)):
-        if found == fresh:
-            break
-        if numbers[i] == known + found:
-            result[found] = i
-            found += 1
-    return result

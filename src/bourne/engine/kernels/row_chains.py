@@ -5,8 +5,8 @@ which they came to be; which order that is depends on the updates alone, also af
 be negative: a retraction may come before what it retracts.
 
 Each group's rows are a doubly linked list, so that a row is added and removed in constant time. Rows of one group
-with equal content are found by their hash (`row_hash`), in open addressing. A row that is gone leaves a gap, whose
-number is not used again until the gaps outnumber the rows and all are numbered anew.
+with equal content are found by their hash. A row that is gone leaves a gap, whose number is not used again until the
+gaps outnumber the rows and all are numbered anew.
 Cost of a call: O(rows in the call), and O(rows returned).
 """
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bourne.engine.kernels.arrays import grown
 from bourne.engine.kernels.compiled import compiled
+from bourne.engine.kernels.hash_index import HashIndex, first_rows
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.kernels.row_store import RowStore, slices
 from bourne.limits import GROUPS_MAX
@@ -31,8 +32,6 @@ Longs = NDArray[np.int64]
 Links = NDArray[np.uint32]
 
 _BLOCK = 64
-_WEIGHT = 2
-_LOW = np.int64(0xFFFFFFFF)
 # What stands for the row before one that is gone.
 _GONE = np.uint32(0xFFFFFFFF)
 # So few gaps are not worth the work.
@@ -48,10 +47,9 @@ class RowChains:
         self._groups: Links = np.zeros((0, 3), np.uint32)
         self._gone = 0
         self._counters = [np.zeros(0, np.int64) for _ in range(counters)]
-        # Per row, together in memory: its links; with weights, before that, the hash of its group and content in
-        # two words, and its weight.
-        self._records: Longs = np.zeros((0, 1 if is_append_only else 4), np.int64)
-        self._slots: Longs = np.zeros(4096, np.int64)  # the index over the hashes
+        # Per row: its weight, if there are weights, and its links.
+        self._records: Longs = np.zeros((0, 1 if is_append_only else 2), np.int64)
+        self._index = HashIndex()
 
     def __len__(self) -> int:
         return len(self._store) - self._gone
@@ -70,14 +68,19 @@ class RowChains:
             numbers = np.arange(len(self._store), len(self._store) + len(groups))
             self._append(groups, columns)
             return numbers
-        if weights is None:
-            weights = np.ones(len(groups), np.int64)
-        numbers, first = self._add_weights(groups, columns, weights)
-        if len(first) == len(groups):
+        hashes = _hash(groups, columns)
+        known = len(self._index)
+        numbers = self._index.assign(hashes)
+        fresh = len(self._index) - known
+        if fresh == len(groups):
             self._append(groups, columns)
-        elif len(first):
+        elif fresh:
+            first = first_rows(numbers, known, fresh)
             self._append(groups[first], [values.take(pa.array(first)) for values in columns])
-        self._gone += _unlink(numbers, groups, self._records, self._groups, self._links)
+        _add(numbers, np.ones(len(groups), np.int64) if weights is None else weights, self._records[:, 0])
+        gone = _unlink(numbers, groups, self._records, self._groups, self._links)
+        self._index.forget(hashes[:, gone])
+        self._gone += len(gone)
         return numbers
 
     @property
@@ -104,7 +107,7 @@ class RowChains:
 
     def weights(self, rows: Longs) -> Longs:
         """Return the weights of some rows."""
-        return np.ones(len(rows), np.int64) if self._is_append_only else self._records[rows, _WEIGHT]
+        return np.ones(len(rows), np.int64) if self._is_append_only else self._records[rows, 0]
 
     def take(self, rows: Longs) -> list[pa.Array]:
         """Return the columns of some rows."""
@@ -124,8 +127,8 @@ class RowChains:
 
     def nbytes(self) -> int:
         """Return the memory in use."""
-        arrays = (self._records, self._slots, *self._counters)
-        return self._store.nbytes() + self._groups.nbytes + sum(array.nbytes for array in arrays)
+        own = self._groups.nbytes + self._records.nbytes + sum(array.nbytes for array in self._counters)
+        return self._store.nbytes() + self._index.nbytes() + own
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
@@ -146,46 +149,20 @@ class RowChains:
         self._counters = [table.column(f"counter{i}").to_numpy().copy() for i in range(len(self._counters))]
         self._records = np.zeros((len(groups), self._records.shape[1]), np.int64)
         if not self._is_append_only:
-            self._records[:, _WEIGHT] = table.column("weight").to_numpy()
+            self._records[:, 0] = table.column("weight").to_numpy()
             for rows in slices(np.arange(len(groups))):
-                self._records[rows, :2] = _hash(groups[rows], self._store.take(rows)).T
+                self._index.assign(_hash(groups[rows], self._store.take(rows)))
+            assert len(self._index) == len(groups)
         self._link_all(groups)
 
     def _append(self, groups: Longs, columns: Sequence[pa.Array]) -> None:
         """Add rows at the end of the store and of their groups."""
         first = self._store.append(columns, len(groups))
+        if len(self._store) > GROUPS_MAX:
+            raise MemoryError(f"more than {GROUPS_MAX:,} rows in the state of one operator")
         self._records = grown(self._records, len(self._store))
         self._counters = [grown(counter, len(self._store)) for counter in self._counters]
         _link(groups, first, self._groups, self._links)
-
-    def _add_weights(self, groups: Longs, columns: Sequence[pa.Array], weights: Longs) -> tuple[Longs, Longs]:
-        """Add weights to rows; return each one's number, and where each new number comes first."""
-        known = count = len(self._store)
-        words = _hash(groups, columns)
-        numbers, first = np.empty(len(groups), np.int64), np.empty(len(groups), np.int64)
-        row = 0
-        while True:
-            row, count = _add_weights(
-                words, weights, row, self._slots, self._records, self._links, known, count, numbers, first
-            )
-            if row == len(groups):
-                return numbers, first[: count - known]
-            self._grow(count)
-
-    def _grow(self, count: int) -> None:
-        """Make room for one more block of rows."""
-        if count + _BLOCK > GROUPS_MAX:
-            raise MemoryError(f"more than {GROUPS_MAX:,} rows in the state of one operator")
-        self._records = grown(self._records, count + _BLOCK)
-        if 2 * (count + _BLOCK) > len(self._slots):
-            self._index_all(count)
-
-    def _index_all(self, count: int) -> None:
-        size = 4096
-        while size < 4 * (count + _BLOCK):
-            size *= 2
-        self._slots = np.zeros(size, np.int64)
-        _index(self._slots, self._records, self._links, count)
 
     def _link_all(self, groups: Longs) -> None:
         """Build what follows from the rows and the group of each."""
@@ -193,8 +170,6 @@ class RowChains:
         self._links[:] = 0
         self._gone = 0
         _link(groups, 0, self._groups, self._links)
-        if not self._is_append_only:
-            self._index_all(len(groups))
 
     def _close_gaps(self) -> None:
         """Number the rows anew if most of the numbers are of rows that are gone."""
@@ -204,6 +179,7 @@ class RowChains:
         self._store.keep(rows)
         self._counters = [counter[rows] for counter in self._counters]
         self._records = self._records[rows]
+        self._index.keep(rows)
         self._link_all(groups)
 
     def _living(self) -> tuple[Longs, Longs]:
@@ -217,76 +193,6 @@ class RowChains:
 def _hash(groups: Longs, columns: Sequence[pa.Array]) -> Longs:
     """Return what rows of these groups are found by."""
     return hash_rows([pa.array(groups), *columns], len(groups))
-
-
-@compiled
-def _add_weights(
-    words: Longs, weights: Longs, row: int, slots: Longs, records: Longs, links: Links,
-    known: int, count: int, numbers: Longs, first: Longs,
-) -> tuple[int, int]:  # fmt: skip
-    """Add weights from `row` on; return early, at a block's start, when the arrays have to grow.
-
-    A slot holds the upper half of a hash's first word and the row's number plus one; zero is free. Each block
-    first touches all the memory that it will need, so that the cache misses overlap.
-    """
-    mask = np.uint64(len(slots) - 1)
-    touched = np.int64(0)
-    rows = words.shape[1]
-    while row < rows:
-        if count + _BLOCK > len(records) or 2 * (count + _BLOCK) > len(slots):
-            return row, count
-        end = min(rows, row + _BLOCK)
-        for i in range(row, end):
-            slot = slots[np.uint64(words[0, i]) & mask]
-            is_same = ((slot ^ words[0, i]) >> 32) == 0 and slot != 0
-            numbers[i] = (slot & _LOW) - 1 if is_same else 0
-        for i in range(row, end):
-            touched += records[numbers[i], 0]
-        for i in range(row, end):
-            at = np.uint64(words[0, i]) & mask
-            while True:
-                slot = slots[at]
-                number = (slot & _LOW) - 1
-                is_free = slot == 0
-                is_same = not is_free and ((slot ^ words[0, i]) >> 32) == 0
-                if is_same and records[number, 0] == words[0, i] and records[number, 1] == words[1, i]:
-                    is_free = number < known and links[number, 0] == _GONE
-                    if not is_free:
-                        records[number, _WEIGHT] += weights[i]
-                        numbers[i] = number
-                        break
-                if is_free:
-                    slots[at] = (words[0, i] & ~_LOW) | (count + 1)
-                    records[count, 0], records[count, 1] = words[0, i], words[1, i]
-                    records[count, _WEIGHT] = weights[i]
-                    numbers[i] = count
-                    first[count - known] = i
-                    count += 1
-                    break
-                at = (at + np.uint64(1)) & mask
-        row = end
-    if touched == 1 and count < 0:  # never: keeps the touching loop from being optimised away
-        return -1, count
-    return row, count
-
-
-@compiled
-def _index(slots: Longs, records: Longs, links: Links, count: int) -> np.int64:
-    """Put all rows but those that are gone into empty slots."""
-    mask = np.uint64(len(slots) - 1)
-    touched = np.int64(0)
-    for start in range(0, count, _BLOCK):
-        end = min(count, start + _BLOCK)
-        for row in range(start, end):
-            touched += slots[np.uint64(records[row, 0]) & mask]
-        for row in range(start, end):
-            if links[row, 0] == _GONE:
-                continue
-            at = np.uint64(records[row, 0]) & mask
-            while slots[at] != 0:
-                at = (at + np.uint64(1)) & mask
-            slots[at] = (records[row, 0] & ~_LOW) | (row + 1)
-    return touched  # nobody wants it: keeps the touching loop from being optimised away
 
 
 @compiled
@@ -317,22 +223,21 @@ def _link(owners: Longs, first: int, groups: Links, links: Links) -> np.int64:
 
 
 @compiled
-def _unlink(numbers: Longs, owners: Longs, records: Longs, groups: Links, links: Links) -> int:
-    """Take rows without weight out of their groups; return how many that are."""
-    gone = 0
+def _unlink(numbers: Longs, owners: Longs, records: Longs, groups: Links, links: Links) -> Longs:
+    """Take rows without weight out of their groups; return where each of them comes first."""
+    gone = np.empty(len(numbers), np.int64)
+    count = 0
     touched = np.int64(0)
-    found = np.empty(_BLOCK, np.int64)
     for start in range(0, len(numbers), _BLOCK):
-        count = 0
+        first = end = count
         for i in range(start, min(len(numbers), start + _BLOCK)):
-            found[count] = i
-            count += records[numbers[i], _WEIGHT] == 0
-        for i in found[:count]:
-            row = numbers[i]
-            touched += groups[owners[i], 0] + links[_place(links[row, 1]), 0]
-            if links[row, 0] != _GONE:
-                touched += links[_place(links[row, 0]), 0]
-        for i in found[:count]:
+            gone[end] = i
+            end += records[numbers[i], 0] == 0
+        for i in gone[first:end]:
+            touched += groups[owners[i], 0] + links[_place(links[numbers[i], 1]), 0]
+            if links[numbers[i], 0] != _GONE:
+                touched += links[_place(links[numbers[i], 0]), 0]
+        for i in gone[first:end]:
             row, owner = numbers[i], owners[i]
             before, after = links[row, 0], links[row, 1]
             if before == _GONE:
@@ -347,10 +252,11 @@ def _unlink(numbers: Longs, owners: Longs, records: Longs, groups: Links, links:
                 groups[owner, 1] = before
             groups[owner, 2] -= 1
             links[row, 0] = _GONE
-            gone += 1
-    if touched == 1 and gone < 0:  # never: keeps the touching loop from being optimised away
-        return -1
-    return gone
+            gone[count] = i
+            count += 1
+    if touched == 1 and count < 0:  # never: keeps the touching loop from being optimised away
+        return gone
+    return gone[:count]
 
 
 @compiled
