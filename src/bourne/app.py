@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
+from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
-from bourne.limits import PARTITIONS_MAX
-from bourne.schema import Column, Schema, check_name, declare_schema, interval_us, is_storable
+from bourne.schema import Schema, check_name, declare_schema, interval_us
 from bourne.udf import Udf, declare_udf
 
-Durability = Literal["fsync", "interval", "none"]
-Changes = Literal["append", "upsert", "before_after", "weights"]
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-# Whole numbers that 64 bits with a sign hold.
-_WEIGHT_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
-
-
-@dataclass(frozen=True, slots=True)
-class LogDefinition:
-    """A declared log. `watermark_us` is how late its records may be, in microseconds of event time.
-
-    `schema` is as declared: that of the rows, where `changes` is `"before_after"`.
-    """
-
-    name: str
-    schema: Schema
-    key: str | None
-    time: str | None
-    watermark_us: int
-    partitions: int = 1
-    durability: Durability = "fsync"
-    request_id: str | None = None
-    keep_us: int | None = None
-    keep_bytes: int | None = None
-    cold_after_us: int | None = None
-    is_compacted: bool = False
-    tombstone: str | None = None
-    changes: Changes = "append"
-    weight: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,91 +122,12 @@ class App:
         where = f"log {name!r}"
         self._check_free(name, "log")
         declared = declare_schema(schema, where=where)
-        roles = {"key": key, "time": time, "request_id": request_id, "tombstone": tombstone, "weight": weight}
-        self._check_roles(where, declared, {role: name for role, name in roles.items() if name is not None})
-        self._check_options(where, key, partitions, durability)
-        self._check_retention(where, key, compact, keep_bytes)
-        self._check_changes(where, changes, declared, roles, is_cut=keep is not None or keep_bytes is not None,
-                            is_compacted=compact)  # fmt: skip
-        for column in (key, request_id, weight):
-            if column is not None:
-                declared = declared.with_not_null(column)
         watermark_us = interval_us(watermark, where=f"{where}, watermark")
-        self.logs[name] = LogDefinition(
+        self.logs[name] = checked(LogDefinition(
             name, declared, key, time, watermark_us, partitions, durability, request_id,
             _age_us(keep, where=f"{where}, keep"), keep_bytes, _age_us(cold_after, where=f"{where}, cold_after"),
             compact, tombstone, changes, weight,
-        )  # fmt: skip
-
-    @staticmethod
-    def _check_roles(where: str, declared: Schema, roles: Mapping[str, str]) -> None:
-        """Refuse columns that are not there, or whose type is not that of their role."""
-        for role, name in roles.items():
-            found = declared.column(name)
-            if found is None:
-                raise DefinitionError(
-                    f"the {role} column {name!r} is not in the schema", where=where,
-                    expected=", ".join(declared.names), found=name,
-                )  # fmt: skip
-            expected, is_right = {
-                "time": ("a timestamp", found.type.startswith("TIMESTAMP")),
-                "tombstone": ("a BOOLEAN", found.type == "BOOLEAN"),
-                "weight": ("a whole number: " + ", ".join(_WEIGHT_TYPES), found.type in _WEIGHT_TYPES),
-            }.get(role, ("", True))
-            if not is_right:
-                raise DefinitionError(
-                    f"the {role} column {name!r} is a {found.type}", where=where, expected=expected,
-                    found=found.type,
-                )  # fmt: skip
-
-    @staticmethod
-    def _check_changes(
-        where: str, changes: str, declared: Schema, roles: Mapping[str, str | None], *, is_cut: bool,
-        is_compacted: bool,
-    ) -> None:  # fmt: skip
-        """Refuse what does not go with how the log's records change its rows."""
-        if changes not in get_args(Changes):
-            raise DefinitionError(
-                "no such changes", where=where, expected=", ".join(get_args(Changes)), found=changes
-            )
-        for problem, hint in _change_problems(changes, declared, roles, is_cut, is_compacted):
-            raise DefinitionError(problem, where=where, found=f"changes={changes!r}", hint=hint)
-
-    @staticmethod
-    def _check_options(where: str, key: str | None, partitions: int, durability: str) -> None:
-        """Refuse options that cannot be, or not together."""
-        if not 1 <= partitions <= PARTITIONS_MAX:
-            raise DefinitionError(
-                "no such number of partitions",
-                where=where,
-                expected=f"1 to {PARTITIONS_MAX}",
-                found=partitions,
-            )
-        if durability not in get_args(Durability):
-            raise DefinitionError(
-                "no such durability", where=where, expected=", ".join(get_args(Durability)), found=durability
-            )
-        if key is None and partitions > 1:
-            raise DefinitionError(
-                "several partitions without a key", where=where, hint="name a key column: key=…"
-            )
-
-    @staticmethod
-    def _check_retention(where: str, key: str | None, compact: bool, keep_bytes: int | None) -> None:
-        """Refuse what cannot be, or not together."""
-        if compact and key is None:
-            raise DefinitionError(
-                "compaction without a key",
-                where=where,
-                hint="name the column of which the newest is kept: key=…",
-            )
-        if keep_bytes is not None and (not isinstance(keep_bytes, int) or keep_bytes <= 0):
-            raise DefinitionError(
-                "no such number of bytes to keep",
-                where=where,
-                expected="a whole number above 0",
-                found=keep_bytes,
-            )
+        ))  # fmt: skip
 
     def table(
         self, name: str, path: str | os.PathLike[str], *, schema: Mapping[str, str] | None = None
@@ -339,62 +230,6 @@ class App:
                 where=f"app {self.name!r}",
                 found=taken[name.casefold()],
                 hint="choose another name",
-            )
-
-
-def _change_problems(
-    changes: str, declared: Schema, roles: Mapping[str, str | None], is_cut: bool, is_compacted: bool
-) -> Iterator[tuple[str, str]]:
-    """Yield each thing that does not go with these changes, and what to do."""
-    key, tombstone, weight = (roles[role] for role in ("key", "tombstone", "weight"))
-    if changes == "upsert" and key is None:
-        yield "upserts without a key", "name the column of which the newest record counts: key=…"
-    if weight is not None and changes != "weights":
-        yield "a weight column that nothing is done with", 'add changes="weights", or leave it out'
-    if weight is None and changes == "weights":
-        yield "weights without a column for them", "name a column of whole numbers: weight=…"
-    if tombstone is not None and changes not in ("append", "upsert"):
-        yield (
-            "a tombstone column that nothing is done with",
-            "leave it out: such a log takes rows back in its own way",
-        )
-    if tombstone is not None and changes == "append" and not is_compacted:
-        yield (
-            "a tombstone column without compaction",
-            'add compact=True or changes="upsert", or leave it out',
-        )
-    for role in ("tombstone", "weight"):
-        name = roles[role]
-        others = {other.casefold() for at, other in roles.items() if other is not None and at != role}
-        if name is not None and name.casefold() in others:
-            yield f"the {role} column {name!r} has another role, too", "name two columns"
-    if weight is not None and len(declared.columns) == 1:
-        yield "rows of no columns: there is only the weight", "add the columns of the rows to `schema`"
-    if is_cut and changes != "append":
-        yield (
-            "a log that changes its mind cannot forget its older records: what they did to its rows would be undone",
-            "leave keep and keep_bytes out; a log of upserts can be compacted: compact=True",
-        )
-    if is_compacted and changes not in ("append", "upsert"):
-        yield "only upserts and plain records can be compacted", 'leave compact out, or use changes="upsert"'
-    if changes == "before_after":
-        yield from _row_problems(declared.columns, roles["request_id"])
-
-
-def _row_problems(columns: tuple[Column, ...], request_id: str | None) -> Iterator[tuple[str, str]]:
-    """Yield what cannot be of rows that are kept as `before` and `after`."""
-    if request_id is not None:
-        yield "a request_id column in rows before and after", "give each append its request_id instead"
-    for column in columns:
-        if not column.nullable:
-            yield (
-                f"column {column.name!r} is declared not null, which rows before and after cannot promise",
-                "leave `not null` out; the key may not be NULL anyway",
-            )
-        if not is_storable(f"STRUCT(x {column.type})"):
-            yield (
-                f"column {column.name!r} is a {column.type}, which rows before and after cannot hold",
-                "store it as varchar and CAST it in the view",
             )
 
 

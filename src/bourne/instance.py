@@ -17,9 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, Durability, LogDefinition, TableDefinition, ViewDefinition
+from bourne.app import App, TableDefinition, ViewDefinition
 from bourne.connect.sources import Source, open_source
 from bourne.connect.tables import TableContent, read_table, store_table
+from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
 from bourne.errors import Closed, DefinitionError, SqlError, StorageError, UnknownName
