@@ -59,6 +59,17 @@ def stored_column(target: pa.DataType) -> StoredColumn:
     raise TypeError(f"a column of type {target} cannot be kept; ask is_hashable first")
 
 
+def _with_room(array: Grown, size: int) -> Grown:
+    """Return `array`, at least `size` long: the same one, made longer in place.
+
+    Large ones are moved by the system without being copied, so a quarter more at a time is enough. Only for arrays of
+    which nobody else holds a part.
+    """
+    if len(array) < size:
+        array.resize((max(size, len(array) + len(array) // 4), *array.shape[1:]), refcheck=False)
+    return array
+
+
 class _Validity:
     """Which rows are not NULL; takes no memory before the first NULL."""
 
@@ -106,7 +117,7 @@ class _Fixed:
         start, end = len(self._valid), len(self._valid) + len(values)
         if self._is_boolean:
             values = values.cast(pa.uint8())
-        self._plain = grown(self._plain, end)
+        self._plain = _with_room(self._plain, end)
         if len(values):
             plain: Grown = np.frombuffer(values.buffers()[1], self._kind).reshape(-1, *self._shape)
             self._plain[start:end] = plain[values.offset : values.offset + len(values)]
@@ -136,9 +147,9 @@ class _Texts:
         count, end = len(self._valid), len(self._valid) + len(values)
         starts, data = text_buffers(values)
         used = self._starts[count]
-        self._starts = grown(self._starts, end + 1)
+        self._starts = _with_room(self._starts, end + 1)
         self._starts[count + 1 : end + 1] = starts[1:] + (used - starts[0])
-        self._bytes = grown(self._bytes, int(self._starts[end]) + _WORD)
+        self._bytes = _with_room(self._bytes, int(self._starts[end]) + _WORD)
         self._bytes[used : self._starts[end]] = data[starts[0] : starts[-1]]
         self._valid.append(values)
 
@@ -169,7 +180,7 @@ class _Lists:
             starts = values.offsets.to_numpy().astype(np.int64)
             self._items.append(values.values.slice(starts[0], starts[-1] - starts[0]))
             used = self._starts[count]
-            self._starts = grown(self._starts, end + 1)
+            self._starts = _with_room(self._starts, end + 1)
             self._starts[count + 1 : end + 1] = starts[1:] + (used - starts[0])
         self._valid.append(values)
 
