@@ -72,6 +72,7 @@ class KeyedLinear:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._present: NDArray[np.bool_] = np.zeros(1024, np.bool_)
+        self._count = 0
 
     def step(self, delta: KeyedDelta) -> KeyedDelta:
         """Return the rows that pass, and take back the keys whose row is gone or no longer does."""
@@ -88,12 +89,13 @@ class KeyedLinear:
         self._present[delta.keys] = False
         self._present[keys] = True
         gone = was_present[~self._present[was_present]]
+        self._count += len(keys) - len(was_present)
         return with_gone(table, keys, gone)
 
     @property
     def rows(self) -> int:
         """How many keys have a row."""
-        return int(self._present.sum())
+        return self._count
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -106,6 +108,7 @@ class KeyedLinear:
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
         self._present = np.array(parts["present"].column(0).to_numpy(zero_copy_only=False), np.bool_)
+        self._count = int(self._present.sum())
 
 
 def with_gone(table: pa.Table, keys: NDArray[np.int64], gone: NDArray[np.int64]) -> KeyedDelta:
