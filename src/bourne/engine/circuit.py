@@ -50,6 +50,10 @@ class OperatorState:
     bytes: int
 
 
+# What operators gave in one step, by their numbers.
+Results = dict[int, Delta | KeyedDelta]
+
+
 @dataclass(frozen=True, slots=True)
 class Circuit:
     """The operators of one view; the last one gives the output. `changes` says what its output log holds."""
@@ -71,27 +75,48 @@ class Circuit:
         """Return the output before any input; call it once, on a new circuit that nothing was loaded into."""
         return self._run({}, is_first=True)
 
-    def step(self, changes: Mapping[str, SignedRows]) -> Delta | KeyedDelta:
-        """Return the output's change for those of the inputs.
+    def step(self, changes: Mapping[str, SignedRows], known: Results | None = None) -> Delta | KeyedDelta:
+        """Return the output's change for those of the inputs; `known` is what `before_state` gave for these.
 
         Raises:
             duckdb.Error, ComputeError: a record cannot be computed. The circuit is then in no defined state.
         """
-        return self._run(changes, is_first=False)
+        return self._run(changes, is_first=False, known=known)
 
-    def _run(self, changes: Mapping[str, SignedRows], *, is_first: bool) -> Delta | KeyedDelta:
-        results: list[Delta | KeyedDelta] = []
-        for node in self.nodes:
-            inputs = [results[i] for i in node.inputs]
-            change = changes.get(node.relation) if node.relation is not None else None
-            if change is not None and change.table.num_rows:
-                delta = Delta(change.table.select(list(node.columns)), change.weights)
-                results.append(node.operator.step(delta, change.keys))
-            elif node.relation is None and (is_first or any(delta.rows for delta in inputs)):
-                results.append(node.operator.step(*inputs))
-            else:
-                results.append(empty_delta(node.arrow_types))
-        return results[-1]
+    def before_state(self, changes: Mapping[str, SignedRows]) -> Results:
+        """Return what the operators give that no operator with state comes before: a function of the changes alone.
+
+        Raises:
+            duckdb.Error, ComputeError: a record cannot be computed. The circuit is as it was.
+        """
+        results: Results = {}
+        for number, node in enumerate(self.nodes):
+            if not node.operator.is_stateful and all(i in results for i in node.inputs):
+                results[number] = self._run_node(node, changes, results, is_first=False)
+        return results
+
+    def _run(
+        self, changes: Mapping[str, SignedRows], *, is_first: bool, known: Results | None = None
+    ) -> Delta | KeyedDelta:
+        results = dict(known or {})
+        for number, node in enumerate(self.nodes):
+            if number not in results:
+                results[number] = self._run_node(node, changes, results, is_first=is_first)
+        return results[len(self.nodes) - 1]
+
+    @staticmethod
+    def _run_node(
+        node: Node, changes: Mapping[str, SignedRows], results: Results, *, is_first: bool
+    ) -> Delta | KeyedDelta:
+        inputs = [results[i] for i in node.inputs]
+        change = changes.get(node.relation) if node.relation is not None else None
+        result: Delta | KeyedDelta = empty_delta(node.arrow_types)
+        if change is not None and change.table.num_rows:
+            delta = Delta(change.table.select(list(node.columns)), change.weights)
+            result = node.operator.step(delta, change.keys)
+        elif node.relation is None and (is_first or any(delta.rows for delta in inputs)):
+            result = node.operator.step(*inputs)
+        return result
 
     def states(self) -> list[OperatorState]:
         """Return how much each operator remembers, of those that remember anything."""

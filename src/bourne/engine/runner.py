@@ -8,22 +8,31 @@ is no other. Law: output and positions move together or not at all, so a crash a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bourne.engine.circuit import Circuit
+from bourne.engine.circuit import Circuit, Results
 from bourne.engine.delta import Delta, KeyedDelta, table_of
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.consolidate import consolidate
-from bourne.engine.operators.operator import ComputeError
+from bourne.engine.skipping import (
+    FAILURES,
+    ErrorLog,
+    Places,
+    Ranges,
+    failing_rows,
+    places,
+    ranges_of,
+    rows_in,
+    without,
+)
 from bourne.engine.snapshot import Snapshot, drop_older, newest_snapshot, save_snapshot
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
@@ -44,6 +53,9 @@ _CLOSING_SNAPSHOT_ROWS = 1 << 18
 
 # Of each input, the offset of each partition.
 Positions = dict[str, tuple[int, ...]]
+
+# Of each input, the rows of what was read that a view goes on without.
+Skipped = Mapping[str, Collection[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +78,12 @@ class ViewRunner:
         inputs: Sequence[ViewInput],
         files: Files,
         clock: Clock,
+        errors: ErrorLog | None = None,
         snapshot_rows: int = SNAPSHOT_ROWS,
     ) -> None:
         """Restore the state: the newest snapshot, then the recorded epochs after it again.
+
+        With `errors`, a record that cannot be computed goes there, and the view goes on without it.
 
         Raises:
             LogLocked: another process runs this view.
@@ -82,6 +97,7 @@ class ViewRunner:
         self._inputs = {each.info.name: each.info for each in inputs}
         self._files = files
         self._clock = clock
+        self._errors = errors
         self._snapshot_rows = snapshot_rows
         self._working = threading.Lock()
         self._failure: BourneError | None = None
@@ -167,14 +183,17 @@ class ViewRunner:
             return 0
         tables = {name: _table(found) for name, found in pieces.items()}
         try:
-            delta = self._compute(tables, pieces)
+            skipped, known = self._before_state(tables, pieces)
+            delta = self._compute(tables, pieces, skipped, known)
             self._advance(tables)
-            self._commit(delta, positions)
+            self._commit(delta, positions, {name: ranges_of(pieces[name], skipped[name]) for name in skipped})
         except BourneError as error:
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error
             raise
-        if 2 * rows > self._epoch_rows:
+        if skipped:
+            self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
+        elif 2 * rows > self._epoch_rows:
             self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
         if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self._state_rows()):
@@ -193,15 +212,35 @@ class ViewRunner:
         }
         return {name: pieces for name, pieces in found.items() if pieces}
 
-    def _compute(
+    def _before_state(
         self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]
-    ) -> Delta | KeyedDelta:
+    ) -> tuple[Skipped, Results | None]:
+        """Return which rows the view goes on without, now reported; if none, what was computed to find that out."""
+        if self._errors is None:
+            return {}, None
+        changes = self._changes(tables)
         try:
-            delta = self.circuit.step(self._changes(tables))
-        except (duckdb.Error, ComputeError) as error:
+            return {}, self.circuit.before_state(changes)
+        except FAILURES:
+            found = {name: failing_rows(self.circuit, name, rows) for name, rows in changes.items()}
+        skipped = {name: failed for name, failed in found.items() if failed}
+        for name, failed in skipped.items():
+            self._errors.report(self._inputs[name], tables[name], pieces[name], failed)
+        return skipped, None
+
+    def _compute(
+        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], skipped: Skipped,
+        known: Results | None = None,
+    ) -> Delta | KeyedDelta:  # fmt: skip
+        rest = {name: without(table, skipped.get(name, ())) for name, table in tables.items()}
+        try:
+            delta = self.circuit.step(self._changes(rest), known)
+        except FAILURES as error:
             raise ViewFailed(
                 f"view {self.name!r} cannot compute a record: {reason(error)}",
-                where=self._locate(tables, pieces),
+                where=self._locate(
+                    rest, {name: places(pieces[name], skipped.get(name, ())) for name in rest}
+                ),
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",
             ) from error
@@ -221,14 +260,16 @@ class ViewRunner:
     def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
         return {name: signed_rows(self._inputs[name], table) for name, table in tables.items()}
 
-    def _locate(self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]) -> str:
+    def _locate(self, tables: Mapping[str, pa.Table], at: Mapping[str, Places]) -> str:
         """Say where the first record is that cannot be computed even alone, else the whole ranges. O(rows)."""
         for name, table in tables.items():
             if self._fails_alone(name, table):
-                return self._locate_in(name, table, pieces[name])
-        return "; ".join(self._place(name, pieces[name], 0, tables[name].num_rows) for name in tables)
+                return self._locate_in(name, table, at[name])
+        return "; ".join(
+            self._place(name, at[name], 0, len(table)) for name, table in tables.items() if len(table)
+        )
 
-    def _locate_in(self, name: str, table: pa.Table, pieces: Sequence[Piece]) -> str:
+    def _locate_in(self, name: str, table: pa.Table, at: Places) -> str:
         start, end = 0, table.num_rows
         while end - start > 1:
             middle = (start + end) // 2
@@ -239,12 +280,11 @@ class ViewRunner:
             else:
                 start, end = 0, table.num_rows
                 break
-        return self._place(name, pieces, start, end)
+        return self._place(name, at, start, end)
 
-    def _place(self, name: str, pieces: Sequence[Piece], start: int, end: int) -> str:
+    def _place(self, name: str, at: Places, start: int, end: int) -> str:
         """Name the offsets of rows `start` to `end` of what was read of an input."""
-        places = [(piece.partition, offset) for piece in pieces for offset in piece.frame.offsets().tolist()]
-        first, last = places[start], places[end - 1]
+        first, last = ((int(at.partitions[row]), int(at.offsets[row])) for row in (start, end - 1))
         has_partitions = self._inputs[name].partitions > 1
         partition = f"partition {first[0]}, " if has_partitions else ""
         until = f"partition {last[0]}, offset {last[1]}" if has_partitions else f"{last[1]}"
@@ -255,7 +295,7 @@ class ViewRunner:
             circuit = self._make_circuit()
             circuit.initial()
             circuit.step(self._changes({name: table}))
-        except (duckdb.Error, ComputeError):
+        except FAILURES:
             return True
         return False
 
@@ -278,7 +318,9 @@ class ViewRunner:
             return None
         return min(self._watermarks[name] for name in timed)
 
-    def _commit(self, delta: Delta | KeyedDelta, positions: Positions) -> None:
+    def _commit(
+        self, delta: Delta | KeyedDelta, positions: Positions, skipped: Mapping[str, Ranges] | None = None
+    ) -> None:
         states = self.circuit.states()
         meta = {
             "epoch": self._epoch + 1,
@@ -287,6 +329,7 @@ class ViewRunner:
             "watermarks": self._watermarks,
             "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
+            **({"skipped": skipped} if skipped else {}),
             "state": [[state.node, state.label, state.rows, state.bytes] for state in states],
         }
         self._writer.append(_output_table(delta, self._output), meta)
@@ -393,7 +436,10 @@ class ViewRunner:
         for name, reader in self._readers.items():
             while reader.positions != positions[name] and (more := reader.read(until=positions[name])):
                 pieces.setdefault(name, []).extend(more)
-        again = self._compute({name: _table(found) for name, found in pieces.items()}, pieces)
+        tables = {name: _table(found) for name, found in pieces.items()}
+        ranges = frame.meta.get("skipped", {})
+        skipped = {name: rows_in(pieces[name], ranges[name]) for name in tables if name in ranges}
+        again = self._compute(tables, pieces, skipped)
         reached = self._read_positions()
         if reached != positions or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
