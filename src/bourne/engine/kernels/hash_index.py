@@ -27,11 +27,11 @@ _SLOTS_MIN = 1024
 class HashIndex:
     """Numbers keys by their hashes, given as (2, rows). A key's number never changes, but by `keep`.
 
-    The length is the number that the next new key gets, whatever was forgotten.
+    The length is the number that the next new key gets, whatever was forgotten. There is room for `expected` keys.
     """
 
-    def __init__(self) -> None:
-        self._slots: Slots = np.zeros((_SLOTS_MIN, 2), np.int64)
+    def __init__(self, expected: int = 0) -> None:
+        self._slots = _slots_for(expected)
         self._count = 0
         self._forgotten = 0
 
@@ -67,10 +67,7 @@ class HashIndex:
         """Forget all keys but these, which are numbered anew in this order."""
         renumbered = np.full(self._count, -1, np.int64)
         renumbered[numbers] = np.arange(len(numbers))
-        size = _SLOTS_MIN
-        while _is_full(len(numbers), size):
-            size *= 2
-        kept: Slots = np.zeros((size, 2), np.int64)
+        kept = _slots_for(len(numbers))
         _move_some(self._slots, renumbered, kept)
         self._slots, self._count, self._forgotten = kept, len(numbers), 0
 
@@ -79,16 +76,23 @@ class HashIndex:
         return self._slots.nbytes
 
 
+def _slots_for(count: int) -> Slots:
+    size = _SLOTS_MIN
+    while _is_full(count, size):
+        size *= 2
+    return np.zeros((size, 2), np.int64)
+
+
 @compiled
 def _is_full(count: int, size: int) -> bool:
     """Say whether another block of keys would make searches long: at most three eighths of the slots are taken."""
     return 8 * (count + _BLOCK) > 3 * size
 
 
-def first_rows(numbers: Longs, known: int, fresh: int) -> Longs:
+def new_rows(numbers: Longs, known: int, fresh: int) -> Longs:
     """Return the row in which each of the `fresh` numbers from `known` on comes first."""
     rows = np.empty(fresh, np.int64)
-    _find_first(numbers, known, rows)
+    _find_new(numbers, known, rows)
     return rows
 
 
@@ -130,7 +134,7 @@ def _assign(
 
 
 @compiled
-def _find_first(numbers: Longs, known: int, rows: Longs) -> None:
+def _find_new(numbers: Longs, known: int, rows: Longs) -> None:
     found = row = 0
     while found < len(rows):
         if numbers[row] == known + found:

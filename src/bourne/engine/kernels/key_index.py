@@ -47,12 +47,6 @@ class KeyIndex:
                 return numbers
             self._grow()
 
-    def find(self, words: Words) -> NDArray[np.int64]:
-        """Return the number of each row's key, -1 for unknown ones."""
-        numbers = np.empty(words.shape[1], np.int64)
-        _find(words, self._slots, self._keys, numbers)
-        return numbers
-
     def keys(self, numbers: NDArray[np.int64]) -> Words:
         """Return the words of some keys."""
         return _take(self._keys, numbers)
@@ -149,45 +143,6 @@ def _assign(
     if touched == 1 and count < 0:  # never: keeps the touching loop from being optimised away
         return -1, count
     return row, count
-
-
-@compiled
-def _find(words: Words, slots: Words, keys: Words, numbers: NDArray[np.int64]) -> np.int64:
-    """Set each row's number, -1 where there is none; touches memory ahead as `_assign` does."""
-    width, rows = words.shape
-    mask = np.uint64(len(slots) - 1)
-    hashes = np.empty(_BLOCK, np.uint64)
-    touched = np.int64(0)
-    for row in range(0, rows, _BLOCK):
-        end = min(rows, row + _BLOCK)
-        hashes[:] = SEED
-        for column in range(width):
-            for i in range(row, end):
-                hashes[i - row] = mix(hashes[i - row], words[column, i])
-        for i in range(row, end):
-            numbers[i] = (slots[hashes[i - row] & mask] & _LOW) - 1
-        if width:
-            for i in range(row, end):
-                if numbers[i] >= 0:
-                    touched += keys[numbers[i], 0]
-        for i in range(row, end):
-            tag = np.int64(hashes[i - row] >> _SHIFT)
-            at = hashes[i - row] & mask
-            numbers[i] = -1
-            while slots[at] != 0:
-                slot = slots[at]
-                if ((slot >> 32) & _LOW) == tag:
-                    number = (slot & _LOW) - 1
-                    same = True
-                    for column in range(width):
-                        if keys[number, column] != words[column, i]:
-                            same = False
-                            break
-                    if same:
-                        numbers[i] = number
-                        break
-                at = (at + np.uint64(1)) & mask
-    return touched  # nobody wants it: keeps the touching loop from being optimised away
 
 
 @compiled

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.hash_index import HashIndex, first_rows
+from bourne.engine.kernels.hash_index import HashIndex, new_rows
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.kernels.row_store import RowStore, slices
 
@@ -36,7 +36,7 @@ class KeyTable:
         numbers = self._index.assign(hash_rows(columns, rows))
         fresh = len(self._index) - known
         if fresh:
-            first = pa.array(first_rows(numbers, known, fresh))
+            first = pa.array(new_rows(numbers, known, fresh))
             self._store.append(
                 columns if fresh == rows else [values.take(first) for values in columns], fresh
             )

@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import grown
+from bourne.engine.kernels.arrays import ALL_VALID, grown
 from bourne.engine.kernels.compiled import compiled
-from bourne.engine.kernels.hash_index import HashIndex, first_rows
+from bourne.engine.kernels.hash_index import HashIndex, new_rows
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.kernels.row_store import RowStore, slices
+from bourne.engine.kernels.sums import count_weights
 from bourne.limits import GROUPS_MAX
 
 Longs = NDArray[np.int64]
@@ -75,9 +76,11 @@ class RowChains:
         if fresh == len(groups):
             self._append(groups, columns)
         elif fresh:
-            first = first_rows(numbers, known, fresh)
+            first = new_rows(numbers, known, fresh)
             self._append(groups[first], [values.take(pa.array(first)) for values in columns])
-        _add(numbers, np.ones(len(groups), np.int64) if weights is None else weights, self._records[:, 0])
+        if weights is None:
+            weights = np.ones(len(groups), np.int64)
+        count_weights(numbers, ALL_VALID, weights, self._records[:, 0])
         gone = _unlink(numbers, groups, self._records, self._groups, self._links)
         self._index.forget(hashes[:, gone])
         self._gone += len(gone)
@@ -123,7 +126,7 @@ class RowChains:
 
     def add_counter(self, rows: Longs, which: int, amounts: Longs) -> None:
         """Add to a counter of some rows; a row may come more than once."""
-        _add(rows, amounts, self._counters[which])
+        count_weights(rows, ALL_VALID, amounts, self._counters[which])
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -307,9 +310,3 @@ def _walk(groups: Links, links: Links, owners: Longs) -> None:
         while link:
             owners[link - 1] = owner
             link = links[link - 1, 1]
-
-
-@compiled
-def _add(rows: Longs, amounts: Longs, sums: Longs) -> None:
-    for i in range(len(rows)):
-        sums[rows[i]] += amounts[i]
