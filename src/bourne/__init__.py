@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bourne.app import App
+    from bourne.engine.explain import Explanation
     from bourne.errors import (
         AppendInDoubt,
         BourneError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         DefinitionError,
         DiskFull,
         FormatTooNew,
+        GrowingState,
         InputError,
         InvalidProof,
         LogLocked,
@@ -57,7 +59,9 @@ __all__ = [
     "CorruptFrame",
     "DefinitionError",
     "DiskFull",
+    "Explanation",
     "FormatTooNew",
+    "GrowingState",
     "InputError",
     "Instance",
     "InvalidProof",
@@ -93,6 +97,7 @@ _HOMES = {
     "App": "app",
     "Appended": "log.protocol",
     "Batch": "log.protocol",
+    "Explanation": "engine.explain",
     "Instance": "instance",
     "Log": "log.protocol",
     "LogHead": "log.protocol",

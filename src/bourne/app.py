@@ -21,6 +21,7 @@ class ViewDefinition:
 
     name: str
     sql: str
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +150,16 @@ class App:
         declared = None if schema is None else declare_schema(schema, where=f"table {name!r}")
         self.tables[name] = TableDefinition(name, os.fspath(path), declared)
 
-    def view(self, name: str, sql: str) -> None:
+    def view(self, name: str, sql: str, *, grows: bool = False) -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
+
+        `grows=True` says that it is known that its state grows for ever, where it does: opening does not warn then.
 
         Raises:
             DefinitionError: the name cannot be used.
         """
         self._check_free(name, "view")
-        self.views[name] = ViewDefinition(name, sql)
+        self.views[name] = ViewDefinition(name, sql, grows)
 
     def udf(
         self,

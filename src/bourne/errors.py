@@ -199,3 +199,15 @@ class ViewFailed(BourneError):
     """A view's step failed. Its committed output is intact; it goes on from there when run again."""
 
     exit_code = 9
+
+
+class GrowingState(UserWarning):
+    """What a view remembers grows with every record, without a bound. No error: a warning from `bourne.open`.
+
+    `App.view(…, grows=True)` says that this is known.
+    """
+
+    def __init__(self, what: str, *, view: str) -> None:
+        self.what = what
+        self.view = view
+        super().__init__(what)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
-from bourne.errors import Closed, DefinitionError, SqlError, StorageError, UnknownName
+from bourne.engine.explain import Explanation, explain_circuit, growth_warning
+from bourne.errors import Closed, DefinitionError, GrowingState, SqlError, StorageError, UnknownName
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.embedded import EmbeddedLog
@@ -44,7 +46,7 @@ from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
 from bourne.views.query import Queries
 from bourne.views.result import Result
-from bourne.views.status import LogStatus, Status, log_status, output_ends, view_status
+from bourne.views.status import LogStatus, Status, log_status, output_ends, view_state, view_status
 
 
 def open_app(
@@ -58,8 +60,17 @@ def open_app(
     Raises:
         DefinitionError, SqlError, NotMaintainable: the app is declared wrongly; names the place.
         StorageError: the folder cannot be used.
+
+    Warns:
+        GrowingState: what a view remembers grows for ever, and it was not declared with `grows=True`.
     """
-    return Instance(app, Path(data), clock=clock or SystemClock(), files=files or OsFiles())
+    instance = Instance(app, Path(data), clock=clock or SystemClock(), files=files or OsFiles())
+    with contextlib.ExitStack() as opened:
+        opened.callback(instance.close)
+        for growing in instance._growing:
+            warnings.warn(growing, stacklevel=2)
+        opened.pop_all()
+    return instance
 
 
 class Instance:
@@ -84,6 +95,7 @@ class Instance:
         self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}
+        self._growing: list[GrowingState] = []
         if app is None:
             if self._catalog.check() is None:
                 raise StorageError(
@@ -172,15 +184,22 @@ class Instance:
     def _compile(self, view: ViewDefinition, known: Mapping[str, LogInfo]) -> ViewInfo:
         schemas = {name: relation_schema(info) for name, info in known.items()}
         query = bind(view.sql, schemas, functions=self._functions.values(), view=view.name)
-        inputs = [info for name, info in known.items() if name in relations(query.plan)]
-        circuit = compile_circuit(
-            query, self._database, sql=view.sql, inputs={each.name: each for each in inputs}, view=view.name
-        )
+        inputs = {name: info for name, info in known.items() if name in relations(query.plan)}
+        circuit = compile_circuit(query, self._database, sql=view.sql, inputs=inputs, view=view.name)
         self._bound[view.name] = query
+        if not view.grows and (growth := growth_warning(view.name, circuit, inputs)) is not None:
+            self._growing.append(GrowingState(growth, view=view.name))
         words = words_of(view.sql)
         called = {name: udf.identity for name, udf in self._functions.items() if name.casefold() in words}
         return ViewInfo(
-            view.name, 0, view.sql, tuple(inputs), query.schema, circuit.changes, self.folder, functions=called
+            view.name,
+            0,
+            view.sql,
+            tuple(inputs.values()),
+            query.schema,
+            circuit.changes,
+            self.folder,
+            functions=called,
         )
 
     # --- writing ---
@@ -406,6 +425,31 @@ class Instance:
             for view in self._known_views()
         ]
         return Status(tuple(logs), tuple(views))
+
+    def explain(self, view: str) -> Explanation:
+        """Return what a view does and costs: its plan, its operators, what each remembers, now and for how long.
+
+        Print it, or take its `text`, `mermaid` or `dot`.
+
+        Raises:
+            UnknownName: there is no such view.
+            SqlError: without an app: the view calls Python functions, which only its app knows.
+        """
+        self._check_open()
+        info = self._views.get(view) or self._catalog.view(view)
+        if info is None:
+            known = ", ".join(each.name for each in self._known_views()) or "none"
+            raise UnknownName(
+                f"there is no view {view!r}", where=str(self.folder), expected=known, found=view
+            )
+        inputs = {each.name: each for each in info.inputs}
+        schemas = {name: relation_schema(each) for name, each in inputs.items()}
+        query = self._bound.get(info.name) or bind(info.sql, schemas, view=info.name)
+        circuit = compile_circuit(query, self._database, sql=info.sql, inputs=inputs, view=info.name)
+        views = [each.name for each in self._known_views()]
+        found = explain_circuit(info.name, query, circuit, sql=info.sql, inputs=inputs, views=views)
+        state = view_state(info)
+        return found if state is None else found.with_state(state[1], epoch=state[0])
 
     def _log_status(self, info: LogInfo) -> LogStatus:
         log = self.log(info.name)

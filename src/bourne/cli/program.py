@@ -13,6 +13,7 @@ import typer
 from bourne import __version__
 from bourne.cli.append import append
 from bourne.cli.check_proof import check_proof
+from bourne.cli.explain import explain
 from bourne.cli.maintain import maintain
 from bourne.cli.prove import prove
 from bourne.cli.query import query
@@ -32,7 +33,7 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, append, tail, query, status, verify, prove, check_proof, repair, maintain):
+for command in (run, append, tail, query, status, explain, verify, prove, check_proof, repair, maintain):
     program.command()(command)
 
 

@@ -33,11 +33,14 @@ def run(
 
         import bourne
         from bourne.cli.loading import load_app
+        from bourne.cli.notices import calm_warnings
         from bourne.cli.progress import ViewProgress
 
         console = Console(highlight=False)
         app = load_app(file, name=name)
-        with bourne.open(app, data=data) as instance:
+        with calm_warnings():
+            opened = bourne.open(app, data=data)
+        with opened as instance:
             console.print(
                 f"{app.name}: {len(app.views)} views follow {len(app.logs)} logs in {data}", soft_wrap=True
             )

@@ -17,6 +17,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def status(
     data: Data = DATA,
+    state: Annotated[
+        bool, typer.Option("--state", help="Show also how much each operator of each view remembers.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
 ) -> None:
     """Show the logs (records, bytes) and the views (position, lag, rows, state, watermark), as committed."""
@@ -31,15 +34,16 @@ def status(
     if as_json:
         print(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     else:
-        _print(found)
+        _print(found, with_state=state)
 
 
-def _print(found: Status) -> None:
+def _print(found: Status, *, with_state: bool) -> None:
     import pyarrow as pa
 
     from bourne.cli.formats import AlignedRows
+    from bourne.engine.explain import size_text
 
-    logs = [{"log": log.name, "records": log.records, "size": _size(log.bytes)} for log in found.logs]
+    logs = [{"log": log.name, "records": log.records, "size": size_text(log.bytes)} for log in found.logs]
     views = [
         {
             "view": view.name,
@@ -48,8 +52,8 @@ def _print(found: Status) -> None:
             "position": view.position,
             "lag": view.lag_records,
             "rows": view.rows,
-            "state": _size(view.state_bytes),
-            "output": _size(view.output_bytes),
+            "state": size_text(view.state_bytes),
+            "output": size_text(view.output_bytes),
             "watermark": _instant(view.watermark_us),
         }
         for view in found.views
@@ -59,16 +63,21 @@ def _print(found: Status) -> None:
         for log in found.logs
         for pin in log.pins
     ]
-    tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in (logs, views, pins) if rows]
+    operators = [
+        {
+            "view": view.name,
+            "number": each.number,
+            "operator": each.operator,
+            "rows": each.rows,
+            "state": size_text(each.bytes),
+        }
+        for view in found.views
+        for each in view.state
+        if with_state
+    ]
+    shown = [rows for rows in (logs, views, operators, pins) if rows]
+    tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in shown]
     print("\n".join("".join(lines) for lines in tables), end="")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
 
 
 def _instant(instant_us: int | None) -> str:

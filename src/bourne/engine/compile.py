@@ -23,6 +23,7 @@ from bourne.engine.operators.aggregate import Function
 from bourne.engine.operators.changes import Clamped, Taken, Upserted
 from bourne.engine.operators.constant import Constant
 from bourne.engine.operators.distinct import Distinct, Pairs
+from bourne.engine.operators.extremes import Retractable
 from bourne.engine.operators.functions import make_accumulator
 from bourne.engine.operators.join import Join as JoinOperator
 from bourne.engine.operators.join import Residual, Side
@@ -372,7 +373,7 @@ class _Compiler:
         return self._add(
             operator, (number,), plan.types, _aggregate_label(plan),
             grows=grows and not plan.aggregations and bool(plan.groups),
-            rule="a row per group, updated in place", growth="a row per group" if plan.groups else None,
+            rule="a row per group, updated in place", growth=_aggregate_growth(plan, functions),
             detail=describe(plan, self._names),
         )  # fmt: skip
 
@@ -561,7 +562,7 @@ class _Compiler:
             operator = KeyedLinear(Stage(self._database, query))
             self._add(
                 operator, (number,), self._plan.types, _label(steps), grows=False, rule="one DuckDB query",
-                detail=self._say(steps),
+                growth="a bit per group", detail=self._say(steps),
             )  # fmt: skip
         return True
 
@@ -612,6 +613,15 @@ def _label(steps: Sequence[LinearStep]) -> str:
 
 def _join_label(plan: Join) -> str:
     return "cross join" if plan.kind == "inner" and not plan.keys else f"{plan.kind} join"
+
+
+def _aggregate_growth(plan: Aggregate, functions: Sequence[Function]) -> str | None:
+    kept = ["a row per group"] if plan.groups else []
+    if any(function.pairs is not None for function in functions):
+        kept.append("the distinct values of each" if plan.groups else "the distinct values")
+    if any(isinstance(function.accumulator, Retractable) for function in functions):
+        kept.append("the values of min and max, which may come back")
+    return ", and ".join(kept) or None
 
 
 def _aggregate_label(plan: Aggregate) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from bourne.engine.circuit import OperatorState
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.reader import LogReader
 from bourne.log.retention import Pin
@@ -30,8 +32,12 @@ class LogStatus:
 
 @dataclass(frozen=True, slots=True)
 class OperatorStatus:
-    """How much one operator of a view remembers: rows or keys, in about so many bytes of memory."""
+    """How much one operator of a view remembers: rows or keys, in about so many bytes of memory.
 
+    `number` is its number in the view, as `Instance.explain` gives it.
+    """
+
+    number: int
     operator: str
     rows: int
     bytes: int
@@ -87,6 +93,20 @@ def output_ends(view: ViewInfo) -> tuple[int, ...]:
         reader.close()
 
 
+def view_state(view: ViewInfo) -> tuple[int, list[OperatorState]] | None:
+    """Return the epoch that a view has committed last, and what its operators remembered then. None before the first."""
+    reader = LogReader(view.folder, view.output)
+    try:
+        last = reader.last_frame()
+    finally:
+        reader.close()
+    return None if last is None else (last.meta.get("epoch", -1), _states(last.meta))
+
+
+def _states(meta: Mapping[str, Any]) -> list[OperatorState]:
+    return [OperatorState(*each) for each in meta.get("state", [])]
+
+
 def view_status(view: ViewInfo, *, input_ends: Mapping[str, Sequence[int]], rows: int) -> ViewStatus:
     """Return how far a view is; `input_ends` are the ends of its inputs, `rows` how many rows it has."""
     reader = LogReader(view.folder, view.output)
@@ -97,7 +117,7 @@ def view_status(view: ViewInfo, *, input_ends: Mapping[str, Sequence[int]], rows
         reader.close()
     meta = last.meta if last else {}
     reached: Mapping[str, Sequence[int]] = meta.get("positions", {})
-    state = tuple(OperatorStatus(label, rows, size) for _, label, rows, size in meta.get("state", []))
+    state = tuple(OperatorStatus(each.node, each.label, each.rows, each.bytes) for each in _states(meta))
     return ViewStatus(
         name=view.name,
         version=view.version,
