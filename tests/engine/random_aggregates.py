@@ -43,7 +43,7 @@ INEXACT_AGGREGATES = (
     "avg({i})", "avg({i})", "avg({f})", "avg({m})", "stddev({i})", "stddev_pop({f})", "var_samp({f})", "variance({i})",
     "var_pop({m})", "avg(DISTINCT {f})", "covar_pop({f}, {i})", "covar_samp({f}, {f})", "corr({f}, {i})",
     "quantile_cont({f}, 0.3)", "regr_slope({f}, {i})", "avg({d})", "entropy({i})", "product({f})",
-    "sem({f})", "regr_count({f}, {i})", "skewness({f})", "kurtosis({i})",
+    "sem({f})", "sum({f} * 0.1::DOUBLE)", "sum(({i} % 5) / 3.0::DOUBLE)", "avg({f} * 0.7::DOUBLE)", "regr_count({f}, {i})", "skewness({f})", "kurtosis({i})",
 )  # fmt: skip
 
 # Functions of a row's place, over the one total order; the first four need no more.

@@ -160,10 +160,10 @@ def _hasty(
     random: Random, relations: Mapping[str, Relation], changes: list[tuple[str, Change]]
 ) -> list[tuple[str, Change]]:
     """Let some changes of relations with users' weights come earlier than they happened."""
-    places = [
-        index - random.choice([1, 5, 25]) if relations[name].kind == "weights" and random.random() < 0.1 else index
-        for index, (name, _) in enumerate(changes)
-    ]  # fmt: skip
+    places = []
+    for index, (name, (_, weight)) in enumerate(changes):
+        is_early = relations[name].kind == "weights" and random.random() < (0.3 if weight < 0 else 0.05)
+        places.append(index - random.choice([1, 5, 25, 100]) if is_early else index)
     return [change for _, change in sorted(zip(places, changes, strict=True), key=lambda placed: placed[0])]
 
 

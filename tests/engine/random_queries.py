@@ -230,7 +230,7 @@ class Queries(Expressions):
             template = self.template(AGGREGATES[family], scope)
             return f"SELECT CAST({self.aggregate(template, scope)} AS {TYPE_OF[family]}) {source}"
         value = f"CAST({self.expression(scope, family)} AS {TYPE_OF[family]})"
-        if self.chance(0.05):  # fails if there are two
+        if self.chance(0.1):  # fails if there are two
             return f"SELECT {value} {source}"
         return f"SELECT {value} {source} ORDER BY 1{self.direction()} LIMIT 1"
 
