@@ -93,7 +93,7 @@ def measure(query: str, folder: Path, events: int, settings: Settings) -> Measur
     app = bourne.App("nexmark")
     for name in inputs_of(query):
         app.log(name, schema=(generator.SCHEMAS | {"side_input": SIDE_SCHEMA})[name])
-    app.view("answer", QUERIES[query])
+    app.view("answer", QUERIES[query], grows=True)
     with bourne.open(app, data=folder) as instance:
         records = append_all(instance, inputs_of(query), events, settings)
         ours_s = timed(instance.catch_up)

@@ -61,7 +61,7 @@ def open_view(query: str, folder: Path) -> bourne.Instance:
     app = bourne.App("nexmark")
     for name in inputs_of(query):
         app.log(name, schema=SCHEMAS[name])
-    app.view("answer", QUERIES[query])
+    app.view("answer", QUERIES[query], grows=True)
     return bourne.open(app, data=folder)
 
 

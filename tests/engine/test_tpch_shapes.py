@@ -306,7 +306,7 @@ def open_view(sql: str, folder: Path) -> bourne.Instance:
     app = bourne.App("warehouse")
     for name in inputs_of(sql):
         app.log(name, schema=SCHEMAS[name])
-    app.view("answer", sql)
+    app.view("answer", sql, grows=True)
     return bourne.open(app, data=folder)
 
 
