@@ -16,7 +16,9 @@ from pyarrow import parquet
 
 import bourne
 from bourne.connect import tables
+from bourne.ports import OsFiles, SystemClock
 from bourne.testing import FaultyFiles
+from bourne.views.catalog import Catalog
 
 CSV = "code,이름,people\nKR,한국,51\nDE,독일,83\nDE,독일,83\n"
 VIEW = "SELECT c.이름 AS name, count(*) AS n FROM sales s JOIN countries c ON s.code = c.code GROUP BY ALL"
@@ -159,6 +161,9 @@ def test_columns_come_and_widen_when_the_app_is_opened() -> None:
         assert rows(it) == [("KR", "한국", 51_000, 1.5)]
     with bourne.open(app_of("t.parquet")) as it:  # people still fits what it was
         assert rows(it) == [("KR", "한국", 1, 1.0, 1)]
+        assert it.query("SELECT typeof(people), typeof(new) FROM countries").fetchall() == [
+            ("INTEGER", "BIGINT")
+        ]
 
 
 def test_types_stay_where_the_values_fit() -> None:
@@ -318,6 +323,21 @@ def test_a_crash_leaves_the_old_version_or_the_new_one(number: int) -> None:
     with bourne.open(data="data", files=files) as it:
         assert {row[1] for row in rows(it)} in ({"한국", "독일"}, {"Korea"})
     with bourne.open(app_of(), files=files) as it:
+        assert rows(it) == [("KR", "Korea", 51)]
+
+
+def test_a_version_that_somebody_else_has_stored_meanwhile(here: Path) -> None:
+    bourne.open(app_of()).close()
+    write("code,이름,people\nKR,Korea,51\n")
+    log = Catalog(here / "data").log("countries")
+    folder = here / "data" / "logs" / "countries"
+    assert log is not None
+    read = [tables.read_table(app_of().tables["countries"], here, log, folder) for _ in range(2)]
+    assert [tables.store_table(content, folder, OsFiles(), SystemClock()) for content in read] == [3, 0]
+    with bourne.open(app_of()) as it:
+        cursor = it.log("countries").cursor()
+        assert len(cursor.read()) == 2  # frames: the two versions
+        cursor.close()
         assert rows(it) == [("KR", "Korea", 51)]
 
 
