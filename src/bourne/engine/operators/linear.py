@@ -88,7 +88,6 @@ class KeyedLinear:
         was_present = delta.keys[self._present[delta.keys]]
         self._present[delta.keys] = False
         self._present[keys] = True
-        self._count += len(keys) - len(was_present)
         gone = was_present[~self._present[was_present]]
         self._count += len(keys) - len(was_present)
         return with_gone(table, keys, gone)
@@ -109,7 +108,6 @@ class KeyedLinear:
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
         self._present = np.array(parts["present"].column(0).to_numpy(zero_copy_only=False), np.bool_)
-        self._count = int(self._present.sum())
         self._count = int(self._present.sum())
 
 
