@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check fuzz fuzz-sql chaos bench nexmark clean
+.PHONY: help demo test check fuzz fuzz-sql chaos bench bench-cost bench-peers nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -32,15 +32,21 @@ fuzz-sql: .venv/dev ## Check 10,000 random queries over random changes against D
 chaos: .venv/dev ## Kill apps, appenders and followers two thousand times, and check everything
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -s tests/chaos
 
-bench: .venv/dev ## Measure, and write docs/benchmarks.md and docs/benchmarks_log.md
+bench: .venv/dev bench-cost ## Measure, and write docs/benchmarks.md, docs/benchmarks_log.md and docs/benchmarks_cost.md
 	@$(BIN)/python -m benchmarks.main_path
 	@$(BIN)/python -m benchmarks.log
+
+bench-cost: .venv/dev ## Measure a step while the state grows to 10 M keys, and write docs/benchmarks_cost.md
+	@$(BIN)/python -m benchmarks.cost_curve
+
+bench-peers: .venv/dev ## Measure Nexmark next to DuckDB and Apache Flink, and write docs/benchmarks_peers.md (EVENTS=, QUERIES=; needs a JDK)
+	@$(BIN)/python -m benchmarks.peers --events $(or $(EVENTS),10000000) $(QUERIES)
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark
 
 clean: ## Remove what make made: the environment, caches, the demo's data
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)
+	rm -rf .venv .venv-flink .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)
 
 # The files .venv/demo and .venv/dev say what is installed; they are made anew when pyproject.toml changes.
 .venv/bin/python:
