@@ -91,10 +91,10 @@ def rows_sql(relation: str, numbers: str, settings: Settings, instant: Callable[
         settings: which draws, how fast.
         instant: turns an expression in milliseconds since 1970, UTC, into a timestamp.
     """
-    stages = {"persons": _persons, "auctions": _auctions, "bids": _bids}[relation](settings)
     sql = numbers
-    for depth, stage in enumerate(stages):
-        is_last = depth == len(stages) - 1
+    found = stages(relation, settings)
+    for depth, stage in enumerate(found):
+        is_last = depth == len(found) - 1
         items = ", ".join(
             f"{instant(formula) if is_last and name in ('date_time', 'expires') else formula} AS {name}"
             for name, formula in stage.items()
@@ -103,8 +103,15 @@ def rows_sql(relation: str, numbers: str, settings: Settings, instant: Callable[
     return sql[1:-1]
 
 
+def stages(relation: str, settings: Settings) -> list[Columns]:
+    """Return the formulas of a log's columns: each stage is a SELECT over the one before, the first has k.
+
+    Instants are in milliseconds since 1970, UTC.
+    """
+    return {"persons": _persons, "auctions": _auctions, "bids": _bids}[relation](settings)
+
+
 def _persons(settings: Settings) -> list[Columns]:
-    """Each stage is a SELECT over the one before."""
     draws = _Draws("persons", settings.seed)
     return [
         {"n": f"k * {_big(EVENTS_PER_EPOCH)}"},

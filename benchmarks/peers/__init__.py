@@ -1,0 +1,1 @@
+"""The same queries over the same events in Bourne, in DuckDB and in other stream processors."""

@@ -1,0 +1,50 @@
+"""Runs one query in Bourne, or its text in DuckDB, over logs that are there; first over a few events, to warm up.
+
+Arguments: `bourne` or `duckdb`, the query's name, then data folders; the last one is the one that counts. Prints one
+line of JSON: {"seconds": s, "rows": number of rows in the answer}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import bourne
+from benchmarks.main_path import timed
+from benchmarks.nexmark import generator
+from benchmarks.nexmark.queries import QUERIES, inputs_of
+from bourne.errors import GrowingState
+
+
+def main() -> None:
+    """Run the query over each folder."""
+    peer, query, *folders = sys.argv[1:]
+    warnings.simplefilter("ignore", GrowingState)
+    measure = {"bourne": run_view, "duckdb": run_batch}[peer]
+    for folder in folders:
+        seconds, rows = measure(query, Path(folder))
+    print(json.dumps({"seconds": seconds, "rows": rows}))
+
+
+def run_view(query: str, folder: Path) -> tuple[float, int]:
+    """From the logs to the committed output; the answer is counted afterwards."""
+    app = bourne.App("nexmark")
+    for name in inputs_of(query):
+        app.log(name, schema=generator.SCHEMAS[name])
+    app.view("answer", QUERIES[query])
+    with bourne.open(app, data=folder) as instance:
+        seconds = timed(instance.catch_up)
+        return seconds, instance.query("SELECT count(*) FROM answer").fetchall()[0][0]
+
+
+def run_batch(query: str, folder: Path) -> tuple[float, int]:
+    """DuckDB's one-shot answer over the same logs, kept in memory."""
+    with bourne.open(data=folder) as instance:
+        answers: list[int] = []
+        seconds = timed(lambda: answers.append(instance.query(QUERIES[query]).to_arrow().num_rows))
+        return seconds, answers[0]
+
+
+main()
