@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bourne.engine.circuit import Circuit, Node
 from bourne.engine.delta import empty_delta, table_of
-from bourne.engine.kernels.stage import Stage
+from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.aggregate import Function
 from bourne.engine.operators.changes import Clamped, Taken, Upserted
@@ -74,13 +74,13 @@ from bourne.udf import reason
 
 def compile_circuit(
     query: BoundQuery,
-    database: duckdb.DuckDBPyConnection,
+    database: Databases | duckdb.DuckDBPyConnection,
     *,
     sql: str,
     inputs: Mapping[str, LogInfo] | None = None,
     view: str | None = None,
 ) -> Circuit:
-    """Return a new circuit without state. `database` runs its stages.
+    """Return a new circuit without state. `database` runs its stages; a single one must have one thread.
 
     `inputs` says of which log the records of each relation are; one that only grows, where it says nothing.
 
@@ -91,7 +91,8 @@ def compile_circuit(
         for column in query.schema.columns:
             _check_storable(column.type, sql)
         plan = optimise(query.plan, sql=sql)
-        return _Compiler(database, sql, inputs or {}, plan, Names(plan, query.schema.names)).compile()
+        databases = database if isinstance(database, Databases) else Databases(database, database)
+        return _Compiler(databases, sql, inputs or {}, plan, Names(plan, query.schema.names)).compile()
     except NotMaintainable as error:
         raise error.in_view(view) from None
     except duckdb.Error as error:
@@ -107,7 +108,7 @@ class _Compiler:
     """Turns one plan's nodes into a circuit's. Lives as long as `compile_circuit` runs."""
 
     def __init__(
-        self, database: duckdb.DuckDBPyConnection, sql: str, inputs: Mapping[str, LogInfo], plan: Plan,
+        self, database: Databases, sql: str, inputs: Mapping[str, LogInfo], plan: Plan,
         names: Names,
     ) -> None:  # fmt: skip
         self._database = database
@@ -239,7 +240,7 @@ class _Compiler:
         if not plan.rows:
             rows = empty_delta([arrow_type(spelled) for spelled in plan.types]).table
             return self._add(Constant(rows), (), plan.types, "no rows", grows=True)
-        rows = Stage(self._database, values_sql(plan)).run(pa.table({"c0": pa.nulls(0)}))
+        rows = Stage(self._database.linear, values_sql(plan)).run(pa.table({"c0": pa.nulls(0)}))
         if not plan.types:  # a table without columns has no rows: give it one
             rows = pa.table({"c0": pa.nulls(len(plan.rows), pa.bool_())})
             return self._add(Constant(rows), (), ("BOOLEAN",), "one row", grows=True)
@@ -257,7 +258,7 @@ class _Compiler:
             return self._columns(picked, number, plan, grows=grows)
         self._check_types(plan.types, None)
         query = linear_sql(steps, self._nodes[number].types, () if grows else (WEIGHT,))
-        operator = Linear(Stage(self._database, query), is_growing=grows)
+        operator = Linear(Stage(self._database.linear, query), is_growing=grows)
         return self._add(
             operator, (number,), plan.types, _label(steps), grows=grows, rule="one DuckDB query",
             detail=self._say(steps),
@@ -341,7 +342,7 @@ class _Compiler:
         """Return what decides about pairs; the sides may have more columns than the plan's, at their ends."""
         if plan.residual is None:
             return None
-        stage = Stage(self._database, residual_sql(plan))
+        stage = Stage(self._database.linear, residual_sql(plan))
         left, right = len(plan.left.types), len(plan.right.types)
         pick = Pick([*range(left), *range(widths[0], widths[0] + right)])
 
@@ -410,7 +411,7 @@ class _Compiler:
         given = self._nodes[number]
         when_empty = None
         if not plan.groups:
-            empty = Stage(self._database, empty_aggregate_sql(plan, given.types))
+            empty = Stage(self._database.grouped, empty_aggregate_sql(plan, given.types))
             when_empty = empty.run(table_of([pa.array([], target) for target in given.arrow_types]))
         return self._anew(
             plan, number, columns, plan.types, _aggregate_label(plan), when_empty=when_empty,
@@ -453,7 +454,7 @@ class _Compiler:
             for column, order in zip(columns[count:], plan.orders, strict=True)
         ]
         operator = TopNOperator(
-            Stage(self._database, rank_sql(plan, given.types)).run, types=given.arrow_types, key=columns[:count],
+            Stage(self._database.grouped, rank_sql(plan, given.types)).run, types=given.arrow_types, key=columns[:count],
             orders=orders, n=plan.limit, has_rank=has_rank,
         )  # fmt: skip
         types = (*given.types, "BIGINT") if has_rank else given.types
@@ -476,7 +477,7 @@ class _Compiler:
         given, span = self._nodes[number], plan.functions[0].span if isinstance(plan, Window) else plan.span
         self._check_types((*given.types, *types), span)
         operator = Recompute(
-            Stage(self._database, recompute_sql(plan, given.types)).run,
+            Stage(self._database.grouped, recompute_sql(plan, given.types)).run,
             types=given.arrow_types, key=key, output_types=[arrow_type(spelled) for spelled in types],
             is_growing=self._grows[number], when_empty=when_empty,
         )  # fmt: skip
@@ -559,7 +560,7 @@ class _Compiler:
             self._add(KeyedPick(picked), (number,), self._plan.types, "columns", grows=False, detail=detail)
         else:
             query = linear_sql(steps, self._nodes[number].types, (KEY,))
-            operator = KeyedLinear(Stage(self._database, query))
+            operator = KeyedLinear(Stage(self._database.linear, query))
             self._add(
                 operator, (number,), self._plan.types, _label(steps), grows=False, rule="one DuckDB query",
                 growth="a bit per group", detail=self._say(steps),

@@ -87,7 +87,10 @@ def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -
             pairs = tuple((when, then) for when, then in branches)
             return Case(pairs, otherwise, type_text(node["return_type"]))
         case "BOUND_OPERATOR" if node["type"] in _TESTS:
-            return Test(_TESTS[node["type"]], below(children), type_of(node))
+            arguments = below(children)
+            if node["type"] in ("COMPARE_IN", "COMPARE_NOT_IN"):
+                arguments = tuple(_without_normalizing(argument) for argument in arguments)
+            return Test(_TESTS[node["type"]], arguments, type_of(node))
         case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
             (argument,) = below(children)
             is_try = node["function_data"]["try_cast"]
@@ -102,6 +105,8 @@ def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -
 def _call(binding: Binding, node: Json, arguments: tuple[Expr, ...]) -> Expr:
     function, names = node["qname"]["path"][-1], node.get("named_arguments", [])
     arguments = _without_widening(function, arguments, type_of(node))
+    if node["type"].startswith("COMPARE_"):
+        arguments = tuple(_without_normalizing(argument) for argument in arguments)
     padded = ("",) * (len(arguments) - len(names)) + tuple(names)
     call = Call(function, arguments, padded, type_of(node), binding.span(node))
     # DuckDB gives a failure the type of its place, but can read it back only as a NULL's.
@@ -192,6 +197,13 @@ def _stabilities() -> Mapping[str, frozenset[str | None]]:
 
 
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+def _without_normalizing(argument: Expr) -> Expr:
+    """Drop what DuckDB puts around intervals before it compares them: binding again puts it there again."""
+    if isinstance(argument, Call) and argument.function == "normalized_interval" and argument.span is None:
+        return argument.arguments[0]
+    return argument
 
 
 def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:

@@ -92,6 +92,7 @@ def _is_same(binding: Binding, first: Any, second: Any, mapping: Sequence[int]) 
             )
         if _is_constant(first) and _is_constant(second):
             return _is_same_value(binding, first, second)
+        first, second = _flat(first), _flat(second)
         keys = (set(first) | set(second)) - _NOISE
         return all(
             _is_same(binding, first.get(key), second.get(key), _ALIKE if key in _OWN else mapping)
@@ -101,6 +102,16 @@ def _is_same(binding: Binding, first: Any, second: Any, mapping: Sequence[int]) 
         pairs = zip(first, second, strict=False)
         return len(first) == len(second) and all(_is_same(binding, a, b, mapping) for a, b in pairs)
     return bool(first == second)
+
+
+def _flat(node: Json) -> Json:
+    """Return an AND of ANDs as one AND, an OR of ORs as one OR: text does not tell them apart."""
+    if node.get("expression_class") != "BOUND_CONJUNCTION":
+        return node
+    found: list[Json] = []
+    for child in map(_flat, node["children"]):
+        found += child["children"] if child.get("type") == node["type"] else [child]
+    return node | {"children": found}
 
 
 def _is_same_value(binding: Binding, first: Json, second: Json) -> bool:

@@ -6,10 +6,23 @@ Fixed cost per call: about a millisecond.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import duckdb
 import pyarrow as pa
 
 _INPUT = "__delta"
+
+
+class Databases(NamedTuple):
+    """The DuckDBs that run stages: `linear` ones, which keep their rows in order, and those that group or order.
+
+    The second has one thread: else floats would be added in an order that differs from run to run, and a replay would
+    not come to what was committed.
+    """
+
+    linear: duckdb.DuckDBPyConnection
+    grouped: duckdb.DuckDBPyConnection
 
 
 class Stage:
