@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
 from bourne.schema import Schema, check_name, declare_schema, interval_us
 from bourne.udf import Udf, declare_udf
 
+OnError = Literal["fail", "log"]
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class ViewDefinition:
-    """A declared view: a name for a SELECT."""
+    """A declared view: a name for a SELECT, and what becomes of records that it cannot compute."""
 
     name: str
     sql: str
     grows: bool = False
+    on_error: OnError = "fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +153,29 @@ class App:
         declared = None if schema is None else declare_schema(schema, where=f"table {name!r}")
         self.tables[name] = TableDefinition(name, os.fspath(path), declared)
 
-    def view(self, name: str, sql: str, *, grows: bool = False) -> None:
+    def view(self, name: str, sql: str, *, grows: bool = False, on_error: OnError = "fail") -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
 
-        `grows=True` says that it is known that its state grows for ever, where it does: opening does not warn then.
+        Args:
+            name: its name in SQL and on disk.
+            sql: the SELECT.
+            grows: it is known that its state grows for ever, where it does: opening does not warn then.
+            on_error: what becomes of a record that cannot be computed. `"fail"`: the view stands still before it, with
+                an error. `"log"`: the record goes to the log `NAME_errors`, and the view goes on without it. That is for
+                records that fail alone, before the view has to remember anything; whatever else fails stops the view.
 
         Raises:
-            DefinitionError: the name cannot be used.
+            DefinitionError: the name, or that of its error log, cannot be used.
         """
+        if on_error not in get_args(OnError):
+            raise DefinitionError(
+                "no such way to take errors", where=f"view {name!r}", expected=", ".join(get_args(OnError)),
+                found=on_error,
+            )  # fmt: skip
         self._check_free(name, "view")
-        self.views[name] = ViewDefinition(name, sql, grows)
+        if on_error == "log":
+            self._check_free(error_log_name(name), "log")
+        self.views[name] = ViewDefinition(name, sql, grows, on_error)
 
     def udf(
         self,
@@ -226,7 +242,8 @@ class App:
 
     def _check_free(self, name: str, kind: str) -> None:
         check_name(name, kind=kind)
-        taken = {other.casefold(): other for other in (*self.logs, *self.tables, *self.views)}
+        errors = [error_log_name(view.name) for view in self.views.values() if view.on_error == "log"]
+        taken = {other.casefold(): other for other in (*self.logs, *self.tables, *self.views, *errors)}
         if name.casefold() in taken:
             raise DefinitionError(
                 f"the name {name!r} is taken (SQL ignores case)",
@@ -234,6 +251,11 @@ class App:
                 found=taken[name.casefold()],
                 hint="choose another name",
             )
+
+
+def error_log_name(view: str) -> str:
+    """Return what the log of a view's errors is called."""
+    return f"{view}_errors"
 
 
 def _age_us(text: str | None, *, where: str) -> int | None:

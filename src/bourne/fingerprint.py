@@ -18,7 +18,11 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, UnionType
-from typing import Any, Final
+from typing import Any, Final, _SpecialForm
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bourne.errors import DefinitionError
 
@@ -102,8 +106,8 @@ class _Reader:
             case _ if isinstance(inner := getattr(value, "__wrapped__", None), FunctionType):
                 yield f"wrapped:{type(value).__qualname__}"  # functools.lru_cache
                 yield from self.value(name, inner)
-            case _ if type(value).__module__ in ("typing", "numpy", "pyarrow.lib") and callable(value):
-                yield f"imported:{value!r}"  # ufuncs, Any
+            case np.ufunc() | pc.Function() | pa.DataType() | _SpecialForm():
+                yield f"imported:{value!r}"
             case _:
                 raise self._unknown(name, value)
 

@@ -18,13 +18,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, TableDefinition, ViewDefinition
+from bourne.app import App, TableDefinition, ViewDefinition, error_log_name
 from bourne.connect.sources import Source, open_source
 from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
+from bourne.engine.kernels.stage import Databases
 from bourne.engine.explain import Explanation, explain_circuit, growth_warning
+from bourne.engine.skipping import ErrorLog, error_log
 from bourne.errors import Closed, DefinitionError, GrowingState, SqlError, StorageError, UnknownName
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
@@ -42,6 +44,7 @@ from bourne.sql.plan import BoundQuery, relations
 from bourne.sql.windows import words_of
 from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.families import check_errors
 from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
 from bourne.views.query import Queries
@@ -89,9 +92,10 @@ class Instance:
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
-        self._database = connect(threads=2)
+        self._database = Databases(connect(threads=2), connect())
         self._functions = app.functions if app is not None else {}
-        register(self._database, self._functions.values())
+        for database in self._database:
+            register(database, self._functions.values())
         self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}
@@ -104,7 +108,14 @@ class Instance:
                 )  # fmt: skip
         else:
             self._declare(app)
-        self._runners = Runners(self._views, self._bound, self._catalog, self._database, files, self._clock)
+        errors = {
+            view.name: ErrorLog(view.version, self.log(error_log_name(view.name)).append)
+            for view in self._views.values()
+            if view.on_error == "log"
+        }
+        self._runners = Runners(
+            self._views, self._bound, self._catalog, self._database, files, self._clock, errors
+        )
         self._queries = Queries(self._schemas, self._rows_of, self._functions.values())
 
     def _declare(self, app: App) -> None:
@@ -112,6 +123,8 @@ class Instance:
         relations = {declared.name: _log_info(declared) for declared in app.logs.values()}
         tables = [self._read_table(table) for table in app.tables.values()]
         relations |= {content.info.name: content.info for content in tables}
+        failing = [error_log(error_log_name(v.name)) for v in app.views.values() if v.on_error == "log"]
+        relations |= {info.name: info for info in failing}
         logs = list(relations.values())
         views = self._compile_all(app, relations)
         self._catalog.create(app.name, self._files)
@@ -128,6 +141,7 @@ class Instance:
                 view.changes,
                 self._files,
                 functions=view.functions,
+                on_error=view.on_error,
             )
             self._views[view.name] = info
             made[view.name] = info.output
@@ -159,6 +173,7 @@ class Instance:
             relations[view.name] = view.output
             done.append(view)
             del left[view.name]
+        check_errors({view.name: view for view in done})
         return done
 
     @staticmethod
@@ -200,6 +215,7 @@ class Instance:
             circuit.changes,
             self.folder,
             functions=called,
+            on_error=view.on_error,
         )
 
     # --- writing ---
@@ -500,7 +516,7 @@ class Instance:
                 *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),
                 self._queries.close,
-                self._database.close,
+                *(database.close for database in self._database),
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]
         if errors:

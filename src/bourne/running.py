@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import duckdb
-
 from bourne.engine.compile import compile_circuit
+from bourne.engine.kernels.stage import Databases
 from bourne.engine.runner import Positions, ViewInput, ViewRunner
+from bourne.engine.skipping import ErrorLog
 from bourne.errors import BourneError
 from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo, partition_folder
@@ -57,10 +57,13 @@ class Runners:
         views: Mapping[str, ViewInfo],
         bound: Mapping[str, BoundQuery],
         catalog: Catalog,
-        database: duckdb.DuckDBPyConnection,
+        database: Databases,
         files: Files,
         clock: Clock,
+        errors: Mapping[str, ErrorLog] | None = None,
     ) -> None:
+        """`errors` says which views go on without records that they cannot compute, and where those go."""
+        self._errors = errors or {}
         self._views = views
         self._bound = bound
         self._catalog = catalog
@@ -94,6 +97,7 @@ class Runners:
             inputs=[ViewInput(each, self._folder(each)) for each in view.inputs],
             files=self._files,
             clock=self._clock,
+            errors=self._errors.get(view.name),
         )
 
     def _folder(self, info: LogInfo) -> Path:

@@ -55,9 +55,9 @@ _SCHEMA = Schema(
 )
 
 
-def error_log(view: str) -> LogInfo:
-    """Return the log that a view's errors go into."""
-    return LogInfo(f"{view}_errors", _SCHEMA, request_id="id")
+def error_log(name: str) -> LogInfo:
+    """Return the log of this name that a view's errors go into."""
+    return LogInfo(name, _SCHEMA, request_id="id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bourne.app import OnError
 from bourne.engine.snapshot import ENGINE_VERSION
 from bourne.errors import DefinitionError, StorageError
 from bourne.evolution import check_evolution
@@ -40,7 +41,8 @@ _HIDDEN: dict[Changes, tuple[Column, ...]] = {
 class ViewInfo:
     """One version of a view: its SQL, the logs and outputs of views that it reads, its rows' schema, its output's place.
 
-    `functions` are the Python functions that it may call, each with what its answers depend on.
+    `functions` are the Python functions that it may call, each with what its answers depend on; `on_error` is what becomes
+    of records that it cannot compute.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ViewInfo:
     id: bytes = field(default=bytes(16), compare=False)
     engine: int = ENGINE_VERSION
     functions: Mapping[str, str] = field(default_factory=dict)
+    on_error: OnError = "fail"
 
     @property
     def output(self) -> LogInfo:
@@ -173,15 +176,16 @@ class Catalog:
 
     def declare_view(
         self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,
-        functions: Mapping[str, str],
+        functions: Mapping[str, str], on_error: OnError,
     ) -> ViewInfo:  # fmt: skip
         """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
         newest = self.view(name)
         version = 1 if newest is None else newest.version + 1
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
         info = ViewInfo(
-            name, version, sql, tuple(inputs), schema, changes, folder / str(version), functions=functions
-        )
+            name, version, sql, tuple(inputs), schema, changes, folder / str(version), functions=functions,
+            on_error=on_error,
+        )  # fmt: skip
         if newest is not None and _is_same(newest, info):
             return replace(newest, inputs=info.inputs)
         with disk_errors(self.folder, f"cannot make view {name!r}"):
@@ -197,6 +201,7 @@ class Catalog:
                 "columns": schema.to_json(),
                 "changes": changes,
                 "functions": dict(functions),
+                "on_error": on_error,
             }
             text = json.dumps(content, indent=1, ensure_ascii=False)
             write_durably(files, info.folder / "view.json", text.encode())
@@ -217,6 +222,7 @@ class Catalog:
             id=output.id if (output := read_log_info(folder)) else bytes(16),
             engine=content.get("engine", 0),
             functions=content.get("functions", {}),
+            on_error=content.get("on_error", "fail"),
         )
 
 
@@ -228,7 +234,15 @@ def _is_new_tombstone(old: LogInfo, new: LogInfo) -> bool:
 def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
     """Say whether a view's output goes on under its new definition."""
     definitions = [
-        (view.sql, view.schema, view.changes, view.engine, [each.name for each in view.inputs], view.functions)
+        (
+            view.sql,
+            view.schema,
+            view.changes,
+            view.engine,
+            [each.name for each in view.inputs],
+            view.functions,
+            view.on_error,
+        )
         for view in (old, new)
     ]
     return definitions[0] == definitions[1] and all(map(_is_fed_the_same, old.inputs, new.inputs))

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bourne.app import error_log_name
+from bourne.errors import DefinitionError
+from bourne.log.relation import is_exact
 from bourne.views.catalog import ViewInfo
 
 
@@ -38,6 +41,38 @@ def families(views: Mapping[str, ViewInfo]) -> list[list[str]]:
                 for member in joined:
                     family[member] = joined
     return list({id(found): found for found in family.values()}.values())
+
+
+def check_errors(views: Mapping[str, ViewInfo]) -> None:
+    """Refuse error logs that cannot be kept: of views whose inputs are no plain rows, or that depend on their errors.
+
+    Raises:
+        DefinitionError: names the view and the input.
+    """
+    owners = {error_log_name(name): name for name, view in views.items() if view.on_error == "log"}
+    for name in owners.values():
+        for each in views[name].inputs:
+            if not is_exact(each):
+                raise DefinitionError(
+                    f"a record of {each.name!r} that cannot be computed cannot be left out: it says what becomes of "
+                    "rows that were there before",
+                    where=f"view {name!r}", expected="inputs of which each record is a row by itself",
+                    found=f"{each.name!r} of changes={each.changes!r}",
+                    hint='compute it in a view with on_error="fail", or with TRY_CAST and CASE',
+                )  # fmt: skip
+        seen, waiting = set[str](), [name]
+        while waiting:
+            for each in views[waiting.pop()].inputs:
+                below = owners.get(each.name, each.name)
+                if below == name:
+                    raise DefinitionError(
+                        f"view {name!r} depends on the log of its own errors", where=f"view {name!r}",
+                        found=f"it, or a view that it reads, reads {error_log_name(name)!r}",
+                        hint="read that log in a view that this one does not read",
+                    )  # fmt: skip
+                if below in views and below not in seen:
+                    seen.add(below)
+                    waiting.append(below)
 
 
 def _below(views: Mapping[str, ViewInfo], name: str) -> Sequence[str]:
