@@ -1,4 +1,4 @@
-"""Every error that Bourne raises on purpose, on one screen, under one root.
+"""Every error that Bourne raises on purpose, on one screen, under one root; and its one warning, last.
 
 Each message says what failed, where, what was expected and found, and what to do next; the same facts are
 fields of the exception, so that programs need not read prose. `exit_code` is what the command line exits

@@ -126,8 +126,8 @@ class BourneDriver:
         self.app = bourne.App("case")
         for name, relation in case.relations.items():
             self.app.log(name, durability="none", **_log_options(relation))
-        self.app.view("v", case.sql)
-        self.app.view("w", "SELECT * FROM v")
+        self.app.view("v", case.sql, grows=True)
+        self.app.view("w", "SELECT * FROM v", grows=True)
         self.folder = tempfile.TemporaryDirectory(prefix="bourne-")
         self.running: bourne.Instance | None = None
         try:
