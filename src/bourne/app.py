@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
+from bourne.dataframes import sql_of, unbound_table
 from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
 from bourne.schema import Schema, check_name, declare_schema, interval_us
@@ -153,12 +154,36 @@ class App:
         declared = None if schema is None else declare_schema(schema, where=f"table {name!r}")
         self.tables[name] = TableDefinition(name, os.fspath(path), declared)
 
-    def view(self, name: str, sql: str, *, grows: bool = False, on_error: OnError = "fail") -> None:
+    def ibis(self, name: str, *, schema: Mapping[str, str] | None = None) -> Any:
+        """Return a log, table or view as an Ibis table, to build the expression of a view on (needs `bourne[ibis]`).
+
+        Args:
+            name: the log's, table's or view's name.
+            schema: column names and DuckDB types. A log's, and a table's if it was declared with them, are known.
+
+        Raises:
+            DefinitionError: there is no such name, or its columns are not known.
+        """
+        if schema is not None:
+            return unbound_table(name, declare_schema(schema, where=f"ibis table {name!r}"))
+        declared = self.logs.get(name) or self.tables.get(name)
+        if declared is None or declared.schema is None:
+            raise DefinitionError(
+                f"the columns of {name!r} are not known", where=f"app {self.name!r}",
+                expected=", ".join(self.logs) or "a log", found=name, hint="say which it has: schema={…}",
+            )  # fmt: skip
+        hidden = set[str]()
+        if isinstance(declared, LogDefinition) and declared.changes != "append":
+            hidden = {role.casefold() for role in (declared.tombstone, declared.weight) if role is not None}
+        shown = tuple(column for column in declared.schema.columns if column.name.casefold() not in hidden)
+        return unbound_table(name, Schema(shown))
+
+    def view(self, name: str, query: str | Any, *, grows: bool = False, on_error: OnError = "fail") -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
 
         Args:
             name: its name in SQL and on disk.
-            sql: the SELECT.
+            query: the SELECT, as a text or as an Ibis expression over tables from `ibis`.
             grows: it is known that its state grows for ever, where it does: opening does not warn then.
             on_error: what becomes of a record that cannot be computed. `"fail"`: the view stands still before it, with
                 an error. `"log"`: the record goes to the log `NAME_errors`, and the view goes on without it. That is for
@@ -175,6 +200,7 @@ class App:
         self._check_free(name, "view")
         if on_error == "log":
             self._check_free(error_log_name(name), "log")
+        sql = sql_of(query, where=f"view {name!r}")
         self.views[name] = ViewDefinition(name, sql, grows, on_error)
 
     def udf(
