@@ -96,6 +96,16 @@ def test_types_that_cannot_be_kept_are_named() -> None:
         RowStore([pa.list_(pa.binary(4))])
 
 
+def test_texts_are_copied_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without Numba, who reads or writes beyond an array's end hears of it.
+    monkeypatch.setattr(stored_columns, "_copy_texts", stored_columns._copy_texts.py_func)
+    for texts in (["a"], ["12345678"], ["", "123456789"], ["x" * 16, "y" * 23]):
+        store = RowStore([pa.string()])
+        store.append([pa.array(texts)])
+        rows = np.arange(len(texts))[::-1].copy()
+        assert store.take(rows)[0].to_pylist() == texts[::-1]
+
+
 def test_extension_types_come_back() -> None:
     target = pa.opaque(pa.binary(), "bignum", "DuckDB")
     values = pa.ExtensionArray.from_storage(target, pa.array([b"0", None, b"11"]))
