@@ -30,6 +30,8 @@ CONFIGURATION: Final = {
     "rest.address": "127.0.0.1",
     "rest.bind-address": "127.0.0.1",
     "rest.bind-port": "0",
+    "jobmanager.bind-host": "127.0.0.1",
+    "taskmanager.bind-host": "127.0.0.1",
 }
 JVM_ARGUMENTS: Final = "-Xmx12g -XX:-DontCompileHugeMethods"
 
@@ -105,7 +107,8 @@ def ask(environment: FlinkEnvironment, rounds: list[list[str]]) -> Finished:
     }
     return run(
         [str(environment.python), str(Path(__file__).with_name("flink_child.py")), json.dumps(request)],
-        environment=os.environ | {"JVM_ARGS": JVM_ARGUMENTS},
+        # Functions in Python are not used; unless they are to be processes, a server waits for them on all interfaces.
+        environment=os.environ | {"JVM_ARGS": JVM_ARGUMENTS, "_python_worker_execution_mode": "process"},
         folder=ROOT / ".venv-flink",
         timeout_s=_TIMEOUT_S,
     )
