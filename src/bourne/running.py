@@ -244,10 +244,7 @@ class _Rounds:
             if target is None:
                 return runner.step(until=None if until is None else {log: until[log] for log in ends})
             reached = {log: target.get(log, end) for log, end in ends.items()}
-            rows = 0
-            while runner.positions != reached and (taken := runner.step(until=reached)):
-                rows += taken
-            return rows
+            return runner.step(until=reached, is_whole=True)  # in one commit: one state of the world
         except BourneError as error:
             return error
 

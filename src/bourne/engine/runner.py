@@ -38,6 +38,7 @@ from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import LogCursor, Piece
+from bourne.log.disk import disk_errors
 from bourne.log.reader import Frame, LogReader
 from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
@@ -148,8 +149,12 @@ class ViewRunner:
 
     # --- going on ---
 
-    def step(self, *, until: Mapping[str, Sequence[int]] | None = None) -> int:
+    def step(self, *, until: Mapping[str, Sequence[int]] | None = None, is_whole: bool = False) -> int:
         """Run one epoch over what is there (up to the offsets `until`); its output is durable when this returns.
+
+        Args:
+            until: of each input, the offset of each partition to stop before.
+            is_whole: take in all of it, however much it is.
 
         Returns: how many input records it took in; 0 when there were none.
 
@@ -158,7 +163,7 @@ class ViewRunner:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         with self._working:
-            return self._step(until)
+            return self._step(until, is_whole=is_whole)
 
     def release(self) -> None:
         """Let go of the input records that only a recovery would need: save the state. O(state).
@@ -172,10 +177,10 @@ class ViewRunner:
                 else:
                     drop_older(self._snapshots)
 
-    def _step(self, until: Mapping[str, Sequence[int]] | None) -> int:
+    def _step(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> int:
         if self._failure is not None:
             raise self._failure
-        pieces = self._read(until)
+        pieces = self._read(until, is_whole=is_whole)
         positions = self._read_positions()
         rows = _count(positions) - _count(self._positions)
         if rows == 0:
@@ -187,9 +192,9 @@ class ViewRunner:
             delta = self._compute(tables, pieces, skipped, known)
             self._advance(tables)
             self._commit(delta, positions, {name: ranges_of(pieces[name], skipped[name]) for name in skipped})
-        except BourneError as error:
+        except BaseException as error:
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
-            self._failure = error
+            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
             raise
         if skipped:
             self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
@@ -200,14 +205,19 @@ class ViewRunner:
             self.snapshot()
         return rows
 
-    def _read(self, until: Mapping[str, Sequence[int]] | None) -> dict[str, list[Piece]]:
-        """Return what comes next of each input that has something, each its share of an epoch."""
+    def _interrupted(self, error: BaseException) -> ViewFailed:
+        return ViewFailed(
+            f"view {self.name!r} was interrupted within an epoch", found=f"{type(error).__name__}: {error}",
+            hint="open the app again: the log and what the view had committed are intact",
+        )  # fmt: skip
+
+    def _read(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> dict[str, list[Piece]]:
+        """Return what comes next of each input that has something, each its share of an epoch, or all."""
         count = max(1, len(self._readers))
-        share, bytes_max = max(1, self._epoch_rows // count), max(1, EPOCH_INPUT_BYTES_MAX // count)
+        share, size = max(1, self._epoch_rows // count), max(1, EPOCH_INPUT_BYTES_MAX // count)
+        bounds = {} if is_whole else {"rows_max": share, "bytes_max": size}
         found = {
-            name: reader.read(
-                until=None if until is None else until[name], rows_max=share, bytes_max=bytes_max
-            )
+            name: reader.read(until=None if until is None else until[name], **bounds)
             for name, reader in self._readers.items()
         }
         return {name: pieces for name, pieces in found.items() if pieces}
@@ -330,6 +340,7 @@ class ViewRunner:
             "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
             **({"skipped": skipped} if skipped else {}),
+            **({"from": self._positions} if self._epoch < 0 else {}),
             "state": [[state.node, state.label, state.rows, state.bytes] for state in states],
         }
         self._writer.append(_output_table(delta, self._output), meta)
@@ -351,14 +362,23 @@ class ViewRunner:
             {name: list(offsets) for name, offsets in self._positions.items()},
             self.circuit.save(),
         )
-        save_snapshot(self._snapshots, state, self._files)
+        with disk_errors(self._snapshots, f"cannot save the state of view {self.name!r}"):
+            save_snapshot(self._snapshots, state, self._files)
         self._rows_since_snapshot = 0
 
     def _restore(self, output: LogReader) -> None:
         """Bring the circuit to the state that the last committed epoch left."""
         last = output.last_frame()
         if last is None:
-            delta = self._consolidated(self.circuit.initial())
+            try:
+                delta = self._consolidated(self.circuit.initial())
+            except FAILURES as error:
+                self._failure = ViewFailed(
+                    f"view {self.name!r} cannot be computed: {reason(error)}",
+                    where="its rows before the first record",
+                    hint="make the view's SQL compute over no records (TRY_CAST, CASE, WHERE)",
+                )
+                return
             if delta.rows:
                 self._commit(delta, self._positions)
             return
@@ -368,6 +388,7 @@ class ViewRunner:
         else:
             self.circuit.load({})
         self._take_over(last)
+        self._check_kept()
         self._seek(self._positions)
 
     def _seek(self, positions: Positions) -> None:
@@ -394,13 +415,16 @@ class ViewRunner:
         if snapshot is None:
             self.circuit.initial()
             output.seek(output.first_offset)
+            began = output.read(rows_max=1)[0].meta.get("from", self._positions)
+            output.seek(output.first_offset)
         else:
             self.circuit.load(snapshot.parts)
             self._epoch = snapshot.epoch
-            self._positions = {name: tuple(offsets) for name, offsets in snapshot.positions.items()}
+            began = snapshot.positions
             output.seek(snapshot.output_offset)
-            self._check_kept()
-            self._seek(self._positions)
+        self._positions = {name: tuple(offsets) for name, offsets in began.items()}
+        self._check_kept()
+        self._seek(self._positions)
         while recorded := output.read(bytes_max=64 << 20):
             for frame in recorded:
                 if frame.meta["epoch"] > self._epoch:
@@ -417,8 +441,8 @@ class ViewRunner:
             firsts, needed = reader.first_offsets(), self._positions[name]
             if any(at < first for at, first in zip(needed, firsts, strict=True)):
                 raise ViewFailed(
-                    f"view {self.name!r} cannot be restored: its newest snapshots are damaged, and its log does not "
-                    "keep the records after an older one",
+                    f"view {self.name!r} cannot be restored: its log does not keep the records after its saved state "
+                    "(the newest is damaged, or the app was without this view meanwhile)",
                     where=str(self._snapshots),
                     expected=f"records of {name!r} from {_shown(needed)}",
                     found=f"records from {_shown(firsts)}",
@@ -464,13 +488,14 @@ class ViewRunner:
 
     def close(self) -> None:
         """Save the state if that pays, and give the lock back. Safe to call twice."""
-        with self._working:
-            if self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS:
+        with self._working, ExitStack() as closing:
+            for reader in self._readers.values():
+                closing.callback(reader.close)
+            closing.callback(self._writer.close)
+            is_worth_it = self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS
+            self._rows_since_snapshot = 0
+            if is_worth_it:
                 self.snapshot()
-        self._rows_since_snapshot = 0
-        for reader in self._readers.values():
-            reader.close()
-        self._writer.close()
 
 
 def _table(pieces: Sequence[Piece]) -> pa.Table:

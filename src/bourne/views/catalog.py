@@ -130,6 +130,8 @@ class Catalog:
             DefinitionError: it is there with another definition.
         """
         existing = self.log(info.name)
+        if existing is None:
+            self._check_free(info.name, "log", "view", self.view(info.name) is not None)
         with disk_errors(self.folder, f"cannot make log {info.name!r}"):
             if existing is None:
                 return write_log_info(self.log_folder(info.name), info, files)
@@ -138,6 +140,15 @@ class Catalog:
                 self._check_same(existing, info)
                 write_log_info(self.log_folder(existing.name), info, files)
             return info
+
+    def _check_free(self, name: str, kind: str, other: str, is_taken: bool) -> None:
+        """Refuse a name that the folder already has for something else, which a query could not tell apart."""
+        if is_taken:
+            raise DefinitionError(
+                f"{kind} {name!r} cannot be made: there is a {other} of that name",
+                where=str(self.folder / f"{other}s"), expected="a name that is not used yet",
+                hint=f"choose another name; or, if the {other} is not needed any more, delete its folder",
+            )  # fmt: skip
 
     def _check_same(self, existing: LogInfo, info: LogInfo) -> None:
         """Refuse what cannot change in a log that exists."""
@@ -180,6 +191,8 @@ class Catalog:
     ) -> ViewInfo:  # fmt: skip
         """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
         newest = self.view(name)
+        if newest is None:
+            self._check_free(name, "view", "log", self.log(name) is not None)
         version = 1 if newest is None else newest.version + 1
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
         info = ViewInfo(
@@ -235,6 +248,7 @@ def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
     """Say whether a view's output goes on under its new definition."""
     definitions = [
         (
+            view.name,  # which may differ in case
             view.sql,
             view.schema,
             view.changes,
