@@ -1,0 +1,208 @@
+"""Views where something goes wrong around them: retention, a full disk, changed names, what cannot be computed."""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bourne
+from bourne import running
+from bourne.engine import runner
+from bourne.engine.circuit import Circuit
+from bourne.errors import DefinitionError, DiskFull, ViewFailed
+from bourne.log import embedded
+from bourne.log.reader import LogReader
+from bourne.testing.clock import SimulatedClock
+from bourne.testing.files import FaultyFiles
+
+COUNT = "SELECT k, count(*) AS n FROM events GROUP BY k"
+
+
+def app_of(views: dict[str, str], **log: Any) -> bourne.App:
+    app = bourne.App("attacked")
+    app.log("events", schema={"k": "varchar", "n": "bigint"}, **log)
+    for name, sql in views.items():
+        app.view(name, sql)
+    return app
+
+
+def commits(it: bourne.Instance, view: str) -> list[dict[str, list[int]]]:
+    info = it._views[view]
+    reader = LogReader(info.folder, info.output)
+    try:
+        return [frame.meta["positions"] for found in iter(reader.read, []) for frame in found]
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("sql", [COUNT, "SELECT k FROM events WHERE n = 0"])
+def test_a_view_that_was_away_while_records_went_is_not_restored_from_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    monkeypatch.setattr(embedded, "LogWriter", partial(embedded.LogWriter, segment_bytes=2000))
+    clock = SimulatedClock(10**15)
+    open_it = partial(bourne.open, data=tmp_path, clock=clock)
+    kept = {"keep": "1 second"}
+    with open_it(app_of({"counts": sql}, **kept)) as it:
+        it.append("events", [{"k": "a", "n": 0}])
+        it.catch_up()
+    with open_it(app_of({}, **kept)) as it:
+        for number in range(1, 30):
+            it.append("events", [{"k": "a", "n": number}] * 20)
+            clock.advance(10**6)
+        assert sum(each.deleted for each in it.maintain())
+    with open_it(app_of({"counts": sql}, **kept)) as it, pytest.raises(ViewFailed, match="does not keep"):
+        it.catch_up()
+
+
+def test_a_view_that_began_where_records_were_gone_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LogWriter", partial(embedded.LogWriter, segment_bytes=2000))
+    clock = SimulatedClock(10**15)
+    open_it = partial(bourne.open, data=tmp_path, clock=clock)
+    with open_it(app_of({}, keep="1 second")) as it:
+        for number in range(30):
+            it.append("events", [{"k": "a", "n": number}] * 20)
+            clock.advance(10**6)
+        it.maintain()
+    for _ in range(3):
+        with open_it(app_of({"counts": COUNT}, keep="1 second")) as it:
+            it.append("events", [{"k": "a", "n": 0}])
+            it.catch_up()
+            it.maintain()
+            assert it.query("SELECT n FROM counts").fetchall() == [(len(it.tail("events")),)]
+
+
+def test_one_step_of_the_lower_views_is_one_commit_of_the_upper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many rows the lower ones make of it, and however far behind the upper one is."""
+    for module in (running, runner):
+        monkeypatch.setattr(module, "EPOCH_ROWS_MIN", 20)
+        monkeypatch.setattr(module, "EPOCH_ROWS_MAX", 40)
+    views = {
+        "wide": "SELECT unnest(range(n)) AS x FROM events",
+        "difference": "SELECT (SELECT sum(n) FROM events) - (SELECT count(*) FROM wide) AS d",
+    }
+    later = views | {"later": views["difference"]}
+    for declared in (views, later):
+        with bourne.open(app_of(declared), data=tmp_path) as it:
+            it.append("events", [{"n": number} for number in range(90)])
+            it.catch_up()
+            for view in set(declared) - {"wide"}:
+                info = it._views[view]
+                reader = LogReader(info.folder, info.output)
+                rows = [
+                    row
+                    for frames in iter(reader.read, [])
+                    for frame in frames
+                    for row in frame.batch.to_pylist()
+                ]
+                reader.close()
+                assert {row["d"] for row in rows} <= {None, 0}, view
+                assert len(commits(it, view)) > 1
+
+
+def test_a_view_whose_name_changes_case_is_a_new_version(tmp_path: Path) -> None:
+    for name in ("Counts", "counts", "COUNTS"):
+        with bourne.open(
+            app_of({name: COUNT, "over": f"SELECT sum(n) AS n FROM {name}"}), data=tmp_path
+        ) as it:
+            it.append("events", [{"k": "a"}])
+            it.catch_up()
+            assert it.query("SELECT o.n, c.n FROM over o, counts c").fetchall() == [
+                (it.status().logs[0].end,) * 2
+            ]
+
+
+def test_a_name_is_for_a_log_or_for_a_view(tmp_path: Path) -> None:
+    with bourne.open(app_of({"x": COUNT}), data=tmp_path):
+        pass
+    app = app_of({})
+    app.log("X", schema={"a": "integer"})
+    with pytest.raises(DefinitionError, match="log 'X' cannot be made: there is a view of that name"):
+        bourne.open(app, data=tmp_path)
+    app = bourne.App("attacked")
+    app.log("y", schema={"a": "integer"})
+    app.view("events", "SELECT a FROM y")
+    with pytest.raises(DefinitionError, match="view 'events' cannot be made: there is a log of that name"):
+        bourne.open(app, data=tmp_path)
+
+
+def test_a_view_that_fails_before_any_record_stands_still_alone(tmp_path: Path) -> None:
+    views = {
+        "broken": "SELECT v::INT AS i, (SELECT count(*) FROM events) AS n FROM (VALUES ('1'), ('b')) t(v)",
+        "over": "SELECT count(*) AS n FROM broken",
+        "beside": COUNT,
+    }
+    for number in (1, 2):
+        with bourne.open(app_of(views), data=tmp_path) as it:
+            it.append("events", [{"k": "a"}])
+            with pytest.raises(ViewFailed, match="'broken' cannot be computed: Conversion Error"):
+                it.catch_up()
+            assert it.query("SELECT n FROM beside").fetchall() == [(number,)]
+            assert it.query("SELECT n FROM over").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("interruption", [MemoryError, KeyboardInterrupt])
+def test_what_interrupts_an_epoch_does_not_let_it_count_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
+    step = Circuit.step
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        step(*given, **named)
+        raise interruption
+
+    with bourne.open(app_of({"counts": COUNT}), data=tmp_path) as it:
+        it.append("events", [{"k": "a"}])
+        monkeypatch.setattr(Circuit, "step", interrupted)
+        with pytest.raises(interruption):
+            it.catch_up()
+        monkeypatch.setattr(Circuit, "step", step)
+        with pytest.raises(ViewFailed, match="interrupted"):
+            it.catch_up()
+    with bourne.open(app_of({"counts": COUNT}), data=tmp_path) as it:
+        it.catch_up()
+        assert it.query("SELECT n FROM counts").fetchall() == [(1,)]
+
+
+def test_a_state_that_cannot_be_saved_is_an_error_of_ours_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "ViewRunner", partial(running.ViewRunner, snapshot_rows=1))
+    files = FaultyFiles()
+    with bourne.open(app_of({"counts": COUNT, "others": COUNT}), data=tmp_path, files=files) as it:
+        it.append("events", [{"k": "a"}])
+        files.fail("write", error=errno.ENOSPC, name="manifest.json")
+        with pytest.raises(DiskFull, match="cannot save the state of view"):
+            it.catch_up()
+        it.append("events", [{"k": "a"}])
+        it.catch_up()
+        assert it.query("SELECT c.n, o.n FROM counts c, others o").fetchall() == [(2, 2)]
+    with bourne.open(app_of({"counts": COUNT, "others": COUNT}), data=tmp_path) as it:
+        it.append("events", [{"k": "a"}])
+        it.catch_up()
+        assert it.query("SELECT c.n, o.n FROM counts c, others o").fetchall() == [(3, 3)]
+
+
+def test_closing_gives_the_lock_back_though_the_state_cannot_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_CLOSING_SNAPSHOT_ROWS", 1)
+    files = FaultyFiles()
+    it = bourne.open(app_of({"counts": COUNT}), data=tmp_path, files=files)
+    it.append("events", [{"k": "a"}])
+    it.catch_up()
+    files.fail("write", error=errno.ENOSPC, name="manifest.json")
+    with pytest.raises(DiskFull, match="cannot save the state of view 'counts'"):
+        it.close()
+    with bourne.open(app_of({"counts": COUNT}), data=tmp_path) as again:
+        again.append("events", [{"k": "a"}])
+        again.catch_up()
+        assert again.query("SELECT n FROM counts").fetchall() == [(2,)]
