@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
+import pyarrow as pa
+
 from bourne.dataframes import sql_of, unbound_table
 from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
 from bourne.schema import Schema, check_name, declare_schema, interval_us
+from bourne.table_function import TableFunction, declare_table_function
 from bourne.udf import Udf, declare_udf
 
 OnError = Literal["fail", "log"]
@@ -20,12 +23,16 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class ViewDefinition:
-    """A declared view: a name for a SELECT, and what becomes of records that it cannot compute."""
+    """A declared view: a name for a SELECT, and what becomes of records that it cannot compute.
+
+    With a `function`, the view is what that makes of the SELECT's rows.
+    """
 
     name: str
     sql: str
     grows: bool = False
     on_error: OnError = "fail"
+    function: TableFunction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +185,23 @@ class App:
         shown = tuple(column for column in declared.schema.columns if column.name.casefold() not in hidden)
         return unbound_table(name, Schema(shown))
 
-    def view(self, name: str, query: str | Any, *, grows: bool = False, on_error: OnError = "fail") -> None:
+    def view(
+        self,
+        name: str,
+        query: str | Any = None,
+        *,
+        grows: bool = False,
+        on_error: OnError = "fail",
+        inputs: str | Sequence[str] | None = None,
+        fn: Callable[[pa.Table], Any] | None = None,
+        schema: Mapping[str, str] | None = None,
+        version: str | None = None,
+    ) -> None:
         """Declare a view: a SELECT over logs, in DuckDB's SQL with `TUMBLE`. It is checked when the app is opened.
+
+        Or a Python function of one relation's rows: `app.view("v", inputs="orders", fn=f, schema={…})`. It gets an Arrow
+        table of new rows, and returns one (or anything with the Arrow PyCapsule interface) of as many or as few rows as it
+        likes. It must be deterministic, and treat each row by itself.
 
         Args:
             name: its name in SQL and on disk.
@@ -188,6 +210,10 @@ class App:
             on_error: what becomes of a record that cannot be computed. `"fail"`: the view stands still before it, with
                 an error. `"log"`: the record goes to the log `NAME_errors`, and the view goes on without it. That is for
                 records that fail alone, before the view has to remember anything; whatever else fails stops the view.
+            inputs: the log, table or view whose rows `fn` gets.
+            fn: the function, in place of `query`.
+            schema: column names and DuckDB types of the rows that `fn` returns.
+            version: stands for the code of `fn`, as in `udf`.
 
         Raises:
             DefinitionError: the name, or that of its error log, cannot be used.
@@ -200,8 +226,18 @@ class App:
         self._check_free(name, "view")
         if on_error == "log":
             self._check_free(error_log_name(name), "log")
-        sql = sql_of(query, where=f"view {name!r}")
-        self.views[name] = ViewDefinition(name, sql, grows, on_error)
+        if fn is None:
+            given = {"inputs": inputs, "schema": schema, "version": version}
+            for option in (option for option, value in given.items() if value is not None):
+                raise DefinitionError(f"{option}= is for a view of a function", where=f"view {name!r}",
+                                      hint="leave it out, or give the function: fn=…")  # fmt: skip
+            self.views[name] = ViewDefinition(name, sql_of(query, where=f"view {name!r}"), grows, on_error)
+            return
+        if query is not None:
+            raise DefinitionError("a view is a query or a function, not both", where=f"view {name!r}",
+                                  hint="make two views of it: one reads the other")  # fmt: skip
+        sql, function = declare_table_function(name, inputs, fn, schema, version)
+        self.views[name] = ViewDefinition(name, sql, grows, on_error, function)
 
     def udf(
         self,

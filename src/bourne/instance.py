@@ -24,8 +24,8 @@ from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
-from bourne.engine.kernels.stage import Databases
 from bourne.engine.explain import Explanation, explain_circuit, growth_warning
+from bourne.engine.kernels.stage import Databases
 from bourne.engine.skipping import ErrorLog, error_log
 from bourne.errors import Closed, DefinitionError, GrowingState, SqlError, StorageError, UnknownName
 from bourne.limits import MAINTAIN_INTERVAL_S
@@ -199,6 +199,8 @@ class Instance:
     def _compile(self, view: ViewDefinition, known: Mapping[str, LogInfo]) -> ViewInfo:
         schemas = {name: relation_schema(info) for name, info in known.items()}
         query = bind(view.sql, schemas, functions=self._functions.values(), view=view.name)
+        if view.function is not None:
+            query = replace(query, schema=view.function.schema, function=view.function)
         inputs = {name: info for name, info in known.items() if name in relations(query.plan)}
         circuit = compile_circuit(query, self._database, sql=view.sql, inputs=inputs, view=view.name)
         self._bound[view.name] = query
@@ -206,6 +208,8 @@ class Instance:
             self._growing.append(GrowingState(growth, view=view.name))
         words = words_of(view.sql)
         called = {name: udf.identity for name, udf in self._functions.items() if name.casefold() in words}
+        if view.function is not None:
+            called = {"fn": view.function.identity}
         return ViewInfo(
             view.name,
             0,

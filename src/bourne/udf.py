@@ -238,8 +238,12 @@ def _of_all(udf: Udf, arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
     try:
         answer = udf.function(*arrays)
     except Exception as error:
-        row = _first_alone(udf, arrays)
-        raise FunctionFailed(f"{_called(udf, arrays, row)} raised {_shown_error(udf, error)}") from error
+        row = first_alone(
+            lambda start, count: _raises(udf, [array.slice(start, count) for array in arrays]), rows
+        )
+        raise FunctionFailed(
+            f"{_called(udf, arrays, row)} raised {shown_error(udf.function, error)}"
+        ) from error
     if isinstance(answer, pa.Scalar | str | bytes) or not hasattr(answer, "__len__"):
         raise FunctionFailed(
             f"function {udf.name} returned {_short(answer)} for {rows} rows: an array or a list is expected"
@@ -268,7 +272,9 @@ def _of_each(udf: Udf, arrays: Sequence[pa.Array]) -> pa.ChunkedArray:
         try:
             result.append(udf.function(*values))
         except Exception as error:
-            raise FunctionFailed(f"{_called(udf, arrays, row)} raised {_shown_error(udf, error)}") from error
+            raise FunctionFailed(
+                f"{_called(udf, arrays, row)} raised {shown_error(udf.function, error)}"
+            ) from error
     try:
         return fit_objects(result, arrow_type(udf.returns), udf.returns)
     except MISFITS as error:
@@ -302,16 +308,19 @@ def _first_misfit(answer: Any, spelled: str) -> int:
     return 0
 
 
-def _first_alone(udf: Udf, arrays: Sequence[pa.Array]) -> int | None:
-    """Return the first row that fails alone, by halving; None if none does."""
-    start, end = 0, len(arrays[0])
+def first_alone(raises: Callable[[int, int], bool], count: int) -> int | None:
+    """Return the first of some rows that fails alone, by halving; None if none does.
+
+    `raises` says of the rows from a first one on, and how many, whether they fail.
+    """
+    start, end = 0, count
     while end - start > 1:
         middle = (start + end) // 2
-        if _raises(udf, [array.slice(start, middle - start) for array in arrays]):
+        if raises(start, middle - start):
             end = middle
         else:
             start = middle
-    return start if _raises(udf, [array.slice(start, end - start) for array in arrays]) else None
+    return start if count and raises(start, end - start) else None
 
 
 def _raises(udf: Udf, arrays: Sequence[pa.Array]) -> bool:
@@ -325,8 +334,12 @@ def _raises(udf: Udf, arrays: Sequence[pa.Array]) -> bool:
 def _called(udf: Udf, arrays: Sequence[pa.Array], row: int | None) -> str:
     if row is None:
         return f"function {udf.name} of {len(arrays[0])} rows"
-    pairs = zip(udf.names, arrays, strict=True)
-    return f"function {udf.name}({', '.join(f'{name} = {_short(array[row])}' for name, array in pairs)})"
+    return f"function {udf.name}({shown_row(udf.names, arrays, row)})"
+
+
+def shown_row(names: Sequence[str], columns: Sequence[pa.Array | pa.ChunkedArray], row: int) -> str:
+    """Return the values of one row, by name."""
+    return ", ".join(f"{name} = {_short(column[row])}" for name, column in zip(names, columns, strict=True))
 
 
 def _misfit(udf: Udf, arrays: Sequence[pa.Array], row: int, value: Any) -> str:
@@ -343,10 +356,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
-def _shown_error(udf: Udf, error: Exception) -> str:
+def shown_error(function: Callable[..., Any], error: Exception) -> str:
     """Return an exception in one line, with the place in the function's own file."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    code = getattr(udf.function, "__code__", None)
+    code = getattr(function, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if code is not None and frame.filename == code.co_filename]
     return f"{text} (line {lines[-1]})" if lines and lines[-1] else text

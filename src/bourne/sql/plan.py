@@ -12,6 +12,7 @@ from typing import Literal as OneOf
 
 from bourne.errors import Span
 from bourne.schema import Schema
+from bourne.table_function import TableFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +316,15 @@ Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | Union | Win
 
 @dataclass(frozen=True, slots=True)
 class BoundQuery:
-    """A view's SQL after binding. `sql` is DuckDB's SQL: the user's with the window functions rewritten."""
+    """A view's SQL after binding. `sql` is DuckDB's SQL: the user's with the window functions rewritten.
+
+    With a `function`, the view is what that makes of the plan's rows, and `schema` that of its rows.
+    """
 
     plan: Plan
     schema: Schema
     sql: str
+    function: TableFunction | None = None
 
 
 def walk(expression: Expr) -> Iterator[Expr]:
