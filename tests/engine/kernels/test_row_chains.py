@@ -162,6 +162,21 @@ def test_memory_follows_the_rows_that_are_there() -> None:
     assert chains.save()["rows"].num_rows == 0
 
 
+def test_counters_follow_their_rows_when_gaps_are_closed() -> None:
+    chains = RowChains([pa.int64()], is_append_only=False, counters=2)
+    groups, values = np.arange(4000) % 7, pa.array(range(4000))
+    rows = chains.update(groups, [values], None)
+    chains.add_counter(rows, 1, np.arange(4000) * 2)
+    chains.update(groups[:3000], [values.slice(0, 3000)], np.full(3000, -1))
+    chains.update(groups[:1], [pa.array([-1])], None)
+    assert len(chains) == 1001
+    assert chains.take(np.array([0]))[0].to_pylist() == [3000]  # numbered anew
+    rows, _ = chains.rows_of(np.arange(7))
+    expected = [2 * value if value >= 0 else 0 for value in chains.take(rows)[0].to_pylist()]
+    assert chains.counter(rows, 1).tolist() == expected
+    assert chains.counter(rows, 0).tolist() == [0] * 1001
+
+
 @pytest.mark.parametrize("is_append_only", [True, False])
 def test_long_and_short_chains_side_by_side(is_append_only: bool) -> None:
     chance = np.random.default_rng(5)
