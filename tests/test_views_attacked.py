@@ -78,6 +78,28 @@ def test_a_view_that_began_where_records_were_gone_is_restored(
             assert it.query("SELECT n FROM counts").fetchall() == [(len(it.tail("events")),)]
 
 
+def test_a_view_that_was_away_while_its_log_was_compacted_is_not_restored_from_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its groups would be computed without the rows that have moved since: and some would keep their old counts."""
+    monkeypatch.setattr(embedded, "LogWriter", partial(embedded.LogWriter, segment_bytes=2000))
+    clock = SimulatedClock(10**15)
+    open_it = partial(bourne.open, data=tmp_path, clock=clock)
+    upserts = {"key": "k", "changes": "upsert", "compact": True}
+    views = {"counts": "SELECT n, count(*) AS c FROM events GROUP BY n"}
+    with open_it(app_of(views, **upserts)) as it:
+        it.append("events", [{"k": "a", "n": 1}, {"k": "b", "n": 1}])
+        it.catch_up()
+    with open_it(app_of({}, **upserts)) as it:
+        it.append("events", [{"k": "a", "n": 2}])
+        for _ in range(5):
+            it.append("events", [{"k": "z", "n": 3}] * 20)
+        clock.advance(10**12)
+        assert sum(each.compacted for each in it.maintain())
+    with open_it(app_of(views, **upserts)) as it, pytest.raises(ViewFailed, match="compacted further"):
+        it.catch_up()
+
+
 def test_one_step_of_the_lower_views_is_one_commit_of_the_upper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,7 +191,8 @@ class ViewRunner:
             skipped, known = self._before_state(tables, pieces)
             delta = self._compute(tables, pieces, skipped, known)
             self._advance(tables)
-            self._commit(delta, positions, {name: ranges_of(pieces[name], skipped[name]) for name in skipped})
+            ranges = {name: ranges_of(pieces[name], skipped[name]) for name in skipped}
+            self._commit(delta, positions, records=_records(tables), skipped=ranges)
         except BaseException as error:
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
@@ -329,7 +330,12 @@ class ViewRunner:
         return min(self._watermarks[name] for name in timed)
 
     def _commit(
-        self, delta: Delta | KeyedDelta, positions: Positions, skipped: Mapping[str, Ranges] | None = None
+        self,
+        delta: Delta | KeyedDelta,
+        positions: Positions,
+        *,
+        records: int,
+        skipped: Mapping[str, Ranges] | None = None,
     ) -> None:
         states = self.circuit.states()
         meta = {
@@ -337,6 +343,7 @@ class ViewRunner:
             "positions": {name: list(offsets) for name, offsets in positions.items()},
             "watermark": self._watermark(),
             "watermarks": self._watermarks,
+            "records": records,  # fewer than the positions say, where a log is compacted
             "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
             **({"skipped": skipped} if skipped else {}),
@@ -380,7 +387,7 @@ class ViewRunner:
                 )
                 return
             if delta.rows:
-                self._commit(delta, self._positions)
+                self._commit(delta, self._positions, records=0)
             return
         self._check_inputs(_positions(last.meta))
         if self.circuit.has_state:
@@ -461,6 +468,16 @@ class ViewRunner:
             while reader.positions != positions[name] and (more := reader.read(until=positions[name])):
                 pieces.setdefault(name, []).extend(more)
         tables = {name: _table(found) for name, found in pieces.items()}
+        recorded, records = frame.meta.get("records"), _records(tables)
+        if recorded not in (None, records):
+            raise ViewFailed(
+                f"view {self.name!r} cannot be restored: its log was compacted further than its saved state "
+                "(the newest is damaged, or the app was without this view meanwhile)",
+                where=str(self._snapshots),
+                expected=f"{recorded} records up to {_shown_all(positions)}",
+                found=f"{records} records",
+                hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed anew",
+            )
         ranges = frame.meta.get("skipped", {})
         skipped = {name: rows_in(pieces[name], ranges[name]) for name in tables if name in ranges}
         again = self._compute(tables, pieces, skipped)
@@ -500,6 +517,10 @@ class ViewRunner:
 
 def _table(pieces: Sequence[Piece]) -> pa.Table:
     return pa.Table.from_batches([piece.frame.batch for piece in pieces])
+
+
+def _records(tables: Mapping[str, pa.Table]) -> int:
+    return sum(table.num_rows for table in tables.values())
 
 
 def _positions(meta: Mapping[str, Any]) -> Positions:
