@@ -125,3 +125,11 @@ def test_an_empty_table_comes_back_empty() -> None:
         assert len(table) == 0
         assert table.nbytes() > 0
         assert [len(column) for column in table.columns(np.zeros(0, np.int64))] == [0] * len(targets)
+
+
+def test_what_is_below_null_need_not_be_a_value() -> None:
+    target = pa.struct([("a", pa.dictionary(pa.uint8(), pa.string()))])
+    nothing = pa.array([None, None], target)  # Arrow points into an empty dictionary here
+    table = KeyTable([target])
+    assert table.assign([nothing], 2).tolist() == [0, 0]
+    assert table.columns(np.array([0]))[0].to_pylist() == [None]
