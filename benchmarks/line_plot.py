@@ -9,7 +9,7 @@ from html import escape
 
 # Of each panel in pixels: its plane, and the room around it.
 _WIDTH, _HEIGHT = 360, 240
-_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 58, 20, 52
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 58, 24, 60
 _LEGEND_ROW = 20
 
 # Told apart also by who does not see all colours (Okabe and Ito), and by their marks.
