@@ -77,7 +77,7 @@ def test_it_is_the_sql_over_the_rest_whatever_the_cut(tmp_path_factory, steps, s
 
 
 def test_a_crash_between_error_and_commit_shows_nowhere(tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise DiskFull("no space")
 
     with bourne.open(shop(), data=tmp_path) as instance:
