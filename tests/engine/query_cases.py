@@ -152,8 +152,8 @@ class Database:
         return self.connection.sql(sql).to_arrow_table()
 
 
-def draw_case(seed: int) -> Case:
-    """Return the case of this number."""
+def draw_case(seed: int, *, depth: int = 3) -> Case:
+    """Return the case of this number, its query nested at most so deep."""
     for attempt in range(10_000):
         random = Random(f"{seed}/{attempt}")
         relations = draw_relations(random)
@@ -162,7 +162,7 @@ def draw_case(seed: int) -> Case:
                 name: tuple(Column(column.name, column.type) for column in schema.columns)
                 for name, schema in database.schemas.items()
             }
-            sql = draw_query(random, tables, database.describe)
+            sql = draw_query(random, tables, database.describe, depth=depth)
             leaves = sum(sql.count(f" {name} AS ") for name in relations)
             rows = random.choice([4, 8, 12, 12, 20]) if leaves > 3 else random.choice([5, 10, 20, 30, 60])
             if leaves <= 2 and random.random() < 0.03:

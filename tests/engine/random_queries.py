@@ -497,12 +497,14 @@ class Queries(Expressions):
         return f" ORDER BY {rows_over[1]} ROWS BETWEEN {bounds.format(2, 1)}{exclude}"
 
 
-def draw_query(random: Random, tables: Mapping[str, tuple[Column, ...]], describe: Describe) -> str:
-    """Draw SQL that DuckDB binds."""
+def draw_query(
+    random: Random, tables: Mapping[str, tuple[Column, ...]], describe: Describe, *, depth: int
+) -> str:
+    """Draw SQL that DuckDB binds, nested at most so deep."""
     while True:
         queries = Queries(random, describe)
         try:
-            query = queries.query(Place(random.choice([0, 1, 1, 2, 2, 3]), tables))
+            query = queries.query(Place(min(depth, random.choice([0, 1, 1, 2, 2, 3])), tables))
             describe(query.sql)
         except duckdb.Error:
             continue

@@ -51,9 +51,9 @@ class Outcome:
     sql: str = ""
 
 
-def run_seed(seed: int, driver: str, *, shrink_s: float = 60) -> Outcome:
+def run_seed(seed: int, driver: str, *, shrink_s: float = 60, depth: int = 3) -> Outcome:
     """Check one seed's case."""
-    case = draw_case(seed)
+    case = draw_case(seed, depth=depth)
     try:
         check_case(case, DRIVERS[driver])
     except NotMaintainable as error:
@@ -122,6 +122,22 @@ class NullBlindDriver(ModelDriver):
 
     def apply(self, step: Mapping[str, Signed]) -> None:
         super().apply(_kept(step, lambda table, _: table.column(0).is_valid().to_numpy()))
+
+
+@pytest.mark.parametrize("first", range(0, 48, 12))
+def test_circuit_equals_duckdb(first: int) -> None:
+    outcomes = [run_seed(seed, "circuit", depth=seed % 2) for seed in range(first, first + 12)]
+    wrong = [outcome.what for outcome in outcomes if outcome.kind not in ("accepted", "refused")]
+    assert not wrong, "\n".join(wrong)
+    refused = [outcome.what for outcome in outcomes if outcome.kind == "refused"]
+    assert len(refused) <= 2, refused
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_views_of_an_app_equal_duckdb(first: int) -> None:
+    for seed in (first, first + 1):
+        outcome = run_seed(seed, "bourne", depth=1)
+        assert outcome.kind in ("accepted", "refused"), outcome.what
 
 
 def test_model_passes() -> None:
