@@ -197,3 +197,4 @@ SELECT a.id, x, b.w FROM a JOIN b ON a.v < b.w, unnest(list_concat(a.l, [b.w])) 
 SELECT a.id, (SELECT max(x) FROM unnest(list_concat(a.l, [b.w])) AS t(x)) AS m FROM a JOIN b ON a.k = b.k WHERE a.v > b.w
 SELECT id, x, y FROM a, unnest(l) AS t(x), unnest([x, k]) AS u(y)
 SELECT id, start FROM a, unnest(range(date_trunc('hour', at), at, INTERVAL '20 minutes')) AS t(start)
+SELECT id, (SELECT unnest(range(1))) AS x, (SELECT max(u) FROM (SELECT unnest([3, 4]) AS u)) AS m FROM a

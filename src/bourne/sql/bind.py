@@ -41,6 +41,8 @@ def bind(
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
     except SqlError as error:
         raise error.in_view(view) from error.__cause__
+    except (IndexError, KeyError) as error:  # a plan of a shape that we have not seen
+        raise NotMaintainable("this SQL", sql=sql, view=view, hint="write it in another way") from error
     except RecursionError as error:
         raise NotMaintainable("SQL nested this deep", sql=sql, view=view,
                               hint="split it into several views") from error  # fmt: skip

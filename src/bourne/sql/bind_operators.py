@@ -17,7 +17,7 @@ from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.bind_windows import bind_window
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
-from bourne.sql.plan import Filter, Get, Plan, Project, Ref, Unnest, Values
+from bourne.sql.plan import Filter, Get, Literal, Plan, Project, Ref, Unnest, Values
 from bourne.sql.round_trip import read_checked
 from bourne.sql.windows import words_of
 
@@ -193,6 +193,8 @@ def _unnest(binding: Binding, node: Json, child: Plan) -> Unnest:
         }
         if expression["expression_class"] != "BOUND_UNNEST" or set(expression) - known:
             raise binding.refuse("this UNNEST", "UNNEST", span=binding.span(expression))
+    if not child.types:  # DuckDB counts the column of what is read without FROM
+        child = Values(((Literal("true", "BOOLEAN"),),), ("BOOLEAN",))
     lists = read_checked(binding, [expression["child"] for expression in node["expressions"]], child.types)
     return Unnest(child, lists, tuple(type_of(expression) for expression in node["expressions"]))
 
