@@ -59,7 +59,9 @@ class TopN:
         self._nulls_first = [is_nulls_first for _, _, is_nulls_first in orders]
         self._n = n
         self._has_rank = has_rank
-        self._rows: Numbers = np.full((1024, n), -1, np.int64)  # of each group, in order if that matters; -1: none
+        self._rows: Numbers = np.full(
+            (1024, n), -1, np.int64
+        )  # of each group, in order if that matters; -1: none
         self._marks: Numbers = np.zeros(1024, np.int64)
         self._places: Numbers = np.zeros(1024, np.int64)
         self._stamp = 0
@@ -123,7 +125,9 @@ class TopN:
         rows = rows[order]
         is_tied = np.zeros(len(rows), np.bool_)
         if len(rows) > 1:
-            is_same = (places[rows[1:]] == places[rows[:-1]]) & (words[:, rows[1:]] == words[:, rows[:-1]]).all(axis=0)
+            is_same = (places[rows[1:]] == places[rows[:-1]]) & (
+                words[:, rows[1:]] == words[:, rows[:-1]]
+            ).all(axis=0)
             is_tied = np.isin(places[rows], places[rows[1:]][is_same])
         return rows[~is_tied], rows[is_tied]
 
@@ -134,10 +138,15 @@ class TopN:
         stored = self._store.take(old[rows[is_old]])
         index = pa.array(rows[~is_old] - known)
         table = table_of(
-            [pa.concat_arrays([mine, column.take(index)]) for mine, column in zip(stored, columns, strict=True)]
+            [
+                pa.concat_arrays([mine, column.take(index)])
+                for mine, column in zip(stored, columns, strict=True)
+            ]
         )
         ordered = np.concatenate([rows[is_old], rows[~is_old]])
-        table = table.append_column("__group", pa.array(places[ordered])).append_column(ROW, pa.array(ordered))
+        table = table.append_column("__group", pa.array(places[ordered])).append_column(
+            ROW, pa.array(ordered)
+        )
         result = self._rank(table)
         found, ranks = (as_array(column).to_numpy() for column in result.columns)
         found, ranks = found[ranks <= self._n], ranks[ranks <= self._n]
@@ -192,7 +201,9 @@ class TopN:
         """Return the state as tables."""
         rows = self._rows[: len(self._keys)]
         parts = with_prefix(self._keys.save(), "keys") | with_prefix(self._store.save(), "rows")
-        return parts | {"places": pa.table({f"row{i}": rows[:, i] for i in range(self._n)} or {"none": pa.nulls(0)})}
+        return parts | {
+            "places": pa.table({f"row{i}": rows[:, i] for i in range(self._n)} or {"none": pa.nulls(0)})
+        }
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
