@@ -162,28 +162,22 @@ def _find(hashes: Longs, slots: Slots, numbers: Longs) -> np.int64:
 
 
 @compiled
-def _remove(hashes: Longs, slots: Slots) -> np.int64:
+def _remove(hashes: Longs, slots: Slots) -> None:
     """Free slots, moving up what comes after them, so that searches still end at the first free one."""
     mask = np.uint64(len(slots) - 1)
     one = np.uint64(1)
-    touched = np.int64(0)
-    for start in range(0, hashes.shape[1], _BLOCK):
-        end = min(hashes.shape[1], start + _BLOCK)
-        for i in range(start, end):
-            touched += slots[np.uint64(hashes[0, i]) & mask, 1]
-        for i in range(start, end):
-            at = np.uint64(hashes[0, i]) & mask
-            while slots[at, 0] != hashes[0, i] or slots[at, 1] & ~_LOW != hashes[1, i] & ~_LOW:
-                at = (at + one) & mask
-            after = (at + one) & mask
-            while slots[after, 1]:
-                home = np.uint64(slots[after, 0]) & mask
-                if (after - home) & mask >= (after - at) & mask:
-                    slots[at, 0], slots[at, 1] = slots[after, 0], slots[after, 1]
-                    at = after
-                after = (after + one) & mask
-            slots[at, 0] = slots[at, 1] = 0
-    return touched  # nobody wants it: keeps the touching loop from being optimised away
+    for i in range(hashes.shape[1]):
+        at = np.uint64(hashes[0, i]) & mask
+        while slots[at, 0] != hashes[0, i] or slots[at, 1] & ~_LOW != hashes[1, i] & ~_LOW:
+            at = (at + one) & mask
+        after = (at + one) & mask
+        while slots[after, 1]:
+            home = np.uint64(slots[after, 0]) & mask
+            if (after - home) & mask >= (after - at) & mask:
+                slots[at, 0], slots[at, 1] = slots[after, 0], slots[after, 1]
+                at = after
+            after = (after + one) & mask
+        slots[at, 0] = slots[at, 1] = 0
 
 
 @compiled

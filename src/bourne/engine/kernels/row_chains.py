@@ -13,7 +13,6 @@ Cost of a call: O(rows in the call), and O(rows returned).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +31,7 @@ Longs = NDArray[np.int64]
 # kept plus one; zero is none.
 Links = NDArray[np.uint32]
 
+# So many groups are followed side by side.
 _BLOCK = 64
 # What stands for the row before one that is gone.
 _GONE = np.uint32(0xFFFFFFFF)
@@ -199,30 +199,18 @@ def _hash(groups: Longs, columns: Sequence[pa.Array]) -> Longs:
 
 
 @compiled
-def _place(link: Any) -> Any:
-    """Return the row that a link leads to; row 0 if to none."""
-    return max(np.int64(link) - 1, 0)
-
-
-@compiled
-def _link(owners: Longs, first: int, groups: Links, links: Links) -> np.int64:
+def _link(owners: Longs, first: int, groups: Links, links: Links) -> None:
     """Put the rows from `first` on at the ends of their groups."""
-    touched = np.int64(0)
-    for start in range(0, len(owners), _BLOCK):
-        end = min(len(owners), start + _BLOCK)
-        for i in range(start, end):
-            touched += links[_place(groups[owners[i], 1]), 1]
-        for i in range(start, end):
-            row, owner = first + i, owners[i]
-            last = groups[owner, 1]
-            links[row, 0], links[row, 1] = last, 0
-            if last:
-                links[last - 1, 1] = row + 1
-            else:
-                groups[owner, 0] = row + 1
-            groups[owner, 1] = row + 1
-            groups[owner, 2] += 1
-    return touched  # nobody wants it: keeps the touching loop from being optimised away
+    for i in range(len(owners)):
+        row, owner = first + i, owners[i]
+        last = groups[owner, 1]
+        links[row, 0], links[row, 1] = last, 0
+        if last:
+            links[last - 1, 1] = row + 1
+        else:
+            groups[owner, 0] = row + 1
+        groups[owner, 1] = row + 1
+        groups[owner, 2] += 1
 
 
 @compiled
@@ -230,35 +218,23 @@ def _unlink(numbers: Longs, owners: Longs, records: Longs, groups: Links, links:
     """Take rows without weight out of their groups; return where each of them comes first."""
     gone = np.empty(len(numbers), np.int64)
     count = 0
-    touched = np.int64(0)
-    for start in range(0, len(numbers), _BLOCK):
-        first = end = count
-        for i in range(start, min(len(numbers), start + _BLOCK)):
-            gone[end] = i
-            end += records[numbers[i], 0] == 0
-        for i in gone[first:end]:
-            touched += groups[owners[i], 0] + links[_place(links[numbers[i], 1]), 0]
-            if links[numbers[i], 0] != _GONE:
-                touched += links[_place(links[numbers[i], 0]), 0]
-        for i in gone[first:end]:
-            row, owner = numbers[i], owners[i]
-            before, after = links[row, 0], links[row, 1]
-            if before == _GONE:
-                continue
-            if before:
-                links[before - 1, 1] = after
-            else:
-                groups[owner, 0] = after
-            if after:
-                links[after - 1, 0] = before
-            else:
-                groups[owner, 1] = before
-            groups[owner, 2] -= 1
-            links[row, 0] = _GONE
-            gone[count] = i
-            count += 1
-    if touched == 1 and count < 0:  # never: keeps the touching loop from being optimised away
-        return gone
+    for i in range(len(numbers)):
+        row, owner = numbers[i], owners[i]
+        before, after = links[row, 0], links[row, 1]
+        if records[row, 0] != 0 or before == _GONE:
+            continue
+        if before:
+            links[before - 1, 1] = after
+        else:
+            groups[owner, 0] = after
+        if after:
+            links[after - 1, 0] = before
+        else:
+            groups[owner, 1] = before
+        groups[owner, 2] -= 1
+        links[row, 0] = _GONE
+        gone[count] = i
+        count += 1
     return gone[:count]
 
 
