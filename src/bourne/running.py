@@ -264,9 +264,13 @@ class _Rounds:
         furthest = {
             log: tuple(map(max, *found)) if len(found) > 1 else found[0] for log, found in reached.items()
         }
+        tables = {each.name for name in names for each in self._views[name].inputs if each.table is not None}
         share = max(1, self._epoch_rows[number] // max(1, sum(len(end) for end in ends.values())))
         target = {
-            log: tuple(
+            log: ends[log]
+            if log in tables
+            # a version of a table is never split
+            else tuple(
                 max(at, min(at + share, end)) for at, end in zip(furthest[log], ends[log], strict=True)
             )
             for log in furthest

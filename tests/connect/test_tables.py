@@ -15,7 +15,10 @@ import pytest
 from pyarrow import parquet
 
 import bourne
+from bourne import running
 from bourne.connect import tables
+from bourne.engine import runner
+from bourne.log.reader import LogReader
 from bourne.ports import OsFiles, SystemClock
 from bourne.testing import FaultyFiles
 from bourne.views.catalog import Catalog
@@ -78,6 +81,34 @@ def test_a_view_over_a_table_follows_its_file() -> None:
     with bourne.open(data="data") as it:  # without the app, and without the file
         Path("countries.csv").unlink()
         assert len(rows(it)) == 3
+
+
+@pytest.mark.parametrize("is_read_by_a_view", [False, True])
+def test_a_version_is_in_one_commit(monkeypatch: pytest.MonkeyPatch, is_read_by_a_view: bool) -> None:
+    monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 3)
+    monkeypatch.setattr(runner, "EPOCH_ROWS_MIN", 3)
+    app = app_of()
+    app.view("counted", "SELECT count(*) AS n FROM countries")
+    if is_read_by_a_view:
+        app.view("over", "SELECT max(n) AS n FROM counted")
+    write("code,이름,people\n" + "KR,한국,51\n" * 50)
+    with bourne.open(app, data="data") as it:
+        it.catch_up()
+        write("code,이름,people\n" + "".join(f"C{i},독일,{i}\n" for i in range(40)))
+        it.catch_up()
+        counts = said(it, "counted")
+    assert [n for n in counts if n] == [50, 40]
+
+
+def said(it: Any, view: str) -> list[Any]:
+    """Return the last value of each of a view's commits."""
+    info = it._views[view]
+    reader = LogReader(info.folder, info.output)
+    try:
+        frames = [frame for found in iter(lambda: reader.read(rows_max=1), []) for frame in found]
+        return [frame.batch.column(frame.batch.num_columns - 1)[-1].as_py() for frame in frames]
+    finally:
+        reader.close()
 
 
 def test_a_file_that_is_the_same_is_not_appended(monkeypatch: pytest.MonkeyPatch) -> None:

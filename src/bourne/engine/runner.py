@@ -213,14 +213,17 @@ class ViewRunner:
         )  # fmt: skip
 
     def _read(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> dict[str, list[Piece]]:
-        """Return what comes next of each input that has something, each its share of an epoch, or all."""
+        """Return what comes next of each input that has something, each its share of an epoch, or all.
+
+        A version of a static table is never split: there is no state of the world with half of it.
+        """
         count = max(1, len(self._readers))
         share, size = max(1, self._epoch_rows // count), max(1, EPOCH_INPUT_BYTES_MAX // count)
-        bounds = {} if is_whole else {"rows_max": share, "bytes_max": size}
-        found = {
-            name: reader.read(until=None if until is None else until[name], **bounds)
-            for name, reader in self._readers.items()
-        }
+        found = {}
+        for name, reader in self._readers.items():
+            is_all = is_whole or self._inputs[name].table is not None
+            bounds = {} if is_all else {"rows_max": share, "bytes_max": size}
+            found[name] = reader.read(until=None if until is None else until[name], **bounds)
         return {name: pieces for name, pieces in found.items() if pieces}
 
     def _before_state(
