@@ -310,3 +310,21 @@ def test_a_version_stands_for_the_code(tmp_path):
     assert version_of(tmp_path, lambda x: x, version="1") == ([1, 1, 1], [(3.0,)])
     assert version_of(tmp_path, pc.negate, version="1") == ([1, 1, 1], [(-3.0,), (3.0,)])
     assert version_of(tmp_path, pc.negate, version="2") == ([2, 1, 2], [(-3.0,)] * 3)
+
+
+def test_a_function_that_changes_its_mind_is_noticed_when_epochs_are_run_again(tmp_path: Path) -> None:
+    app = bourne.App("a")
+    app.log("events", schema={"n": "integer"})
+    answers = iter(range(1000))
+
+    @app.udf(returns="integer", arguments=["integer"], scalar=True, version="1")
+    def fickle(n: int) -> int:
+        return next(answers)
+
+    app.view("v", "SELECT n, max(fickle(n)) AS m FROM events GROUP BY n")
+    with bourne.open(app, data=tmp_path) as it:
+        it.append("events", [{"n": 1}])
+        it.catch_up()
+    with bourne.open(app, data=tmp_path) as it, pytest.raises(ViewFailed, match="does not repeat") as caught:
+        it.catch_up()
+    assert "gives the same answer each time" in str(caught.value)

@@ -22,6 +22,7 @@ from bourne.engine.circuit import Circuit, Results
 from bourne.engine.delta import Delta, KeyedDelta, table_of
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.consolidate import consolidate
+from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.skipping import (
     FAILURES,
     ErrorLog,
@@ -491,6 +492,8 @@ class ViewRunner:
                 f"{frame.batch.num_rows} changes up to {_shown_all(positions)}",
                 f"{again.rows} changes up to {_shown_all(reached)}",
             )
+        if not _has_same_rows(_output_table(again, self._output), frame.batch):
+            raise self._not_repeated(frame.meta["epoch"], "the rows that were committed", "other rows")
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
 
     def _not_repeated(self, epoch: int, expected: str, found: str) -> ViewFailed:
@@ -498,7 +501,8 @@ class ViewRunner:
             f"view {self.name!r} does not repeat its recorded epoch {epoch}",
             expected=expected,
             found=found,
-            hint="delete the view's folder to compute it anew from its log, and report this",
+            hint="delete the view's folder to compute it anew from its log; if its SQL calls a Python function, see that "
+            "this gives the same answer each time, else report this",
         )
 
     def _take_over(self, frame: Frame) -> None:
@@ -542,6 +546,15 @@ def _shown_all(positions: Positions) -> str:
     if len(positions) == 1:
         return f"offset {_shown(next(iter(positions.values())))}"
     return "; ".join(f"{name}: {_shown(offsets)}" for name, offsets in positions.items())
+
+
+def _has_same_rows(first: pa.Table, second: pa.RecordBatch) -> bool:
+    """Say whether two tables have the same rows, in whatever order: the sums of their rows' hashes are equal."""
+    sums = [
+        hash_rows([as_array(column) for column in table.columns], table.num_rows).sum(axis=1)
+        for table in (first, second)
+    ]
+    return bool((sums[0] == sums[1]).all())
 
 
 def _output_table(delta: Delta | KeyedDelta, output: LogInfo) -> pa.Table:
