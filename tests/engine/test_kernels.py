@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bourne.engine.kernels import key_index as key_index_module
 from bourne.engine.kernels.arrays import (
     ALL_VALID,
     as_array,
@@ -24,7 +23,6 @@ from bourne.engine.kernels.arrays import (
     wides,
 )
 from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extreme_text_rows, extreme_wides
-from bourne.engine.kernels.key_index import KeyIndex
 from bourne.engine.kernels.sums import (
     as_floats,
     count_rows,
@@ -62,61 +60,6 @@ def numbered(rows: list[Any]) -> list[int]:
     """Number values in the order of their first appearance."""
     known: dict[Any, int] = {}
     return [known.setdefault(row, len(known)) for row in rows]
-
-
-# --- key index ---
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 7])
-@pytest.mark.parametrize("batch", [1, 63, 64, 65, 5000])
-def test_key_index_numbers_keys_by_first_appearance(width: int, batch: int) -> None:
-    chance = random.Random(width * 1000 + batch)
-    pool = [LEAST, GREATEST, 0, -1, 1, *[chance.getrandbits(63) for _ in range(3)]]
-    rows = [tuple(chance.choice(pool) for _ in range(width)) for _ in range(700)]
-    rows += [tuple(chance.getrandbits(60) for _ in range(width)) for _ in range(9000)]
-    rows += rows[::-1]
-    index, found = KeyIndex(width), []
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        found += index.assign(np.array(part, np.int64).T.copy()).tolist()
-    assert found == numbered(rows)
-    assert len(index) == len(set(rows))
-    sample = np.array(found[::97])
-    assert list(zip(*index.keys(sample).tolist(), strict=True)) == rows[::97]
-    again = KeyIndex(width)
-    again.load(index.save())
-    assert again.assign(np.array(rows, np.int64).T.copy()).tolist() == found
-
-
-def test_key_index_compares_words_where_hashes_collide(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without Numba the hash can be replaced: all keys get the same one, slot and tag.
-    monkeypatch.setattr(key_index_module, "mix", lambda state, word: np.uint64(5))
-    for name in ("_assign", "_insert_all", "_take"):
-        monkeypatch.setattr(key_index_module, name, getattr(key_index_module, name).py_func)
-    with np.errstate(over="ignore"):
-        index = KeyIndex(2)
-        rows = [(i % 50, i % 3) for i in range(200)]
-        assert index.assign(np.array(rows, np.int64).T.copy()).tolist() == numbered(rows)
-        again = KeyIndex(2)
-        again.load(index.save())
-        assert again.assign(words([7, 99], [1, 0])).tolist() == [numbered(rows).index(7) and 7, 150]
-
-
-def test_key_index_without_words_has_one_key() -> None:
-    index = KeyIndex(0)
-    assert index.assign(np.zeros((0, 3), np.int64)).tolist() == [0, 0, 0]
-    assert index.assign(np.zeros((0, 0), np.int64)).tolist() == []
-    assert len(index) == 1
-    again = KeyIndex(0)
-    again.load(index.save())
-    assert again.assign(np.zeros((0, 1), np.int64)).tolist() == [0]
-
-
-def test_key_index_widened_keeps_its_numbers() -> None:
-    index = KeyIndex(1)
-    assert index.assign(words([5, 6, 5])).tolist() == [0, 1, 0]
-    index.widen()
-    assert index.assign(words([5, 5, 6], [0, 1, 0])).tolist() == [0, 2, 1]
 
 
 # --- text index ---

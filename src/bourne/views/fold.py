@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.consolidate import consolidate
-from bourne.engine.kernels.key_index import KeyIndex
+from bourne.engine.kernels.hash_index import HashIndex
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.errors import InputError, QueryError
 from bourne.limits import COPIES_MAX
@@ -28,10 +28,7 @@ from bourne.views.keyed_rows import KeyedRows
 
 Longs = NDArray[np.int64]
 
-# A row's or key's 128-bit hash stands for it.
-_HASH_WORDS: Final = 2
-
-# What is remembered of rows that are gone is dropped when they are more than those that are there, and this many.
+# A row's or key's hash stands for it. What is remembered of rows that are gone is dropped when they are more than those that are there, and this many.
 _DEAD_MAX: Final = 1 << 16
 
 
@@ -133,7 +130,7 @@ class _ByKey:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._rows = KeyedRows(schema)
-        self._index = KeyIndex(_HASH_WORDS)
+        self._index = HashIndex()
 
     def add(self, change: SignedRows) -> None:
         keys = self._index.assign(hash_rows([change.keys], change.table.num_rows))
@@ -141,7 +138,7 @@ class _ByKey:
         if len(self._index) > _DEAD_MAX:
             live = self._rows.keys()
             if len(self._index) > 2 * len(live):
-                self._index = _only(self._index, live)
+                self._index.keep(live)
                 self._rows.renumber(live)
 
     def table(self) -> pa.Table:
@@ -154,7 +151,7 @@ class _ByContent:
     def __init__(self, schema: pa.Schema, name: str) -> None:
         self._name = name
         self._rows = KeyedRows(schema)
-        self._index = KeyIndex(_HASH_WORDS)
+        self._index = HashIndex()
         self._counts: Longs = np.zeros(1024, np.int64)
 
     def add(self, change: SignedRows) -> None:
@@ -177,7 +174,7 @@ class _ByContent:
             return
         live = np.flatnonzero(self._counts)
         if len(self._index) > 2 * len(live):
-            self._index = _only(self._index, live)
+            self._index.keep(live)
             self._counts = self._counts[live]
             self._rows.renumber(live)
 
@@ -197,10 +194,3 @@ class _ByContent:
 
 def _is_there(change: SignedRows) -> NDArray[np.bool_]:
     return np.ones(change.table.num_rows, np.bool_) if change.weights is None else change.weights > 0
-
-
-def _only(index: KeyIndex, numbers: Longs) -> KeyIndex:
-    """Return an index of these keys alone, numbered anew."""
-    result = KeyIndex(_HASH_WORDS)
-    result.assign(index.keys(numbers))
-    return result
