@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bourne.engine.kernels.row_hash import hash_rows, is_hashable
+from bourne.engine.kernels.row_store import RowStore
 from engine.kernels.any_rows import FLAT, columns_of, rows_of, same_row, types
 
 
@@ -125,3 +126,20 @@ def test_types_that_have_no_hash_are_named() -> None:
     assert not is_hashable(pa.list_(union.type))
     with pytest.raises(TypeError, match="sparse_union"):
         hash_rows([union], 1)
+
+
+@pytest.mark.parametrize(
+    "target", [pa.int32(), pa.int64(), pa.float64(), pa.decimal128(20, 2), pa.month_day_nano_interval()]
+)
+def test_memory_that_is_longer_than_the_values(target: pa.DataType) -> None:
+    """Arrow allows any length: children of lists and maps come so from files and from DuckDB."""
+    whole = pa.array([(1, 2, 3) if pa.types.is_interval(target) else 7] * 3, target)
+    padded = pa.Array.from_buffers(
+        target,
+        3,
+        [None, pa.py_buffer(whole.buffers()[1].to_pybytes()[: 3 * target.bit_width // 8] + b"\1\2\3")],
+    )
+    assert hash_rows([padded.slice(1)], 2).tolist() == hash_rows([whole.slice(1)], 2).tolist()
+    store = RowStore([target])
+    store.append([padded.slice(1)])
+    assert store.take(np.array([1]))[0].equals(whole.slice(2))

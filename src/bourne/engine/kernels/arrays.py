@@ -50,6 +50,14 @@ def validity(values: pa.Array) -> Valid:
     return pc.is_valid(values).to_numpy(zero_copy_only=False) if values.null_count else ALL_VALID
 
 
+def plain_values(values: pa.Array, kind: np.dtype[Any], *, words: int = 1) -> NDArray[Any]:
+    """Return the numbers of an array of fixed width, `words` each; its memory may be longer than they are."""
+    plain = values.buffers()[1]
+    if not len(values) or plain is None:
+        return np.zeros(words * len(values), kind)
+    return np.frombuffer(plain, kind, words * len(values), values.offset * words * kind.itemsize)
+
+
 def longs(values: pa.Array) -> NDArray[np.int64]:
     """Return integers, booleans, dates, times and instants as 64-bit numbers that keep their order.
 
@@ -60,21 +68,19 @@ def longs(values: pa.Array) -> NDArray[np.int64]:
     kind = np.dtype(
         f"{'u' if pa.types.is_unsigned_integer(values.type) else 'i'}{values.type.bit_width // 8}"
     )
-    plain = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset : values.offset + len(values)]
+    plain = plain_values(values, kind)
     return plain.view(np.int64) if kind == np.uint64 else plain.astype(np.int64, copy=False)
 
 
 def doubles(values: pa.Array) -> NDArray[np.float64]:
     """Return floating-point numbers. What stands for NULL is undefined."""
     kind = np.float32 if pa.types.is_float32(values.type) else np.float64
-    plain = np.frombuffer(values.buffers()[1] or b"", kind)[values.offset : values.offset + len(values)]
-    return plain.astype(np.float64, copy=False)
+    return plain_values(values, np.dtype(kind)).astype(np.float64, copy=False)
 
 
 def wides(values: pa.Array) -> NDArray[np.int64]:
     """Return 128-bit decimals as (rows, 2): the low word, to be read as unsigned, and the high word."""
-    plain = np.frombuffer(values.buffers()[1] or b"", np.int64)
-    return plain.reshape(-1, 2)[values.offset : values.offset + len(values)]
+    return plain_values(values, np.dtype(np.int64), words=2).reshape(-1, 2)
 
 
 def text_buffers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -83,9 +89,9 @@ def text_buffers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]
         return np.zeros(1, np.int64), np.zeros(0, np.uint8)
     _, offsets, data = values.buffers()
     is_large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
-    starts: NDArray[Any] = np.frombuffer(offsets, np.int64 if is_large else np.int32)
-    starts = starts[values.offset : values.offset + len(values) + 1].astype(np.int64)
-    return starts, np.frombuffer(data or b"", np.uint8)
+    kind = np.dtype(np.int64 if is_large else np.int32)
+    starts: NDArray[Any] = np.frombuffer(offsets, kind, len(values) + 1, values.offset * kind.itemsize)
+    return starts.astype(np.int64), np.frombuffer(data or b"", np.uint8)
 
 
 def fields_of(values: pa.Array) -> list[pa.Array]:

@@ -27,6 +27,7 @@ from bourne.engine.kernels.arrays import (
     is_long,
     is_text,
     longs,
+    plain_values,
     text_buffers,
     validity,
     wides,
@@ -122,8 +123,7 @@ def _mix_column(state: Words, values: pa.Array) -> None:
 
 def _lengths(values: pa.Array) -> Longs:
     """Return intervals as (rows, 2): days, a month having 30, and what is less than a day."""
-    raw: Longs = np.frombuffer(values.buffers()[1] or b"", np.int64).reshape(-1, 2)
-    raw = raw[values.offset : values.offset + len(values)]
+    raw: Longs = plain_values(values, np.dtype(np.int64), words=2).reshape(-1, 2)
     months, days = raw[:, 0].astype(np.int32).astype(np.int64), raw[:, 0] >> 32
     return np.column_stack([months * 30 + days + raw[:, 1] // _DAY_NS, raw[:, 1] % _DAY_NS])
 

@@ -12,7 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import fields_of, grown, is_list, is_text, text_buffers, validity
+from bourne.engine.kernels.arrays import (
+    fields_of,
+    grown,
+    is_list,
+    is_text,
+    plain_values,
+    text_buffers,
+    validity,
+)
 from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
@@ -119,8 +127,9 @@ class _Fixed:
             values = values.cast(pa.uint8())
         self._plain = _with_room(self._plain, end)
         if len(values):
-            plain: Grown = np.frombuffer(values.buffers()[1], self._kind).reshape(-1, *self._shape)
-            self._plain[start:end] = plain[values.offset : values.offset + len(values)]
+            words = self._shape[0] if self._shape else 1
+            plain = plain_values(values, self._kind, words=words)
+            self._plain[start:end] = plain.reshape(-1, *self._shape)
         self._valid.append(values)
 
     def take(self, rows: Longs) -> pa.Array:
