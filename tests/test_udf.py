@@ -7,6 +7,7 @@ import decimal
 import math
 import re
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
