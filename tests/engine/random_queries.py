@@ -95,7 +95,16 @@ class Queries(Expressions):
             self.random.choice(FAMILIES) for _ in range(self.random.choice([1, 1, 2, 3]))
         )
         inner = place.inside(wanted=wanted, is_exact=True)
-        words = ["UNION", "UNION ALL", "UNION ALL", "EXCEPT", "EXCEPT ALL", "INTERSECT", "INTERSECT ALL"]
+        words = [
+            "UNION",
+            "UNION ALL",
+            "UNION ALL",
+            "EXCEPT",
+            "EXCEPT ALL",
+            "INTERSECT",
+            "INTERSECT ALL",
+            "UNION BY NAME",
+        ]
         sides = [self.query(inner) for _ in range(self.random.choice([2, 2, 2, 3]))]
         sql = f"({sides[0].sql})"
         for side in sides[1:]:
@@ -165,11 +174,24 @@ class Queries(Expressions):
             if kind == "CROSS JOIN":
                 sql, scope = f"{sql} CROSS JOIN {right_sql}", scope + right
                 continue
-            sql = f"{sql} {kind} {right_sql} ON {self.condition(scope, right)}"
+            sql = f"{sql} {kind} {right_sql} {self.on(scope, right)}"
             scope = scope if kind in ("SEMI JOIN", "ANTI JOIN") else scope + right
         if self.chance(0.07) and (unnested := self.unnested(scope)):
             sql, scope = f"{sql}, {unnested[0]}", scope + unnested[1]
         return sql, scope, where
+
+    def on(self, left: Scope, right: Scope) -> str:
+        """Draw the ON of a join, or a USING of a column that each side has once."""
+        named = [[(column.sql.split(".")[1], column.type) for column in side] for side in (left, right)]
+        names = [[name for name, _ in side] for side in named]
+        common = [
+            one
+            for one in named[1]
+            if one in named[0] and names[0].count(one[0]) == names[1].count(one[0]) == 1
+        ]
+        if common and all(column.is_exact for column in [*left, *right]) and self.chance(0.2):
+            return f"USING ({self.random.choice(common)[0]})"
+        return f"ON {self.condition(left, right)}"
 
     def condition(self, left: Scope, right: Scope) -> str:
         """Draw a join condition between two scopes: mostly equal keys, perhaps with a residual, or only that."""
@@ -309,6 +331,8 @@ class Queries(Expressions):
 
     def plain(self, place: Place, source: str, scope: Scope) -> Query:
         """Draw a projection, perhaps DISTINCT, DISTINCT ON, with a QUALIFY, or an UNNEST."""
+        if not place.wanted and self.chance(0.06) and (star := self.star(place, source, scope)):
+            return star
         items = self.items(place, scope)
         total = self.total_order(scope)
         if total and self.chance(0.12):
@@ -335,6 +359,20 @@ class Queries(Expressions):
         if not place.wanted and self.chance(0.04):
             items.append((f"unnest({self.expression(scope, 'list')})", True))
         return self.finish(place, "", items, source)
+
+    def star(self, place: Place, source: str, scope: Scope) -> Query | None:
+        """Draw a `SELECT *`, where the columns' names tell them apart."""
+        names = [column.sql.split(".")[1] for column in scope]
+        if (
+            len(set(names)) < len(names)
+            or " USING " in source
+            or not all(column.is_exact for column in scope)
+        ):
+            return None
+        head = self.random.choice(["*", "*", "DISTINCT *"])
+        return Query(
+            f"SELECT {head} {source}", tuple(Column(n, c.type) for n, c in zip(names, scope, strict=True))
+        )
 
     # Groups.
 
@@ -392,14 +430,26 @@ class Queries(Expressions):
         )
         calls = self.aggregates(place, scope)
         items = calls if place.wanted else [*((key, True) for key in keys if self.chance(0.9)), *calls]
-        if not place.wanted and self.chance(0.06):
-            items.append((f"rank() OVER (ORDER BY count(*){self.direction()})", True))
+        if not place.wanted and self.chance(0.1):
+            items.append((self.window_of_groups(scope, keys), True))
         by = (
             "ALL"
             if not place.wanted and len(items) == len(keys) + len(calls) and self.chance(0.1)
             else ", ".join(keys)
         )
         return self.finish(place, "", items, f"{source} GROUP BY {by}{self.having(place, scope)}")
+
+    def window_of_groups(self, scope: Scope, keys: Sequence[str]) -> str:
+        """Draw a window function over the groups, of which no two have the same keys."""
+        order = ", ".join(f"{key}{self.direction()}" for key in self.random.sample(keys, len(keys)))
+        partition = f"PARTITION BY {self.random.choice(keys)} " if self.chance(0.4) else ""
+        return self.random.choice(
+            [f"rank() OVER ({partition}ORDER BY count(*){self.direction()})",
+             f"row_number() OVER ({partition}ORDER BY {order})",
+             f"sum(count(*)) OVER ({partition}ORDER BY {order})",
+             f"max(sum({self.expression(scope, 'integer')})) OVER ({partition})",
+             f"lag(min({self.expression(scope, 'varchar')})) OVER ({partition}ORDER BY {order})"]
+        )  # fmt: skip
 
     def grouping_sets(self, place: Place, source: str, scope: Scope, keys: list[str]) -> Query:
         """Draw ROLLUP, CUBE or GROUPING SETS."""
@@ -435,6 +485,10 @@ class Queries(Expressions):
             items.append((f"CAST({call} AS {TYPE_OF[family]})" if family else call, exact))
         if place.is_exact:
             items = [item for item in items if item[1]] or [("1", True)]
+        if rows_over and self.chance(0.15):
+            spec = f"({rows_over[0]} ORDER BY {rows_over[1]})"
+            items = [(item.replace(f"OVER {spec}", "OVER w"), exact) for item, exact in items]
+            source = f"{source} WINDOW w AS {spec}"
         return self.finish(place, "", items, source)
 
     def partition(self, scope: Scope) -> str:

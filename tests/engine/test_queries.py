@@ -211,7 +211,7 @@ def _summary(outcomes: list[Outcome], seconds: float) -> str:
     for what, count in refused.most_common():
         example = min((o for o in outcomes if o.what == what), key=lambda o: len(o.sql))
         mark = "on purpose" if what in REFUSED_ON_PURPOSE else "REFUSED"
-        lines.append(f"{count:6} {mark}: {what}   e.g. seed {example.seed}: {example.sql[:300]}")
+        lines.append(f"{count:6} {mark}: {what}   e.g. seed {example.seed}: {example.sql[:900]}")
     return "\n".join(lines)
 
 
