@@ -114,14 +114,18 @@ def measure(
             shutil.rmtree(copy, ignore_errors=True)
     if ours.answer["rows"] != duckdb.answer["rows"]:
         raise PeerFailed(f"{query}: Bourne has {ours.answer['rows']} rows, DuckDB {duckdb.answer['rows']}")
-    times = None
+    times, has_failed = None, False
     if environment is not None:
-        times = flink.measure(
-            environment, query, events=events, warm_events=min(_WARM_EVENTS, events), settings=settings
-        )
+        try:
+            times = flink.measure(
+                environment, query, events=events, warm_events=min(_WARM_EVENTS, events), settings=settings
+            )
+        except PeerFailed as failure:  # as when the JVM has no more memory: the other queries go on
+            has_failed = True
+            print(failure, file=sys.stderr, flush=True)
     return report.Line(
         query, records, ours.answer["rows"], ours.answer["seconds"], ours.bytes_max,
-        duckdb.answer["seconds"], duckdb.bytes_max, times,
+        duckdb.answer["seconds"], duckdb.bytes_max, times, has_failed,
     )  # fmt: skip
 
 

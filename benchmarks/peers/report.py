@@ -28,6 +28,7 @@ class Line:
     duckdb_s: float
     duckdb_bytes: int
     flink: FlinkTimes | None
+    flink_failed: bool = False
 
     @property
     def against_duckdb(self) -> float:
@@ -41,8 +42,10 @@ class Line:
 
     @property
     def against_computing(self) -> float:
-        """As `against_flink`, as if Flink's rows had cost nothing; never below 0."""
-        return max(self.flink.seconds - self.flink.generating_s, 0) / self.ours_s if self.flink else math.nan
+        """As `against_flink`, as if Flink's rows had cost nothing; not a number if generating alone took no less."""
+        if self.flink is None or self.flink.seconds <= self.flink.generating_s:
+            return math.nan
+        return (self.flink.seconds - self.flink.generating_s) / self.ours_s
 
     def markdown(self) -> str:
         """Return a row of the table."""
@@ -50,10 +53,10 @@ class Line:
         cells = [
             self.query, f"{self.records:,}", f"{self.rows:,}",
             f"{rate / self.ours_s:.2f}", f"{rate / self.duckdb_s:.2f}",
-            f"{rate / self.flink.seconds:.2f}" if self.flink else "-",
+            f"{rate / self.flink.seconds:.2f}" if self.flink else "failed" if self.flink_failed else "-",
             f"{rate / self.flink.generating_s:.2f}" if self.flink else "-",
             f"{self.against_duckdb:.2f}",
-            *((f"{self.against_flink:.1f}", f"{self.against_computing:.1f}") if self.flink else ("-", "-")),
+            *("-" if math.isnan(ratio) else f"{ratio:.1f}" for ratio in (self.against_flink, self.against_computing)),
             f"{self.ours_bytes / 1e6:,.0f}", f"{self.duckdb_bytes / 1e6:,.0f}",
             f"{self.flink.bytes_max / 1e6:,.0f}" if self.flink else "-",
         ]  # fmt: skip
@@ -84,8 +87,10 @@ def page(lines: list[Line], events: int) -> str:
 
 
 def summary(lines: list[Line], ratio: Callable[[Line], float]) -> str:
-    """Return the geometric mean of a ratio, and its lowest; a ratio of 0 counts as 0.01."""
-    ratios = {line.query: max(ratio(line), 0.01) for line in lines}
+    """Return the geometric mean of a ratio, and its lowest, of the queries that have one."""
+    ratios = {line.query: ratio(line) for line in lines if not math.isnan(ratio(line))}
+    if not ratios:
+        return "no query has one"
     mean = math.exp(sum(math.log(value) for value in ratios.values()) / len(ratios))
     lowest = min(ratios, key=ratios.__getitem__)
     return f"geometric mean {mean:.2f}, lowest {ratios[lowest]:.2f} ({lowest})"
@@ -114,8 +119,9 @@ Speed is in millions of records read per second. Ratios of more than 1 mean that
 * **Flink's rows** come from its `datagen` connector and computed columns, by the formulas of our generator; sums over every
   column of the first events are compared before anything is measured. Generating costs Flink more than reading a log
   costs us. So the same rows are also generated without a query; *computing alone* is Flink's time less that, which is more
-  than fair to Flink, as it would have to read its rows from somewhere. (In q7 Flink generates its bids once for each side
-  of the join.)
+  than fair to Flink, as it would have to read its rows from somewhere. It has no figure where the query took no longer
+  than generating alone: a query that filters or aggregates has fewer columns computed. (In q7 Flink generates its bids
+  once for each side of the join.)
 * **Flink's queries** are those of Nexmark for Flink: windows by its window functions (q5, q7, q8), which emit once,
   when the watermark closes them; ties (q9, q18, q19) by price or time alone, where ours take all columns.
 * **Memory** is the most that a process and its children held, without pages of files, while it warmed up and while it ran.

@@ -104,5 +104,8 @@ def test_the_page_has_ratios_and_their_means() -> None:
     )
     assert "Against DuckDB: geometric mean 1.00, lowest 0.50 (q0)." in page
     assert "Against Flink: geometric mean 4.00, lowest 2.00 (q1)." in page
-    assert "nothing: geometric mean 0.20, lowest 0.01 (q1)." in page
+    assert "nothing: geometric mean 4.00, lowest 4.00 (q0)." in page
+    assert "| 2.0 | - |" in page  # generating alone took longer than q1
+    failed = report.page([report.Line("q0", 10, 7, 2.0, 1, 1.0, 1, None, True)], 10)
+    assert "| failed | - | 0.50 | - | - |" in failed
     assert "| - |" in report.page([report.Line("q0", 10, 7, 2.0, 1, 1.0, 1, None)], 10)

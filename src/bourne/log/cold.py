@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from bourne.limits import COLD_GROUP_BYTES, FRAME_ROWS_MAX
@@ -293,7 +293,7 @@ class _Rows:
     def _check(self, number: int) -> None:
         start = self._ranges[number - 1][0] if number else 0
         end, crc = self._ranges[number]
-        if zlib.crc32(self._content[start:end]) != crc or end > len(self._content):
+        if crc32(self._content[start:end]) != crc or end > len(self._content):
             raise Damaged(f"bytes {start} to {end} of {self._name} are not what was written")
 
     def check(self, sha256: str) -> None:
@@ -472,7 +472,7 @@ def _ranges(parquet: memoryview) -> list[list[int]]:
             )
         )
     ends.append(len(parquet))
-    return [[end, zlib.crc32(parquet[start:end])] for start, end in zip([0, *ends], ends, strict=False)]
+    return [[end, crc32(parquet[start:end])] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class _Differs(Exception):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from bourne.errors import FormatTooNew
@@ -150,7 +150,7 @@ def crc_of(parts: Sequence[memoryview]) -> int:
     """Return the CRC-32 of a body."""
     crc = 0
     for part in parts:
-        crc = zlib.crc32(part, crc)
+        crc = crc32(part, crc)
     return crc
 
 
@@ -251,7 +251,7 @@ def decode_header(data: bytes | bytearray | memoryview, *, file: str = "") -> He
 
 def is_body_intact(header: Header, body: memoryview) -> bool:
     """Say whether the body is the one that was written, by its CRC-32."""
-    return len(body) == header.body_bytes and zlib.crc32(body) == header.body_crc
+    return len(body) == header.body_bytes and crc32(body) == header.body_crc
 
 
 def decode_meta(header: Header, body: memoryview) -> dict[str, Any]:
@@ -336,8 +336,8 @@ def _padding(size: int) -> bytes:
 
 
 def _header_crc(raw: bytes | bytearray) -> int:
-    return zlib.crc32(raw[_CRC_AT + 4 : HEADER_BYTES], zlib.crc32(raw[:_CRC_AT]))
+    return crc32(raw[_CRC_AT + 4 : HEADER_BYTES], crc32(raw[:_CRC_AT]))
 
 
 def _head_crc(raw: bytes | bytearray) -> int:
-    return zlib.crc32(raw[_HEAD_CRC_AT + 8 :], zlib.crc32(raw[:_HEAD_CRC_AT]))
+    return crc32(raw[_HEAD_CRC_AT + 8 :], crc32(raw[:_HEAD_CRC_AT]))
