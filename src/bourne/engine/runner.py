@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.engine.circuit import Circuit, Results
-from bourne.engine.delta import Delta, KeyedDelta, table_of
+from bourne.engine.delta import Delta, KeyedDelta, consolidated
 from bourne.engine.kernels.arrays import as_array
-from bourne.engine.kernels.consolidate import consolidate
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.skipping import (
     FAILURES,
@@ -259,18 +258,13 @@ class ViewRunner:
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",
             ) from error
-        return self._consolidated(delta)
+        return self._without_repeats(delta)
 
-    def _consolidated(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
-        """Return the change without rows that come and go in it."""
+    def _without_repeats(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
+        """Return the change as it is to be committed."""
         if isinstance(delta, KeyedDelta) or self._output.changes == "append":
             return delta
-        columns = [as_array(column) for column in delta.table.columns]
-        rows, weights = consolidate(columns, delta.signed())
-        if len(rows) == delta.rows:
-            return Delta(delta.table, weights)
-        index = pa.array(rows)
-        return Delta(table_of([column.take(index) for column in columns]), weights)
+        return consolidated(delta)
 
     def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
         return {name: signed_rows(self._inputs[name], table) for name, table in tables.items()}
@@ -382,7 +376,7 @@ class ViewRunner:
         last = output.last_frame()
         if last is None:
             try:
-                delta = self._consolidated(self.circuit.initial())
+                delta = self._without_repeats(self.circuit.initial())
             except FAILURES as error:
                 self._failure = ViewFailed(
                     f"view {self.name!r} cannot be computed: {reason(error)}",
