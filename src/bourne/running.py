@@ -119,8 +119,7 @@ class Runners:
         with _pool(runners) as pool:
             while taken := sum(rounds.step(pool, until).values()):
                 rows += taken
-        for failure in rounds.failures.values():
-            raise failure
+        rounds.raise_first()
         return rows
 
     def _log_ends(self, runner: ViewRunner) -> Positions:
@@ -172,8 +171,8 @@ class Runners:
                 else:
                     told = wake.wait(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S)
                     is_due = told or time.monotonic() >= look_at
-        for failure in failures.values():
-            raise failure
+        rounds.settle()
+        rounds.raise_first()
 
     def _input_folders(self) -> list[Path]:
         """Return the folders of all partitions of the logs that the views follow."""
@@ -214,7 +213,10 @@ class _Rounds:
     """Steps all views once, those that others read before those. `failures` are what made views stand still."""
 
     def __init__(
-        self, views: Mapping[str, ViewInfo], runners: Mapping[str, ViewRunner], refused: Mapping[str, BourneError]
+        self,
+        views: Mapping[str, ViewInfo],
+        runners: Mapping[str, ViewRunner],
+        refused: Mapping[str, BourneError],
     ) -> None:
         self._views = views
         self._runners = runners
@@ -242,6 +244,19 @@ class _Rounds:
                     taken[name] = outcome
         return taken
 
+    def settle(self) -> None:
+        """Wait until what the views took in is durable."""
+        for name, runner in self._runners.items():
+            try:
+                runner.settle()
+            except BourneError as error:
+                self.failures.setdefault(name, error)
+
+    def raise_first(self) -> None:
+        """Raise the first failure, if there is one."""
+        for failure in self.failures.values():
+            raise failure
+
     def _stands_still(self, name: str) -> bool:
         """Say whether a view, or one that it reads, has failed."""
         inputs = [each.name for each in self._views[name].inputs if each.name in self._views]
@@ -252,7 +267,8 @@ class _Rounds:
         try:
             ends = runner.ends()
             if target is None:
-                return runner.step(until=None if until is None else {log: until[log] for log in ends})
+                bounds = None if until is None else {log: until[log] for log in ends}
+                return runner.step(until=bounds, may_run_ahead=True)
             reached = {log: target.get(log, end) for log, end in ends.items()}
             return runner.step(until=reached, is_whole=True)  # in one commit: one state of the world
         except BourneError as error:
