@@ -295,6 +295,25 @@ def test_damaged_output_is_named_and_rebuilt_when_deleted(tmp_path: Path) -> Non
         assert sorted(shop.query("FROM spend").fetchall()) == expected
 
 
+def test_a_log_called_like_a_word_of_sql(tmp_path: Path) -> None:
+    app = bourne.App("shop")
+    app.log("order", schema={"n": "bigint"})
+    app.view("total", "SELECT sum(n) AS n FROM order")
+    with pytest.raises(bourne.SqlError, match='write "order"'):
+        bourne.open(app, data=tmp_path)
+    app = bourne.App("shop")
+    app.log("order", schema={"n": "bigint"})
+    app.view("total", 'SELECT sum(n) AS n FROM "order"')
+    with bourne.open(app, data=tmp_path) as shop:
+        shop.append("order", [{"n": 2**62}, {"n": 2**62}])
+        shop.catch_up()
+        with pytest.raises(bourne.QueryError, match='write "Order"'):
+            shop.query("SELECT n FROM Order")
+        (total,) = shop.query('SELECT (SELECT n FROM total), sum(n), NULL::HUGEINT FROM "order"').fetchall()
+        assert total == (2**63, 2**63, None)
+        assert {type(value) for value in total[:2]} == {int}
+
+
 def test_unknown_names(tmp_path: Path) -> None:
     with bourne.open(shop_app(), data=tmp_path) as shop:
         with pytest.raises(bourne.UnknownName, match="there is no log 'nope'"):

@@ -13,6 +13,7 @@ import pytest
 
 import bourne
 from bourne import running
+from bourne.errors import CorruptFrame
 from bourne.log.wake import WakingEvent
 from waiting import until
 
@@ -137,3 +138,27 @@ def test_no_file_stays_open_after_a_run(tmp_path: Path) -> None:
         for _ in range(5):
             it.run(until_caught_up=True)
         assert len(list(files.iterdir())) <= before  # fewer, if garbage of other tests goes
+
+
+def test_a_view_that_cannot_be_restored_stops_no_other(tmp_path: Path) -> None:
+    with bourne.open(app_of(), data=tmp_path) as it:
+        it.append("events", [{"k": "a", "n": 1}])
+        it.append("others", [{"n": 1}])
+        it.catch_up()
+    (segment,) = (tmp_path / "views" / "totals").rglob("*.seg")
+    content = bytearray(segment.read_bytes())
+    content[-30] ^= 0xFF
+    segment.write_bytes(content)
+    told: list[dict[str, str | None]] = []
+
+    def tell(progress: list[bourne.Progress]) -> None:
+        told.append({each.view: each.failure and type(each.failure).__name__ for each in progress})
+
+    with bourne.open(app_of(), data=tmp_path) as it:
+        with pytest.raises(CorruptFrame, match="totals"):
+            it.run(until_caught_up=True, on_progress=tell)  # it is told although nothing came
+        assert told == [{"positive": None, "totals": "CorruptFrame"}]
+        it.append("others", [{"n": 2}])
+        with pytest.raises(CorruptFrame, match="totals"):
+            it.catch_up()
+        assert it.query("SELECT n FROM positive ORDER BY n").fetchall() == [(1,), (2,)]

@@ -140,6 +140,25 @@ def test_a_view_declared_later_takes_in_what_is_there(tmp_path: Path) -> None:
         check(it)
 
 
+def test_a_view_declared_later_does_not_compute_rows_that_are_gone(tmp_path: Path) -> None:
+    def app_of_texts(views: dict[str, str]) -> bourne.App:
+        app = bourne.App("texts")
+        app.log("texts", schema={"k": "varchar", "t": "varchar"}, key="k", changes="upsert")
+        for name, sql in views.items():
+            app.view(name, sql)
+        return app
+
+    lower = {"lower": "SELECT k, t FROM texts WHERE t <> ''"}
+    with bourne.open(app_of_texts(lower), data=tmp_path) as it:
+        for text in ("not a number", "7"):
+            it.append("texts", [{"k": "가", "t": text}])
+            it.catch_up()
+    numbers = {"numbers": "SELECT k, CAST(t AS INTEGER) AS n FROM lower"}
+    with bourne.open(app_of_texts(lower | numbers), data=tmp_path) as it:
+        it.catch_up()
+        assert it.query("SELECT * FROM numbers").fetchall() == [("가", 7)]
+
+
 def test_a_changed_view_is_computed_anew_with_those_over_it(tmp_path: Path) -> None:
     with bourne.open(app_of(VIEWS), data=tmp_path) as it:
         it.append("events", [{"k": "a", "n": 9}, {"k": "b", "n": 1}])

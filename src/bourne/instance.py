@@ -278,8 +278,10 @@ class Instance:
 
         Raises:
             LogLocked: another process runs these views.
-            ViewFailed: a record cannot be computed; the other views are caught up all the same.
+            ViewFailed: a record cannot be computed, or a state not restored.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
+
+        Whatever is raised but LogLocked, the other views are caught up all the same.
         """
         self._check_open()
         self._take_over_tables()

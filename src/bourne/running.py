@@ -19,7 +19,7 @@ from bourne.engine.compile import compile_circuit
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.runner import Positions, ViewInput, ViewRunner
 from bourne.engine.skipping import ErrorLog
-from bourne.errors import BourneError
+from bourne.errors import BourneError, LogLocked
 from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.wake import Wake
@@ -39,7 +39,7 @@ _STOP_LOOK_S: Final = 0.2
 class Progress:
     """How far one view is while it runs. `rows` counts the records taken in since the run began.
 
-    A view with a `failure` stands still; the others go on.
+    A view with a `failure` stands still; the others go on. If it could not even be restored, its lag is not known: 0.
     """
 
     view: str
@@ -71,21 +71,27 @@ class Runners:
         self._files = files
         self._clock = clock
         self._started: dict[str, ViewRunner] = {}
+        self._refused: dict[str, BourneError] = {}
         self._mutex = threading.Lock()
 
     def start(self) -> list[ViewRunner]:
-        """Return all runners, starting those that are not yet.
+        """Return all runners, starting those that are not yet; without views that cannot be restored: they stand still.
 
         Raises:
             LogLocked: another process runs a view.
-            ViewFailed, CorruptFrame, StorageError: a view cannot be restored.
         """
         with self._mutex:
+            self._refused.clear()
             for level in levels(self._views):
                 for name in level:
                     if name not in self._started:
-                        self._started[name] = self._start(self._views[name])
-            return [self._started[name] for name in self._views]
+                        try:
+                            self._started[name] = self._start(self._views[name])
+                        except LogLocked:
+                            raise
+                        except BourneError as error:
+                            self._refused[name] = error
+            return [self._started[name] for name in self._views if name in self._started]
 
     def _start(self, view: ViewInfo) -> ViewRunner:
         query = self._bound[view.name]
@@ -108,13 +114,12 @@ class Runners:
         """Take in all that was there at the call, every view; raise the first failure when all are done."""
         runners = self.start()
         until = {name: ends for runner in runners for name, ends in self._log_ends(runner).items()}
-        rounds = _Rounds(self._views, self._started)
+        rounds = _Rounds(self._views, self._started, self._refused)
         rows = 0
         with _pool(runners) as pool:
             while taken := sum(rounds.step(pool, until).values()):
                 rows += taken
-        for failure in rounds.failures.values():
-            raise failure
+        rounds.raise_first()
         return rows
 
     def _log_ends(self, runner: ViewRunner) -> Positions:
@@ -136,27 +141,29 @@ class Runners:
         intervals. A `stop` that is a `WakingEvent` ends the sleep at once, any other after a fifth of a second at most.
         """
         runners = self.start()
-        rounds = _Rounds(self._views, self._started)
+        rounds = _Rounds(self._views, self._started, self._refused)
         failures = rounds.failures
         rows = dict.fromkeys((runner.name for runner in runners), 0)
         began = time.monotonic()
+        failed = 0  # how many views are known to have failed
         is_due = True  # something may have come
         look_at = began  # when to look even if nobody told
         with _pool(runners) as pool, Wake(self._input_folders(), stop=stop) as wake:
-            while not stop.is_set() and (len(failures) < len(runners) or not runners):
+            while not stop.is_set() and (len(failures) < len(self._views) or not self._views):
                 fed = feed()
                 has_looked = is_due or fed > 0
                 taken: dict[str, int] = {}
-                failed = len(failures)
                 if has_looked:
                     look_at = time.monotonic() + _LOOK_S
                     taken = rounds.step(pool, None)
                 for name, count in taken.items():
                     rows[name] += count
                 is_due = fed > 0 or any(taken.values()) or len(failures) > failed
+                failed = len(failures)
                 if is_due:
                     if on_progress is not None:
-                        on_progress(_progress(runners, rows, failures, began))
+                        refused = [Progress(name, 0, 0.0, 0, why) for name, why in self._refused.items()]
+                        on_progress(_progress(runners, rows, failures, began) + refused)
                 elif until_caught_up and not has_more():
                     if has_looked:
                         break
@@ -164,8 +171,8 @@ class Runners:
                 else:
                     told = wake.wait(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S)
                     is_due = told or time.monotonic() >= look_at
-        for failure in failures.values():
-            raise failure
+        rounds.settle()
+        rounds.raise_first()
 
     def _input_folders(self) -> list[Path]:
         """Return the folders of all partitions of the logs that the views follow."""
@@ -205,13 +212,18 @@ def _progress(
 class _Rounds:
     """Steps all views once, those that others read before those. `failures` are what made views stand still."""
 
-    def __init__(self, views: Mapping[str, ViewInfo], runners: Mapping[str, ViewRunner]) -> None:
+    def __init__(
+        self,
+        views: Mapping[str, ViewInfo],
+        runners: Mapping[str, ViewRunner],
+        refused: Mapping[str, BourneError],
+    ) -> None:
         self._views = views
         self._runners = runners
         self._levels = levels(views)
         self._families = families(views)
         self._epoch_rows = dict.fromkeys(range(len(self._families)), EPOCH_ROWS_MIN)
-        self.failures: dict[str, BourneError] = {}
+        self.failures = dict(refused)
 
     def step(self, pool: ThreadPoolExecutor, until: Positions | None) -> dict[str, int]:
         """Return how many records each view took in, of those of the logs up to `until`."""
@@ -232,6 +244,19 @@ class _Rounds:
                     taken[name] = outcome
         return taken
 
+    def settle(self) -> None:
+        """Wait until what the views took in is durable."""
+        for name, runner in self._runners.items():
+            try:
+                runner.settle()
+            except BourneError as error:
+                self.failures.setdefault(name, error)
+
+    def raise_first(self) -> None:
+        """Raise the first failure, if there is one."""
+        for failure in self.failures.values():
+            raise failure
+
     def _stands_still(self, name: str) -> bool:
         """Say whether a view, or one that it reads, has failed."""
         inputs = [each.name for each in self._views[name].inputs if each.name in self._views]
@@ -242,7 +267,8 @@ class _Rounds:
         try:
             ends = runner.ends()
             if target is None:
-                return runner.step(until=None if until is None else {log: until[log] for log in ends})
+                bounds = None if until is None else {log: until[log] for log in ends}
+                return runner.step(until=bounds, may_run_ahead=True)
             reached = {log: target.get(log, end) for log, end in ends.items()}
             return runner.step(until=reached, is_whole=True)  # in one commit: one state of the world
         except BourneError as error:

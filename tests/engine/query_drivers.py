@@ -59,7 +59,10 @@ class ModelDriver:
 
 
 class CircuitDriver:
-    """Feeds a circuit, and folds what comes out. A restart is from the state as saved, or from the first step."""
+    """Feeds a circuit, and folds what comes out. A restart is from the state as saved, or from the first step.
+
+    What a circuit returned must still be the same after its next step: by then it may not be written yet.
+    """
 
     _stages: duckdb.DuckDBPyConnection | None = None
 
@@ -79,13 +82,20 @@ class CircuitDriver:
 
     def _start(self) -> None:
         self.fold = Folded(self.query.schema, self.circuit.changes)
-        self.fold.take(self.circuit.initial())
+        self._take(self.circuit.initial())
 
     def apply(self, step: Mapping[str, Signed]) -> None:
         """Run one step."""
         changes = {name: self._signed_rows(name, table, weights) for name, (table, weights) in step.items()}
         self.steps.append(changes)
-        self.fold.take(self.circuit.step(changes))
+        last, content = self.last
+        delta = self.circuit.step(changes)
+        assert content_of(last) == content, "a delta changed after it was returned"
+        self._take(delta)
+
+    def _take(self, delta: Delta | KeyedDelta) -> None:
+        self.last = delta, content_of(delta)
+        self.fold.take(delta)
 
     def _signed_rows(self, name: str, table: pa.Table, weights: Any) -> SignedRows:
         kind = self.case.relations[name].kind
@@ -104,7 +114,7 @@ class CircuitDriver:
             return
         self._start()
         for changes in self.steps:
-            self.fold.take(self.circuit.step(changes))
+            self._take(self.circuit.step(changes))
 
     def rows(self) -> Rows:
         """Return what the output's changes sum up to."""
@@ -112,6 +122,15 @@ class CircuitDriver:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def content_of(delta: Delta | KeyedDelta) -> list[bytes]:
+    """Return all bytes of a delta, copied."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, delta.table.schema) as writer:
+        writer.write_table(delta.table)
+    numbers = [delta.weights, delta.keys] if isinstance(delta, KeyedDelta) else [delta.weights]
+    return [sink.getvalue().to_pybytes(), *(each.tobytes() for each in numbers if each is not None)]
 
 
 class BourneDriver:

@@ -59,7 +59,7 @@ constant rows (1)""",
 
 def plan_of(sql: str) -> tuple[Plan, Names]:
     query = bind(sql, RELATIONS)
-    plan = optimise(query.plan, sql=sql)
+    plan = optimise(query.plan)
     return plan, Names(plan, query.schema.names)
 
 
@@ -88,5 +88,5 @@ def test_no_two_columns_of_a_node_have_the_same_name(name: str) -> None:
 def test_names_of_logs_in_any_script() -> None:
     relations = {"주문": declare_schema({"이름": "varchar"}, where="주문")}
     query = bind('SELECT "이름" FROM "주문" WHERE "이름" > \'가\'', relations)
-    plan = optimise(query.plan, sql=query.sql)
+    plan = optimise(query.plan)
     assert outline(plan, Names(plan, query.schema.names)) == ["filter 이름 > '가'", "  주문: 이름"]

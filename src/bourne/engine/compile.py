@@ -63,7 +63,7 @@ def compile_circuit(
     try:
         for column in query.schema.columns:
             check_storable(column.type, sql)
-        plan = optimise(query.plan, sql=sql)
+        plan = optimise(query.plan)
         databases = database if isinstance(database, Databases) else Databases(database, database)
         graph = Graph(databases, sql, inputs or {}, plan, Names(plan, query.schema.names), _rule)
         return _circuit(graph) if query.function is None else _applied(_circuit(graph), query)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from bourne.engine.delta import empty_delta
 from bourne.engine.graph import Graph
 from bourne.engine.kernels.stage import Stage
-from bourne.engine.operators.changes import Clamped, Taken, Upserted
+from bourne.engine.operators.changes import Clamped, Netted, Taken, Upserted
 from bourne.engine.operators.constant import Constant
 from bourne.engine.operators.linear import Pick
 from bourne.engine.operators.operator import Operator
@@ -47,7 +47,7 @@ def _input(graph: Graph, relation: str, needed: Mapping[str, str]) -> int:
         operator = Upserted(arrow, arrow_type(key.type))
         rule, growth = "the newest record of a key is its row", "a row per key"
     elif info is not None and is_exact(info) and not only_grows(info):
-        rule = "records add rows and take rows back"
+        operator, rule = Netted(), "records add rows and take rows back"
     elif info is not None and not only_grows(info):
         whole = relation_schema(info)
         columns = list(whole.names)

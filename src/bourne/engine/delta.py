@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bourne.engine.kernels.arrays import as_array
+from bourne.engine.kernels.consolidate import consolidate
+
 Weights = NDArray[np.int64]
 
 
@@ -66,6 +69,16 @@ def table_of(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Table:
 def empty_delta(types: Sequence[pa.DataType]) -> Delta:
     """Return no rows of these types."""
     return Delta(table_of([pa.array([], target) for target in types]))
+
+
+def consolidated(delta: Delta) -> Delta:
+    """Return the same change with each row once, and without rows that come and go in it. O(rows)."""
+    columns = [as_array(column) for column in delta.table.columns]
+    rows, weights = consolidate(columns, delta.signed())
+    if len(rows) == delta.rows:
+        return Delta(delta.table, weights)
+    index = pa.array(rows)
+    return Delta(table_of([column.take(index) for column in columns]), weights)
 
 
 def concat(deltas: Sequence[Delta]) -> Delta:

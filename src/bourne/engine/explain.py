@@ -114,7 +114,7 @@ def explain_circuit(
     view: str, query: BoundQuery, circuit: Circuit, *, sql: str, inputs: Mapping[str, LogInfo], views: Collection[str]
 ) -> Explanation:  # fmt: skip
     """Return what a view's circuit does. `inputs` is what it was compiled with; `views` says which of them are views."""
-    plan = optimise(query.plan, sql=sql)
+    plan = optimise(query.plan)
     grows = growing_operators(circuit, inputs)
     operators = tuple(
         Operator(

@@ -3,12 +3,16 @@
 An epoch reads a delta of each input from where the last one ended, steps the circuit, and appends one frame to the
 view's output log: the output's change *and* the input positions, in one durable write. That write is the commit; there
 is no other. Law: output and positions move together or not at all, so a crash at any moment costs time, never truth.
+
+While there is a backlog the next epoch is read and computed while the last one is written: so what a circuit returned
+must not change when it steps again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.engine.circuit import Circuit, Results
-from bourne.engine.delta import Delta, KeyedDelta, table_of
+from bourne.engine.delta import Delta, KeyedDelta, consolidated
 from bourne.engine.kernels.arrays import as_array
-from bourne.engine.kernels.consolidate import consolidate
 from bourne.engine.kernels.row_hash import hash_rows
 from bourne.engine.skipping import (
     FAILURES,
@@ -102,6 +105,8 @@ class ViewRunner:
         self._errors = errors
         self._snapshot_rows = snapshot_rows
         self._working = threading.Lock()
+        self._commits: ThreadPoolExecutor | None = None
+        self._committing: Future[range] | None = None
         self._failure: BourneError | None = None
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
@@ -137,7 +142,7 @@ class ViewRunner:
 
     @property
     def positions(self) -> Positions:
-        """Of each input, the offset of each partition up to which (exclusive) the output is committed."""
+        """Of each input, the offset of each partition up to which (exclusive) it is taken in: committed, or about to be."""
         return dict(self._positions)
 
     def ends(self) -> Positions:
@@ -150,12 +155,20 @@ class ViewRunner:
 
     # --- going on ---
 
-    def step(self, *, until: Mapping[str, Sequence[int]] | None = None, is_whole: bool = False) -> int:
+    def step(
+        self,
+        *,
+        until: Mapping[str, Sequence[int]] | None = None,
+        is_whole: bool = False,
+        may_run_ahead: bool = False,
+    ) -> int:
         """Run one epoch over what is there (up to the offsets `until`); its output is durable when this returns.
 
         Args:
             until: of each input, the offset of each partition to stop before.
             is_whole: take in all of it, however much it is.
+            may_run_ahead: return, if there is more to take in, while the output is still being written. It is durable
+                when a step returns that found no more, or `settle`.
 
         Returns: how many input records it took in; 0 when there were none.
 
@@ -164,7 +177,16 @@ class ViewRunner:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         with self._working:
-            return self._step(until, is_whole=is_whole)
+            return self._step(until, is_whole=is_whole, may_run_ahead=may_run_ahead)
+
+    def settle(self) -> None:
+        """Wait until what was taken in is durable.
+
+        Raises:
+            DiskFull, StorageError: the disk refuses. The view stands still.
+        """
+        with self._working:
+            self._settle()
 
     def release(self) -> None:
         """Let go of the input records that only a recovery would need: save the state. O(state).
@@ -178,13 +200,14 @@ class ViewRunner:
                 else:
                     drop_older(self._snapshots)
 
-    def _step(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> int:
+    def _step(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool, may_run_ahead: bool) -> int:
         if self._failure is not None:
             raise self._failure
         pieces = self._read(until, is_whole=is_whole)
         positions = self._read_positions()
         rows = _count(positions) - _count(self._positions)
         if rows == 0:
+            self._settle()
             self._epoch_rows = EPOCH_ROWS_MIN
             return 0
         tables = {name: _table(found) for name, found in pieces.items()}
@@ -195,9 +218,12 @@ class ViewRunner:
             ranges = {name: ranges_of(pieces[name], skipped[name]) for name in skipped}
             self._commit(delta, positions, records=_records(tables), skipped=ranges)
         except BaseException as error:
+            self._settle()  # what went wrong before counts first
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
             raise
+        if not (may_run_ahead and self._has_more(until)):
+            self._settle()
         if skipped:
             self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
         elif 2 * rows > self._epoch_rows:
@@ -206,6 +232,14 @@ class ViewRunner:
         if self._rows_since_snapshot >= max(self._snapshot_rows, 2 * self._state_rows()):
             self.snapshot()
         return rows
+
+    def _has_more(self, until: Mapping[str, Sequence[int]] | None) -> bool:
+        ends = self.ends() if until is None else until
+        return any(
+            at < end
+            for name, positions in self._positions.items()
+            for at, end in zip(positions, ends[name], strict=True)
+        )
 
     def _interrupted(self, error: BaseException) -> ViewFailed:
         return ViewFailed(
@@ -259,18 +293,13 @@ class ViewRunner:
                 hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
                 "the log and what the view had committed are intact",
             ) from error
-        return self._consolidated(delta)
+        return self._without_repeats(delta)
 
-    def _consolidated(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
-        """Return the change without rows that come and go in it."""
+    def _without_repeats(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
+        """Return the change as it is to be committed."""
         if isinstance(delta, KeyedDelta) or self._output.changes == "append":
             return delta
-        columns = [as_array(column) for column in delta.table.columns]
-        rows, weights = consolidate(columns, delta.signed())
-        if len(rows) == delta.rows:
-            return Delta(delta.table, weights)
-        index = pa.array(rows)
-        return Delta(table_of([column.take(index) for column in columns]), weights)
+        return consolidated(delta)
 
     def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
         return {name: signed_rows(self._inputs[name], table) for name, table in tables.items()}
@@ -341,12 +370,13 @@ class ViewRunner:
         records: int,
         skipped: Mapping[str, Ranges] | None = None,
     ) -> None:
+        """Hand an epoch over to be committed, after the one before is."""
         states = self.circuit.states()
         meta = {
             "epoch": self._epoch + 1,
             "positions": {name: list(offsets) for name, offsets in positions.items()},
             "watermark": self._watermark(),
-            "watermarks": self._watermarks,
+            "watermarks": dict(self._watermarks),
             "records": records,  # fewer than the positions say, where a log is compacted
             "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
@@ -354,9 +384,24 @@ class ViewRunner:
             **({"from": self._positions} if self._epoch < 0 else {}),
             "state": [[state.node, state.label, state.rows, state.bytes] for state in states],
         }
-        self._writer.append(_output_table(delta, self._output), meta)
+        output = _output_table(delta, self._output)
+        self._settle()
+        if self._commits is None:
+            self._commits = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bourne-commit")
+        self._committing = self._commits.submit(self._writer.append, output, meta)
         self._epoch += 1
         self._positions = positions
+
+    def _settle(self) -> None:
+        """Wait for the commit that is under way, if there is one."""
+        committing, self._committing = self._committing, None
+        if committing is None:
+            return
+        try:
+            committing.result()
+        except BaseException as error:
+            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
+            raise
 
     def _state_rows(self) -> int:
         return sum(state.rows for state in self.circuit.states())
@@ -367,6 +412,7 @@ class ViewRunner:
         """Save the state, so that a restart need not compute it again. O(state)."""
         if not self.circuit.has_state:
             return
+        self._settle()
         state = Snapshot(
             self._epoch,
             self._writer.next_offset,
@@ -382,7 +428,7 @@ class ViewRunner:
         last = output.last_frame()
         if last is None:
             try:
-                delta = self._consolidated(self.circuit.initial())
+                delta = self._without_repeats(self.circuit.initial())
             except FAILURES as error:
                 self._failure = ViewFailed(
                     f"view {self.name!r} cannot be computed: {reason(error)}",
@@ -392,6 +438,7 @@ class ViewRunner:
                 return
             if delta.rows:
                 self._commit(delta, self._positions, records=0)
+                self._settle()
             return
         self._check_inputs(_positions(last.meta))
         if self.circuit.has_state:
@@ -516,6 +563,9 @@ class ViewRunner:
             for reader in self._readers.values():
                 closing.callback(reader.close)
             closing.callback(self._writer.close)
+            if self._commits is not None:
+                closing.callback(self._commits.shutdown)
+            self._settle()
             is_worth_it = self._failure is None and self._rows_since_snapshot >= _CLOSING_SNAPSHOT_ROWS
             self._rows_since_snapshot = 0
             if is_worth_it:

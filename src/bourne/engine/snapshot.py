@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -22,6 +22,9 @@ from bourne.ports import Files
 ENGINE_VERSION = 2
 
 _KEPT = 2
+
+# Small pieces are written together.
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,13 @@ def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
     draft.mkdir()
     hashes = {}
     for number, (name, table) in enumerate(snapshot.parts.items()):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        content = sink.getvalue()
-        _write(draft / f"{number}.arrow", content, files)
-        hashes[name] = hashlib.sha256(content).hexdigest()
+        with _Hashed(draft / f"{number}.arrow", files) as file:
+            with (
+                pa.BufferedOutputStream(pa.PythonFile(file, mode="w"), _BUFFER_BYTES) as sink,
+                pa.ipc.new_stream(sink, table.schema) as writer,
+            ):
+                writer.write_table(table)
+            hashes[name] = file.sync()
     manifest: dict[str, Any] = {
         "engine": ENGINE_VERSION,
         "epoch": snapshot.epoch,
@@ -57,7 +61,9 @@ def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
         "parts": hashes,
     }
     manifest["check"] = _check(manifest)
-    _write(draft / "manifest.json", json.dumps(manifest, indent=1).encode(), files)
+    with _Hashed(draft / "manifest.json", files) as file:
+        file.write(json.dumps(manifest, indent=1).encode())
+        file.sync()
     files.sync_folder(draft)
     target = folder / f"{snapshot.epoch:020d}"
     if target.exists():
@@ -141,10 +147,38 @@ def _epochs(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
 
 
-def _write(path: Path, content: bytes | pa.Buffer, files: Files) -> None:
-    descriptor = files.open(path)
-    try:
-        files.write(descriptor, [memoryview(content).cast("B")], 0)
-        files.sync(descriptor)
-    finally:
-        files.close(descriptor)
+class _Hashed:
+    """A new file, written from its start to its end, with its hash; as much of a file as Arrow wants of one."""
+
+    closed = False
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self._files = files
+        self._descriptor = files.open(path)
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close(self._descriptor)
+
+    def write(self, content: bytes | pa.Buffer) -> int:
+        part = memoryview(content).cast("B")
+        self._hash.update(part)
+        self._files.write(self._descriptor, [part], self._size)
+        self._size += len(part)
+        return len(part)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Say to Arrow that it is done."""
+        self.closed = True
+
+    def sync(self) -> str:
+        """Make what was written durable; return its SHA-256."""
+        self._files.sync(self._descriptor)
+        return self._hash.hexdigest()

@@ -6,7 +6,8 @@ Companion of `bind`. It asks for plans, and says where and why something is refu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -62,6 +63,7 @@ class Binding:
             span = self.text.origin(int(answer["position"]), int(location[1]) if len(location) > 1 else 1)
         known = ", ".join(self.relations) or "none"
         hint = f"known logs: {known}" if answer.get("error_type") == "catalog" else None
+        hint = hint or quoting_hint(message, self.relations)
         return SqlError(message, sql=self.text.original, span=span, hint=hint)
 
     def expect(self, node: Json, *known: str) -> None:
@@ -87,6 +89,14 @@ class Binding:
         """Return the error that names what cannot be maintained, at `span` or at the first of the words."""
         place = span or self.place(*words)
         return NotMaintainable(construct, sql=self.text.original, span=place, hint=hint)
+
+
+def quoting_hint(message: str, relations: Iterable[str]) -> str | None:
+    """Return what to do if DuckDB stumbled over the name of a relation that is a word of SQL, such as `order`."""
+    found = re.search(r'syntax error at or near "([^"]+)"', message)
+    if found is None or found[1].casefold() not in {name.casefold() for name in relations}:
+        return None
+    return f'{found[1]} is a word of SQL, too: write "{found[1]}"'
 
 
 def statements(sql: str) -> list[duckdb.Statement]:

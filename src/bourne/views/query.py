@@ -15,6 +15,7 @@ import pyarrow as pa
 from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
+from bourne.sql.binding import quoting_hint
 from bourne.sql.windows import rewrite_windows, words_of
 from bourne.udf import Udf, explained, register
 from bourne.views.result import Result
@@ -54,11 +55,14 @@ class Queries:
                     if name.casefold() in words:
                         self._offer(cursor, name, schemas[name])
                 relation = cursor.sql(text, params=parameters)
-                return Result(relation.to_arrow_table() if relation is not None else pa.table({}))
+                if relation is None:
+                    return Result(pa.table({}))
+                return Result(relation.to_arrow_table(), [str(kind) for kind in relation.types])
             except duckdb.Error as error:
                 known = ", ".join(sorted(schemas)) or "none"
                 raise QueryError(
-                    f"the query cannot be answered: {explained(error)}", hint=f"logs and views here: {known}"
+                    f"the query cannot be answered: {explained(error)}",
+                    hint=quoting_hint(str(error), schemas) or f"logs and views here: {known}",
                 ) from error
             finally:
                 cursor.close()

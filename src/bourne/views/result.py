@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,8 +27,10 @@ class Result:
     (2, ['user', 'total'])
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, types: Sequence[str] = ()) -> None:
+        """`types` are the columns' SQL types, where known: Arrow has no HUGEINT, and calls it a decimal."""
         self._table = table
+        self._is_huge = [spelled == "HUGEINT" for spelled in types] or [False] * table.num_columns
 
     @property
     def columns(self) -> list[str]:
@@ -44,13 +47,19 @@ class Result:
         return self._table.__arrow_c_stream__(requested_schema)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return the rows as Python tuples.
+        """Return the rows as Python tuples. A sum of integers, a HUGEINT, is an int.
 
         Raises:
             QueryError: a value that Python's types cannot hold, such as a date in the year 10000.
         """
         try:
-            return list(zip(*(column.to_pylist() for column in self._table.columns), strict=True))
+            columns = [
+                [None if value is None else int(value) for value in column.to_pylist()]
+                if is_huge
+                else column.to_pylist()
+                for column, is_huge in zip(self._table.columns, self._is_huge, strict=True)
+            ]
+            return list(zip(*columns, strict=True))
         except (OverflowError, ValueError) as error:
             raise QueryError(
                 "a value is beyond what Python's own types can hold", found=str(error),

@@ -65,7 +65,7 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str) -> Counter[str] | st
 def check(sql: str, databases: Sequence[duckdb.DuckDBPyConnection]) -> None:
     """Compare DuckDB's answer with that of the optimised plan."""
     query = bind(sql, RELATIONS)
-    better = optimise(query.plan, sql=query.sql)
+    better = optimise(query.plan)
     assert better.types == query.plan.types
     rendered = plan_sql(better)
     for connection in databases:

@@ -16,7 +16,7 @@ from sql.rules.test_answers import RELATIONS
 
 def optimised(sql: str) -> Plan:
     query = bind(sql, RELATIONS)
-    return optimise(query.plan, sql=query.sql)
+    return optimise(query.plan)
 
 
 def kinds(plan: Plan) -> Counter[str]:
@@ -177,4 +177,4 @@ def test_what_only_grows(sql: str, expected: bool) -> None:
 @pytest.mark.parametrize("sql", [*SHAPES, *PUSHED, *COLUMNS])
 def test_what_is_optimised_stays_as_it_is(sql: str) -> None:
     plan = optimised(sql)
-    assert is_same(optimise(plan, sql=sql), plan)
+    assert is_same(optimise(plan), plan)

@@ -78,7 +78,7 @@ def test_filters_on_row_number(
     is_number_used: bool,
 ) -> None:
     plan = Project(Filter(numbered(partitions), predicates), (X, Y, NUMBER) if is_number_used else (X, Y))
-    better = optimise(plan, sql="")
+    better = optimise(plan)
     assert limits(better) == ([expected] if expected else [])
     if expected:
         assert any(isinstance(node, Window) for node in nodes(better)) == is_number_used
@@ -89,9 +89,9 @@ def test_filters_on_row_number(
 def test_other_functions_keep_their_rows() -> None:
     for function in ("rank", "dense_rank"):
         plan = Filter(numbered((X,), function), (compare(NUMBER, "<=", number(2)),))
-        assert limits(optimise(plan, sql="")) == []
+        assert limits(optimise(plan)) == []
     both = Window(TABLE, (*numbered((X,)).functions, *numbered((X,), "rank").functions))
-    assert limits(optimise(Filter(both, (compare(NUMBER, "<=", number(2)),)), sql="")) == []
+    assert limits(optimise(Filter(both, (compare(NUMBER, "<=", number(2)),)))) == []
 
 
 def test_a_function_asked_for_twice_is_one() -> None:
@@ -99,7 +99,7 @@ def test_a_function_asked_for_twice_is_one() -> None:
     plan = Filter(twice, (compare(Ref(4, "BIGINT"), "<=", number(2)),))
     stacked = Filter(Window(numbered((X,)), numbered((X,)).functions), plan.predicates)
     for given in (plan, stacked):
-        better = optimise(given, sql="")
+        better = optimise(given)
         assert limits(better) == [(2, 0)]
         assert better.types == given.types
         for connection in databases():

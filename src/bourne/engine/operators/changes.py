@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.delta import Delta, Weights, table_of
+from bourne.engine.delta import Delta, Weights, consolidated, table_of
 from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_store import RowStore
@@ -26,11 +26,23 @@ _GARBAGE_ROWS = 1 << 12
 
 
 class Taken(Stateless):
-    """Takes changes as they are: rows that are only added, or weights that are known to be right."""
+    """Takes changes as they are: rows that are only added."""
 
     def step(self, delta: Delta, keys: pa.Array | None = None) -> Delta:
         """Return the delta, its columns under an operator's names."""
         return Delta(table_of(delta.table.columns), delta.weights)
+
+
+class Netted(Stateless):
+    """Takes weights that are known to be right, without the rows that come and go in one delta.
+
+    So what is computed of a row that is there no longer, if only to fail, does not depend on the cut into steps more than
+    it has to; and a view that takes in the history of another computes what is left of it.
+    """
+
+    def step(self, delta: Delta, keys: pa.Array | None = None) -> Delta:
+        """Return each row of the delta once, with the sum of its weights."""
+        return consolidated(Delta(table_of(delta.table.columns), delta.weights))
 
 
 class Clamped:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bourne.engine.delta import Delta, table_of
 from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.key_table import KeyTable
-from bourne.engine.kernels.ranks import first_rows_of, order_words
+from bourne.engine.kernels.ranks import first_rows_of, in_order, order_words
 from bourne.engine.kernels.row_store import RowStore
 from bourne.engine.kernels.sums import first_touches
 from bourne.engine.operators.operator import part_of, with_prefix
@@ -100,17 +100,15 @@ class TopN:
 
     def _winners(self, old: Numbers, columns: list[pa.Array], places: Numbers, group_count: int) -> Numbers:
         """Return which of the old and new rows are in, by group, and in order if that matters."""
-        keys = [
-            pa.concat_arrays([mine, columns[i]])
-            for i, mine in zip(self._columns, self._store.take_columns(old, self._columns), strict=True)
-        ]
+        keys = (pa.concat_arrays([*self._store.take_columns(old, [i]), columns[i]]) for i in self._columns)
         words, _ = order_words(keys, self._descending, self._nulls_first)
         can, counts = first_rows_of(places, group_count, words, self._n)
         candidates = np.flatnonzero(can)
         is_open = counts[places[candidates]] > self._n
         sure = candidates[~is_open]
         if self._has_rank:
-            sure, tied = self._in_order(sure, places, words)
+            sure, is_tied = in_order(sure, places, group_count, words)
+            sure, tied = sure[~is_tied], sure[is_tied]
             is_open = np.isin(candidates, tied, assume_unique=True) | is_open
         if not is_open.any():
             return sure if self._has_rank else sure[np.argsort(places[sure], kind="stable")]
@@ -118,18 +116,6 @@ class TopN:
         wins = np.concatenate([sure, decided])
         # The rows of one group are all sure or all decided, each lot in order: a stable sort by group keeps it.
         return wins[np.argsort(places[wins], kind="stable")]
-
-    def _in_order(self, rows: Numbers, places: Numbers, words: Numbers) -> tuple[Numbers, Numbers]:
-        """Return rows by group and order, but for those of groups in which two have equal words; and these."""
-        order = np.lexsort((*words[::-1, rows], places[rows]))
-        rows = rows[order]
-        is_tied = np.zeros(len(rows), np.bool_)
-        if len(rows) > 1:
-            is_same = (places[rows[1:]] == places[rows[:-1]]) & (
-                words[:, rows[1:]] == words[:, rows[:-1]]
-            ).all(axis=0)
-            is_tied = np.isin(places[rows], places[rows[1:]][is_same])
-        return rows[~is_tied], rows[is_tied]
 
     def _decide(self, rows: Numbers, old: Numbers, columns: list[pa.Array], places: Numbers) -> Numbers:
         """Return those of some rows, all the candidates of their groups, that are in by the whole order; in order."""

@@ -38,8 +38,8 @@ _RULES = (
 )
 
 
-def optimise(plan: Plan, *, sql: str) -> Plan:
-    """Apply all rules until nothing changes. None refuses anything so far: `sql` is for the error of one that does."""
+def optimise(plan: Plan) -> Plan:
+    """Apply all rules until nothing changes."""
     return damp_scalars(_settled(expand_mark(_settled(plan))))
 
 
