@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from bourne.duck import connect
+from bourne.errors import NotMaintainable, SqlError
 from bourne.schema import Schema, cast_back, declare_schema
 from engine.oracle import Rows, difference, rows_of, table_of
 from engine.random_changes import (
@@ -227,17 +228,30 @@ def check_case(case: Case, make: MakeDriver) -> None:
         CaseFailed: an answer is wrong, or the driver failed where DuckDB does not, or did not where DuckDB does.
         NotMaintainable, SqlError: the query is refused.
     """
-    driver = make(case)
-    try:
-        with Database(case.relations) as database:
-            contents = Contents(case.relations)
+    with Database(case.relations) as database:
+        contents = Contents(case.relations)
+        database.fill(contents.rows())
+        try:
+            driver = make(case)
+        except (NotMaintainable, SqlError):
+            raise
+        except Exception as error:  # it computes what the query says of nothing
+            if _fails(case, database):
+                return
+            raise CaseFailed(case, -1, f"failed: {type(error).__name__}: {error}") from error
+        try:
             for index, step in enumerate([{}, *case.steps]):
                 contents.apply(step)
                 database.fill(contents.rows())
                 if not _check_step(case, driver, database, index - 1, step):
                     return
-    finally:
-        driver.close()
+        finally:
+            driver.close()
+
+
+def _fails(case: Case, database: Database) -> bool:
+    """Say whether DuckDB fails, if only unoptimised: it may not compute what nobody asks for."""
+    return any(isinstance(_answer(database, case.sql, is_optimised=each), str) for each in (True, False))
 
 
 def _check_step(case: Case, driver: Driver, database: Database, index: int, step: Step) -> bool:
@@ -250,8 +264,7 @@ def _check_step(case: Case, driver: Driver, database: Database, index: int, step
             driver.restart(case.restarts[index])
         got = driver.rows()
     except Exception as error:
-        # A failure is right where DuckDB fails too, if only unoptimised: it may not compute what nobody asks for.
-        if isinstance(expected, str) or isinstance(_answer(database, case.sql, is_optimised=False), str):
+        if _fails(case, database):  # then ours is right to fail, too
             return False
         raise CaseFailed(case, index, f"failed: {type(error).__name__}: {error}") from error
     if isinstance(expected, str):
