@@ -119,6 +119,7 @@ class Runners:
         with _pool(runners) as pool:
             while taken := sum(rounds.step(pool, until).values()):
                 rows += taken
+        rounds.settle()
         rounds.raise_first()
         return rows
 

@@ -216,14 +216,13 @@ class ViewRunner:
             delta = self._compute(tables, pieces, skipped, known)
             self._advance(tables)
             ranges = {name: ranges_of(pieces[name], skipped[name]) for name in skipped}
-            self._commit(delta, positions, records=_records(tables), skipped=ranges)
+            is_ahead = may_run_ahead and self._has_more(positions, until)
+            self._commit(delta, positions, records=_records(tables), skipped=ranges, is_ahead=is_ahead)
         except BaseException as error:
             self._settle()  # what went wrong before counts first
             # The circuit may have taken in what was not committed: it has to be restored before it goes on.
             self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
             raise
-        if not (may_run_ahead and self._has_more(until)):
-            self._settle()
         if skipped:
             self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
         elif 2 * rows > self._epoch_rows:
@@ -233,12 +232,10 @@ class ViewRunner:
             self.snapshot()
         return rows
 
-    def _has_more(self, until: Mapping[str, Sequence[int]] | None) -> bool:
+    def _has_more(self, positions: Positions, until: Mapping[str, Sequence[int]] | None) -> bool:
         ends = self.ends() if until is None else until
         return any(
-            at < end
-            for name, positions in self._positions.items()
-            for at, end in zip(positions, ends[name], strict=True)
+            at < end for name in positions for at, end in zip(positions[name], ends[name], strict=True)
         )
 
     def _interrupted(self, error: BaseException) -> ViewFailed:
@@ -369,8 +366,9 @@ class ViewRunner:
         *,
         records: int,
         skipped: Mapping[str, Ranges] | None = None,
+        is_ahead: bool = False,
     ) -> None:
-        """Hand an epoch over to be committed, after the one before is."""
+        """Commit an epoch, after the one before; `is_ahead`: let a thread do it."""
         states = self.circuit.states()
         meta = {
             "epoch": self._epoch + 1,
@@ -386,9 +384,12 @@ class ViewRunner:
         }
         output = _output_table(delta, self._output)
         self._settle()
-        if self._commits is None:
-            self._commits = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bourne-commit")
-        self._committing = self._commits.submit(self._writer.append, output, meta)
+        if not is_ahead:
+            self._writer.append(output, meta)
+        else:
+            if self._commits is None:
+                self._commits = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bourne-commit")
+            self._committing = self._commits.submit(self._writer.append, output, meta)
         self._epoch += 1
         self._positions = positions
 
@@ -438,7 +439,6 @@ class ViewRunner:
                 return
             if delta.rows:
                 self._commit(delta, self._positions, records=0)
-                self._settle()
             return
         self._check_inputs(_positions(last.meta))
         if self.circuit.has_state:
