@@ -13,8 +13,11 @@ import pytest
 
 import bourne
 from bourne import running
+from bourne.engine import runner
+from bourne.engine.circuit import Circuit
 from bourne.errors import CorruptFrame
 from bourne.log.wake import WakingEvent
+from bourne.log.writer import LogWriter
 from waiting import until
 
 
@@ -162,3 +165,63 @@ def test_a_view_that_cannot_be_restored_stops_no_other(tmp_path: Path) -> None:
         with pytest.raises(CorruptFrame, match="totals"):
             it.catch_up()
         assert it.query("SELECT n FROM positive ORDER BY n").fetchall() == [(1,), (2,)]
+
+
+@pytest.fixture
+def small_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bound in ("EPOCH_ROWS_MIN", "EPOCH_ROWS_MAX"):
+        monkeypatch.setattr(runner, bound, 10)
+
+
+@pytest.mark.usefixtures("small_epochs")
+def test_an_epoch_is_computed_while_the_one_before_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, changed = [], threading.Condition()
+    step, append = Circuit.step, LogWriter.append
+
+    def counted(*given: Any) -> Any:
+        result = step(*given)
+        with changed:
+            computed.append(1)
+            changed.notify_all()
+        return result
+
+    def held(self: LogWriter, table: Any, meta: Any = None) -> range:
+        if meta and meta["epoch"] == 3:
+            with changed:
+                assert changed.wait_for(lambda: len(computed) == 5, 60), "epoch 4 was not computed meanwhile"
+        return append(self, table, meta)
+
+    monkeypatch.setattr(Circuit, "step", counted)
+    monkeypatch.setattr(LogWriter, "append", held)
+    with bourne.open(app_of(), data=tmp_path) as it:
+        it.append("others", [{"n": n} for n in range(1, 81)])
+        assert it.catch_up() == 80
+        assert it.query("SELECT count(*), sum(n) FROM positive").fetchall() == [(80, 3240)]
+
+
+@pytest.mark.usefixtures("small_epochs")
+@pytest.mark.parametrize("failing", [0, 3, 6])
+def test_an_epoch_that_cannot_be_written_is_told_and_nothing_after_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    append = LogWriter.append
+
+    def refused(self: LogWriter, table: Any, meta: Any = None) -> range:
+        if meta and meta["epoch"] == failing:
+            raise bourne.DiskFull("no room", where="here")
+        return append(self, table, meta)
+
+    with bourne.open(app_of(), data=tmp_path) as it:
+        it.append("others", [{"n": n} for n in range(1, 81)])
+        with monkeypatch.context() as patched:
+            patched.setattr(LogWriter, "append", refused)
+            with pytest.raises(bourne.DiskFull, match="no room"):
+                it.catch_up()
+        assert it.query("SELECT count(*) FROM positive").fetchall() == [(10 * failing,)]
+        with pytest.raises(bourne.DiskFull, match="no room"):
+            it.catch_up()  # its state has what is not written
+    with bourne.open(app_of(), data=tmp_path) as it:
+        assert it.catch_up() == 80 - 10 * failing
+        assert it.query("SELECT count(*), sum(n) FROM positive").fetchall() == [(80, 3240)]
