@@ -184,7 +184,8 @@ def _child(child: Plan, done: Done) -> tuple[Plan, dict[int, int]]:
 def _narrow(child: Plan, columns: Columns, done: Done) -> tuple[Plan, dict[int, int]]:
     """Return the rebuilt child with these columns only, for a parent that keeps its rows; and their new places."""
     plan, kept = done[id(child)]
-    exact = sorted(columns or _narrowest(child))
+    # Reading none, it takes one of those that are there: what others read decides which.
+    exact = sorted(columns) or sorted(kept, key=lambda i: _WIDTHS.get(child.types[i], 16))[:1]
     return _with(plan, kept, exact, child), {old: new for new, old in enumerate(exact)}
 
 

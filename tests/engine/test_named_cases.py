@@ -1,0 +1,77 @@
+"""Cases that once failed: found by random queries (`test_queries.py`), made small, named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pytest
+
+from engine.query_cases import Case, MakeDriver, check_case
+from engine.query_drivers import BourneDriver, CircuitDriver
+from engine.random_changes import Change, Relation
+
+TEXTS = Relation({"a0": "varchar", "a1": "boolean"}, "exact")
+NUMBERS = Relation({"a0": "integer", "a1": "double"}, "exact")
+DECIMALS = Relation({"a0": "integer", "a1": "decimal(30,4)"}, "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A query over one relation `a`, and what becomes of it, step by step; restarted after each."""
+
+    sql: str
+    relation: Relation
+    steps: Sequence[Sequence[Change]]
+
+
+def come(*rows: tuple[object, ...]) -> list[Change]:
+    return [(row, 1) for row in rows]
+
+
+def go(*rows: tuple[object, ...]) -> list[Change]:
+    return [(row, -1) for row in rows]
+
+
+WIDE = Decimal("-99999999999999999999.5000")
+
+CASES: Mapping[str, Named] = {
+    "a view of no log": Named(
+        "SELECT * FROM (VALUES (1, 'b')) AS v(c0, c1)", TEXTS, [come(("a", True))]
+    ),
+    "one reader of a shared subquery reads no column of it": Named(
+        "WITH t AS MATERIALIZED (SELECT a0, a1 FROM a WHERE length(a0) > 0) "
+        "SELECT l.a0 FROM t AS l CROSS JOIN t AS r",
+        TEXTS, [come(("a", True), ("가", None)), come(("b", False), ("c", True)), go(("a", True))],
+    ),
+    "a scalar subquery that has several rows of nothing": Named(
+        "SELECT (SELECT x FROM (VALUES (1), (2)) AS v(x)) FROM a", TEXTS, [come(("a", True))]
+    ),
+    "a row that cannot be computed comes and goes in one step": Named(
+        "SELECT CAST(a1 AS DECIMAL(18,2)) AS c0 FROM a", DECIMALS,
+        [[*come((1, WIDE)), *go((1, WIDE)), *come((2, Decimal("1.5")))], come((3, None))],
+    ),
+    "floats that are added in another order when they are computed again": Named(
+        "SELECT a0, variance(a1) AS c1, avg(a1) AS c2, sum(a1) AS c3 FROM a GROUP BY a0", NUMBERS,
+        [
+            come(*((n % 3, 0.1 * n) for n in range(50))),
+            go(*((n % 3, 0.1 * n) for n in range(0, 50, 7))),
+            come(*((n % 3, 1e9 / (n + 1)) for n in range(50))),
+            go(*((n % 3, 1e9 / (n + 1)) for n in range(0, 50, 3))),
+        ],
+    ),
+    "buffers longer than their values, in maps and lists": Named(
+        "SELECT a0, histogram(a1) AS c1, list(a1 ORDER BY a1) AS c2 FROM a GROUP BY a0", DECIMALS,
+        [come((1, Decimal(1)), (1, Decimal(2)), (2, None)), go((1, Decimal(2))), come((2, WIDE))],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [CircuitDriver, BourneDriver])
+@pytest.mark.parametrize("name", CASES)
+def test_case(name: str, make: MakeDriver) -> None:
+    named = CASES[name]
+    steps = [{"a": changes} for changes in named.steps]
+    for restart in ("none", "replay", "save"):
+        check_case(Case({"a": named.relation}, named.sql, steps, [restart] * len(steps)), make)
