@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bourne
+from bourne.engine import runner
 from bourne.errors import DefinitionError, ViewFailed
 
 COLUMNS = {"user": "varchar", "twice": "bigint"}
@@ -180,3 +182,20 @@ def test_bad_declarations(tmp_path, options, message):
     with pytest.raises(DefinitionError, match=message):
         app.view("w", **{"inputs": "orders", "fn": double, "schema": COLUMNS} | options)
         bourne.open(app, data=tmp_path)
+
+
+def test_a_function_may_write_over_what_it_returned(tmp_path, monkeypatch):
+    for bound in ("EPOCH_ROWS_MIN", "EPOCH_ROWS_MAX"):
+        monkeypatch.setattr(runner, bound, 1000)
+    buffer = np.zeros(1 << 12, np.int64)
+
+    def twice(rows):
+        amounts = buffer[: rows.num_rows]
+        np.multiply(rows["amount"].to_numpy(), 2, out=amounts)
+        return pa.table({"twice": amounts})
+
+    with bourne.open(shop(twice, schema={"twice": "bigint"}, version="1"), data=tmp_path) as instance:
+        instance.append("orders", pa.table({"user": pa.nulls(20_000, pa.string()), "amount": range(20_000)}))
+        instance.catch_up()
+        differing = "SELECT amount * 2 FROM orders EXCEPT ALL SELECT twice FROM v"
+        assert instance.query(differing).fetchall() == []

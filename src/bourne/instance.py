@@ -560,9 +560,9 @@ def _log_info(declared: LogDefinition) -> LogInfo:
     )  # fmt: skip
 
 
-def _attempt(action: Callable[[], None]) -> Exception | None:
+def _attempt(action: Callable[[], None]) -> BaseException | None:
     try:
         action()
-    except Exception as error:  # noqa: BLE001  (every other thing has to be closed, too)
+    except BaseException as error:  # noqa: BLE001  (every other thing has to be closed, too)
         return error
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from bourne.engine.compile import compile_circuit
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.runner import Positions, ViewInput, ViewRunner
 from bourne.engine.skipping import ErrorLog
-from bourne.errors import BourneError, LogLocked
+from bourne.errors import BourneError, Closed, LogLocked
 from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.wake import Wake
@@ -71,27 +71,36 @@ class Runners:
         self._files = files
         self._clock = clock
         self._started: dict[str, ViewRunner] = {}
-        self._refused: dict[str, BourneError] = {}
+        self._is_closed = False
         self._mutex = threading.Lock()
 
-    def start(self) -> list[ViewRunner]:
-        """Return all runners, starting those that are not yet; without views that cannot be restored: they stand still.
+    def start(self) -> tuple[dict[str, ViewRunner], dict[str, BourneError]]:
+        """Return the runners of all views, starting those that are not yet, and why views have none.
+
+        A view that failed is restored, to try again: what is wrong may have been put right. One that cannot be restored
+        stands still, without a runner.
 
         Raises:
             LogLocked: another process runs a view.
+            Closed: they were closed.
         """
         with self._mutex:
-            self._refused.clear()
+            refused: dict[str, BourneError] = {}
             for level in levels(self._views):
                 for name in level:
-                    if name not in self._started:
-                        try:
+                    if self._is_closed:
+                        raise Closed("the views are closed", hint="open the data folder again")
+                    try:
+                        if name in self._started and self._started[name].failure is not None:
+                            self._started.pop(name).close()
+                        if name not in self._started:
                             self._started[name] = self._start(self._views[name])
-                        except LogLocked:
-                            raise
-                        except BourneError as error:
-                            self._refused[name] = error
-            return [self._started[name] for name in self._views if name in self._started]
+                    except LogLocked:
+                        raise
+                    except BourneError as error:
+                        refused[name] = error
+            started = {name: self._started[name] for name in self._views if name in self._started}
+            return started, refused
 
     def _start(self, view: ViewInfo) -> ViewRunner:
         query = self._bound[view.name]
@@ -112,9 +121,9 @@ class Runners:
 
     def catch_up(self) -> int:
         """Take in all that was there at the call, every view; raise the first failure when all are done."""
-        runners = self.start()
-        until = {name: ends for runner in runners for name, ends in self._log_ends(runner).items()}
-        rounds = _Rounds(self._views, self._started, self._refused)
+        runners, refused = self.start()
+        until = {name: ends for runner in runners.values() for name, ends in self._log_ends(runner).items()}
+        rounds = _Rounds(self._views, runners, refused)
         rows = 0
         with _pool(runners) as pool:
             while taken := sum(rounds.step(pool, until).values()):
@@ -141,10 +150,10 @@ class Runners:
         between it sleeps until a log is appended to, by whichever process; while sources are open, they are asked in
         intervals. A `stop` that is a `WakingEvent` ends the sleep at once, any other after a fifth of a second at most.
         """
-        runners = self.start()
-        rounds = _Rounds(self._views, self._started, self._refused)
+        runners, refused = self.start()
+        rounds = _Rounds(self._views, runners, refused)
         failures = rounds.failures
-        rows = dict.fromkeys((runner.name for runner in runners), 0)
+        rows = dict.fromkeys(runners, 0)
         began = time.monotonic()
         failed = 0  # how many views are known to have failed
         is_due = True  # something may have come
@@ -163,8 +172,12 @@ class Runners:
                 failed = len(failures)
                 if is_due:
                     if on_progress is not None:
-                        refused = [Progress(name, 0, 0.0, 0, why) for name, why in self._refused.items()]
-                        on_progress(_progress(runners, rows, failures, began) + refused)
+                        on_progress(
+                            [
+                                *_progress(runners.values(), rows, failures, began),
+                                *(Progress(name, 0, 0.0, 0, why) for name, why in refused.items()),
+                            ]
+                        )
                 elif until_caught_up and not has_more():
                     if has_looked:
                         break
@@ -192,16 +205,18 @@ class Runners:
                 runner.release()
 
     def closers(self) -> Iterable[Callable[[], None]]:
-        """Return what closes each runner."""
-        return [runner.close for runner in self._started.values()]
+        """Return what closes each runner; none is started any more."""
+        self._is_closed = True
+        with self._mutex:
+            return [runner.close for runner in self._started.values()]
 
 
-def _pool(runners: Sequence[ViewRunner]) -> ThreadPoolExecutor:
+def _pool(runners: Collection[object]) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=max(1, min(len(runners), os.cpu_count() or 1)))
 
 
 def _progress(
-    runners: Sequence[ViewRunner], rows: Mapping[str, int], failures: Mapping[str, BourneError], began: float
+    runners: Iterable[ViewRunner], rows: Mapping[str, int], failures: Mapping[str, BourneError], began: float
 ) -> list[Progress]:
     seconds = max(time.monotonic() - began, 1e-9)
     return [

@@ -172,7 +172,7 @@ class BourneDriver:
             return
         if how == "save":
             self.running.catch_up()
-            for runner in self.running._runners.start():
+            for runner in self.running._runners.start()[0].values():
                 runner.snapshot()
         self.running.close()
         if how == "replay":

@@ -153,6 +153,11 @@ class ViewRunner:
         """Return how many records of the inputs are not reflected yet."""
         return _count(self.ends()) - _count(self._positions)
 
+    @property
+    def failure(self) -> BourneError | None:
+        """Why the view stands still. To go on it has to be closed, and restored by a new runner."""
+        return self._failure
+
     # --- going on ---
 
     def step(
@@ -203,7 +208,11 @@ class ViewRunner:
     def _step(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool, may_run_ahead: bool) -> int:
         if self._failure is not None:
             raise self._failure
-        pieces = self._read(until, is_whole=is_whole)
+        try:
+            pieces = self._read(until, is_whole=is_whole)
+        except BaseException as error:  # some inputs may have been read, which are then not where they were
+            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
+            raise
         positions = self._read_positions()
         rows = _count(positions) - _count(self._positions)
         if rows == 0:
@@ -395,14 +404,16 @@ class ViewRunner:
 
     def _settle(self) -> None:
         """Wait for the commit that is under way, if there is one."""
-        committing, self._committing = self._committing, None
-        if committing is None:
+        if self._committing is None:
             return
         try:
-            committing.result()
+            self._committing.result()
         except BaseException as error:
-            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
+            if self._committing.done():  # else it is the waiting that was interrupted
+                self._committing = None
+                self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
             raise
+        self._committing = None
 
     def _state_rows(self) -> int:
         return sum(state.rows for state in self.circuit.states())
@@ -601,7 +612,7 @@ def _shown_all(positions: Positions) -> str:
 def _has_same_rows(first: pa.Table, second: pa.RecordBatch) -> bool:
     """Say whether two tables have the same rows, in whatever order: the sums of their rows' hashes are equal."""
     sums = [
-        hash_rows([as_array(column) for column in table.columns], table.num_rows).sum(axis=1)
+        hash_rows([as_array(column) for column in table.columns], table.num_rows, is_exact=True).sum(axis=1)
         for table in (first, second)
     ]
     return bool((sums[0] == sums[1]).all())

@@ -135,6 +135,9 @@ class FaultyFiles:
                 for position, data in content.pending:
                     _tear(content.durable, position, data, chance)
             content.pending.clear()
+            if not path.parent.exists():  # the folder was deleted, not through this port
+                del self._contents[path]
+                continue
             # A new file in the place of the old one, so that memory maps of the old one stay whole.
             draft = path.with_name(path.name + ".crash")
             draft.write_bytes(content.durable)

@@ -159,7 +159,8 @@ class _ByContent:
         weights = np.ones(change.table.num_rows, np.int64) if change.weights is None else change.weights
         firsts, sums = consolidate(columns, weights)
         distinct = pa.Table.from_arrays(columns, schema=change.table.schema).take(pa.array(firsts))
-        keys = self._index.assign(hash_rows([as_array(values) for values in distinct.columns], len(firsts)))
+        rows = [as_array(values) for values in distinct.columns]
+        keys = self._index.assign(hash_rows(rows, len(firsts), is_exact=True))
         self._counts = grown(self._counts, len(self._index))
         was_there = self._counts[keys] > 0
         self._counts[keys] += sums

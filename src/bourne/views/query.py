@@ -5,6 +5,7 @@ Invariant: a query reads; it can neither write nor reach files, the network or e
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -57,12 +58,21 @@ class Queries:
                 relation = cursor.sql(text, params=parameters)
                 if relation is None:
                     return Result(pa.table({}))
-                return Result(relation.to_arrow_table(), [str(kind) for kind in relation.types])
+                types = [str(kind) for kind in relation.types]
+                for name, spelled in zip(relation.columns, types, strict=True):
+                    if re.search(r"\bUHUGEINT\b", spelled):  # Arrow has no room for it
+                        raise QueryError(
+                            "a UHUGEINT cannot be answered", where=f"column {name}", found=spelled,
+                            hint="CAST it to HUGEINT, or to VARCHAR",
+                        )  # fmt: skip
+                return Result(relation.to_arrow_table(), types)
             except duckdb.Error as error:
                 known = ", ".join(sorted(schemas)) or "none"
+                is_unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
                 raise QueryError(
                     f"the query cannot be answered: {explained(error)}",
-                    hint=quoting_hint(str(error), schemas) or f"logs and views here: {known}",
+                    hint=quoting_hint(str(error), schemas)
+                    or (f"logs and views here: {known}" if is_unknown else None),
                 ) from error
             finally:
                 cursor.close()

@@ -1,6 +1,6 @@
 """A batch of weighted rows, with equal rows made one.
 
-Law: the same Z-set, every row at most once and none with weight zero, in the order of first appearance.
+Law: the same Z-set, every row (told apart exactly: -0.0 is not 0.0) at most once and none with weight zero, in the order of first appearance.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Longs = NDArray[np.int64]
 def consolidate(columns: Sequence[pa.Array], weights: Longs) -> tuple[Longs, Longs]:
     """Return (the rows to keep, their weights). Cost: O(rows)."""
     index = HashIndex(expected=len(weights))
-    numbers = index.assign(hash_rows(columns, len(weights)))
+    numbers = index.assign(hash_rows(columns, len(weights), is_exact=True))
     if len(index) == len(weights):
         rows, sums = numbers, weights
     else:

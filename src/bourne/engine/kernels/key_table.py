@@ -21,9 +21,13 @@ Longs = NDArray[np.int64]
 
 
 class KeyTable:
-    """Numbers keys. Without columns there is one key, 0, once a row was seen."""
+    """Numbers keys. Without columns there is one key, 0, once a row was seen.
 
-    def __init__(self, types: Sequence[pa.DataType]) -> None:
+    `is_exact` tells keys apart that SQL calls equal but that are not the same, such as 0.0 and -0.0.
+    """
+
+    def __init__(self, types: Sequence[pa.DataType], *, is_exact: bool = False) -> None:
+        self._is_exact = is_exact
         self._index = HashIndex()
         self._store = RowStore(types)
 
@@ -33,7 +37,7 @@ class KeyTable:
     def assign(self, columns: Sequence[pa.Array], rows: int) -> Longs:
         """Return the number of each row's key, giving new ones to new keys."""
         known = len(self._index)
-        numbers = self._index.assign(hash_rows(columns, rows))
+        numbers = self._index.assign(hash_rows(columns, rows, is_exact=self._is_exact))
         fresh = len(self._index) - known
         if fresh:
             first = pa.array(new_rows(numbers, known, fresh))
@@ -44,7 +48,7 @@ class KeyTable:
 
     def find(self, columns: Sequence[pa.Array], rows: int) -> Longs:
         """Return the number of each row's key, -1 for unknown ones."""
-        return self._index.find(hash_rows(columns, rows))
+        return self._index.find(hash_rows(columns, rows, is_exact=self._is_exact))
 
     def columns(self, numbers: Longs) -> list[pa.Array]:
         """Return the key columns of some numbers."""
@@ -62,5 +66,5 @@ class KeyTable:
         """Become what `save` described. Only for an empty table."""
         self._store.load({"rows": parts["keys"]})
         for numbers in slices(np.arange(len(self._store))):
-            self._index.assign(hash_rows(self._store.take(numbers), len(numbers)))
+            self._index.assign(hash_rows(self._store.take(numbers), len(numbers), is_exact=self._is_exact))
         assert len(self._index) == len(self._store)

@@ -5,7 +5,7 @@ which they came to be; which order that is depends on the updates alone, also af
 be negative: a retraction may come before what it retracts.
 
 Each group's rows are a doubly linked list, so that a row is added and removed in constant time. Rows of one group
-with equal content are found by their hash. A row that is gone leaves a gap, whose number is not used again until the
+with the same content are found by their hash. A row that is gone leaves a gap, whose number is not used again until the
 gaps outnumber the rows and all are numbered anew.
 Cost of a call: O(rows in the call), and O(rows returned).
 """
@@ -195,7 +195,7 @@ class RowChains:
 
 def _hash(groups: Longs, columns: Sequence[pa.Array]) -> Longs:
     """Return what rows of these groups are found by."""
-    return hash_rows([pa.array(groups), *columns], len(groups))
+    return hash_rows([pa.array(groups), *columns], len(groups), is_exact=True)
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 Law: rows whose columns are pairwise NOT DISTINCT in SQL get equal hashes; any others differ, but for the chance of
 a 128-bit collision. So -0.0 equals 0.0, every NaN every other, a month 30 days and a day 24 hours, NULL equals
-NULL and nothing else, also inside of lists, structs and maps.
+NULL and nothing else, also inside of lists, structs and maps. That is for keys. Exact hashes, which tell these values
+apart (but no NaN from another), are for rows that are given and taken back: 1/x and x::VARCHAR see the difference.
 
 The two lanes of a hash are multiply-xorshift chains over a row's words, with random multipliers that each process
 draws anew: nothing that is stored or emitted may depend on a hash. Every type's words tell where they end (texts
@@ -70,11 +71,14 @@ def is_hashable(target: pa.DataType) -> bool:
     )
 
 
-def hash_rows(columns: Sequence[pa.Array], rows: int) -> Longs:
-    """Return the hash of each row as (2, rows). Which columns are read, and in which order, matters."""
+def hash_rows(columns: Sequence[pa.Array], rows: int, *, is_exact: bool = False) -> Longs:
+    """Return the hash of each row as (2, rows). Which columns are read, and in which order, matters.
+
+    `is_exact` tells values apart that are equal but not the same.
+    """
     state = _fresh(rows)
     for values in columns:
-        _mix_column(state, values)
+        _mix_column(state, values, is_exact)
     return state.view(np.int64)
 
 
@@ -84,13 +88,13 @@ def _fresh(rows: int) -> Words:
     return state
 
 
-def _mix_column(state: Words, values: pa.Array) -> None:
+def _mix_column(state: Words, values: pa.Array, is_exact: bool) -> None:
     """Mix a column into the rows' hashes."""
     target = values.type
     if isinstance(target, pa.BaseExtensionType):
-        _mix_column(state, values.storage)
+        _mix_column(state, values.storage, is_exact)
     elif pa.types.is_dictionary(target):
-        _mix_column(state, values.dictionary_decode())
+        _mix_column(state, values.dictionary_decode(), is_exact)
     elif pa.types.is_null(target):
         _mix_words(state, _SECRETS, np.zeros((len(values), 1), np.int64), np.zeros(len(values), np.bool_))
     elif is_long(target):
@@ -98,24 +102,26 @@ def _mix_column(state: Words, values: pa.Array) -> None:
     elif is_text(target):
         _mix_texts(state, _SECRETS, *text_buffers(values), validity(values))
     elif pa.types.is_floating(target):
-        numbers = doubles(values) + 0.0  # -0.0 becomes 0.0
+        numbers = doubles(values) + (-0.0 if is_exact else 0.0)  # -0.0 + 0.0 is 0.0
         numbers[np.isnan(numbers)] = np.nan
         _mix_words(state, _SECRETS, numbers.view(np.int64).reshape(-1, 1), validity(values))
     elif pa.types.is_decimal128(target):
         words = wides(values)[:, :1] if target.precision <= _NARROW_DIGITS else wides(values)
         _mix_words(state, _SECRETS, np.ascontiguousarray(words), validity(values))
     elif pa.types.is_interval(target):
-        _mix_words(state, _SECRETS, _lengths(values), validity(values))
+        _mix_words(
+            state, _SECRETS, _interval_words(values) if is_exact else _lengths(values), validity(values)
+        )
     elif pa.types.is_struct(target):
         fields = _fresh(len(values))
         for field in fields_of(values):
-            _mix_column(fields, field)
+            _mix_column(fields, field, is_exact)
         starts = np.arange(len(values) + 1)
         _mix_lists(state, _SECRETS, starts, fields, validity(values))
     elif is_list(target):
         starts, items = _items(values)
         elements = _fresh(len(items))
-        _mix_column(elements, items)
+        _mix_column(elements, items, is_exact)
         _mix_lists(state, _SECRETS, starts, elements, validity(values))
     else:
         raise TypeError(f"rows with a column of type {target} cannot be hashed; ask is_hashable first")
@@ -123,9 +129,15 @@ def _mix_column(state: Words, values: pa.Array) -> None:
 
 def _lengths(values: pa.Array) -> Longs:
     """Return intervals as (rows, 2): days, a month having 30, and what is less than a day."""
-    raw: Longs = plain_values(values, np.dtype(np.int64), words=2).reshape(-1, 2)
+    raw = _interval_words(values)
     months, days = raw[:, 0].astype(np.int32).astype(np.int64), raw[:, 0] >> 32
     return np.column_stack([months * 30 + days + raw[:, 1] // _DAY_NS, raw[:, 1] % _DAY_NS])
+
+
+def _interval_words(values: pa.Array) -> Longs:
+    """Return intervals as (rows, 2): months and days, and nanoseconds."""
+    words: Longs = plain_values(values, np.dtype(np.int64), words=2).reshape(-1, 2)
+    return words
 
 
 def _items(values: pa.Array) -> tuple[Longs, pa.Array]:

@@ -221,8 +221,11 @@ def _signs(gone: int, come: int) -> Weights:
 
 
 def _are_different(old: pa.Array, new: pa.Array) -> NDArray[np.bool_]:
-    """Say where two columns differ; NULL is like NULL, and where it is not known they do."""
+    """Say where two columns differ; NULL is like NULL, 0.0 is not -0.0, and where it is not known they do."""
     if pa.types.is_nested(old.type):
         return np.ones(len(old), np.bool_)
+    if pa.types.is_floating(old.type):
+        bits = pa.int64() if pa.types.is_float64(old.type) else pa.int32()
+        old, new = old.view(bits), new.view(bits)
     is_same = pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(pc.is_null(old), pc.is_null(new)))
     return ~np.asarray(is_same.to_numpy(zero_copy_only=False), np.bool_)

@@ -52,4 +52,7 @@ class Apply(Stateless):
         return result
 
     def _apply(self, rows: pa.Table) -> pa.Table:
-        return table_of(self._function.apply(rows).columns)
+        """Return the function's answer, copied: it may write over it in its next call, and ours may not be written yet."""
+        answer = table_of(self._function.apply(rows).combine_chunks().columns)
+        copied = [pa.ipc.read_record_batch(batch.serialize(), answer.schema) for batch in answer.to_batches()]
+        return pa.Table.from_batches(copied, answer.schema)

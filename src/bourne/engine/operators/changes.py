@@ -54,7 +54,7 @@ class Clamped:
     is_stateful = True
 
     def __init__(self, types: Sequence[pa.DataType], shown: Sequence[int]) -> None:
-        self._keys = KeyTable(types)
+        self._keys = KeyTable(types, is_exact=True)
         self._shown = list(shown)
         self._sums: Weights = np.zeros(1024, np.int64)
         self._marks: Numbers = np.zeros(1024, np.int64)

@@ -2,15 +2,20 @@
 
 `WHERE EXISTS (SELECT … FROM b)` asks whether count(*) of b is not 0: the count changes with every step, the answer
 hardly ever, and each change of it is joined to all rows. DISTINCT of a single row is that row, and lets nothing out
-that takes a row back and gives it again.
+that takes a row back and gives it again. Not where values can be equal without being the same, as 0.0 and -0.0: DISTINCT
+would go on with the first.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from bourne.sql.plan import Aggregate, Filter, Join, Plan, Project, Ref
 from bourne.sql.rules.tree import IsShared, columns, rewrite
+
+# Types with values that are equal but not the same, also inside of lists and structs.
+_LOOSE = r"\b(FLOAT|DOUBLE|INTERVAL)\b"
 
 
 def damp_scalars(plan: Plan) -> Plan:
@@ -32,6 +37,7 @@ def _steady(plan: Plan) -> Plan:
         if isinstance(below, Filter) or not all(isinstance(part, Ref) for part in below.expressions):
             is_computed = True
         below = below.child
-    if is_computed and isinstance(below, Aggregate) and not below.groups:
+    is_plain = all(not re.search(_LOOSE, spelled) for spelled in plan.types)
+    if is_computed and is_plain and isinstance(below, Aggregate) and not below.groups:
         return Aggregate(plan, columns(plan), ())
     return plan
