@@ -14,6 +14,7 @@ from engine.random_changes import Change, Relation
 
 TEXTS = Relation({"a0": "varchar", "a1": "boolean"}, "exact")
 NUMBERS = Relation({"a0": "integer", "a1": "double"}, "exact")
+ZEROS = Relation({"a0": "integer", "a1": "double", "a2": "integer"}, "exact")
 DECIMALS = Relation({"a0": "integer", "a1": "decimal(30,4)"}, "exact")
 
 
@@ -60,6 +61,27 @@ CASES: Mapping[str, Named] = {
             come(*((n % 3, 1e9 / (n + 1)) for n in range(50))),
             go(*((n % 3, 1e9 / (n + 1)) for n in range(0, 50, 3))),
         ],
+    ),
+    "0.0 and -0.0 are equal but not the same: window": Named(
+        "SELECT a2, (first_value(a1) OVER (PARTITION BY a0 ORDER BY a2 DESC))::VARCHAR AS f FROM a", ZEROS,
+        [come((1, 0.0, 0)), come((1, -0.0, 1)), come((1, 5.0, 2)), go((1, -0.0, 1), (1, 5.0, 2))],
+    ),
+    "0.0 and -0.0 are equal but not the same: aggregate": Named(
+        "SELECT a0, arg_max(a1, a2)::VARCHAR AS f, max(a1)::VARCHAR AS m FROM a GROUP BY a0", ZEROS,
+        [come((1, 0.0, 0)), [*go((1, 0.0, 0)), *come((1, -0.0, 1))], come((1, 5.0, 2)), go((1, 5.0, 2))],
+    ),
+    "0.0 and -0.0 are equal but not the same: join": Named(
+        "SELECT l.a1::VARCHAR AS f, r.a2 FROM a AS l JOIN a AS r ON l.a0 = r.a0", ZEROS,
+        [come((1, 0.0, 0), (1, -0.0, 0)), go((1, 0.0, 0)), [*go((1, -0.0, 0)), *come((1, 0.0, 0))]],
+    ),
+    "0.0 and -0.0 are equal but not the same: scalar subquery": Named(
+        "SELECT a2, (SELECT 1 / (-1 * min(a1)) FROM a) AS f FROM a", ZEROS,
+        [come((1, 0.0, 0)), [*go((1, 0.0, 0)), *come((1, -0.0, 1))]],
+    ),
+    "intervals are equal but not the same": Named(
+        "SELECT a0, DATE '2024-02-01' + arg_max(CASE WHEN a2 = 1 THEN INTERVAL '1 month' ELSE INTERVAL '30 days' END, a2) "
+        "AS due FROM a GROUP BY a0", ZEROS,
+        [come((1, 0.0, 0)), come((1, 0.0, 1)), come((1, 0.0, 2)), go((1, 0.0, 2))],
     ),
     "buffers longer than their values, in maps and lists": Named(
         "SELECT a0, histogram(a1) AS c1, list(a1 ORDER BY a1) AS c2 FROM a GROUP BY a0", DECIMALS,
