@@ -210,3 +210,27 @@ SELECT fill(i) OVER (ORDER BY id) AS x FROM orders
 
 -- not: LIMIT without ORDER BY | LIMIT
 SELECT (SELECT b.i FROM orders AS b WHERE b.id = a.id LIMIT 1) AS x FROM orders AS a
+
+-- not: a group of intervals | GROUP BY
+SELECT iv, count(*) AS c FROM orders GROUP BY iv
+
+-- not: a group of intervals | GROUP BY
+SELECT tz - at::TIMESTAMPTZ AS d, count(*) AS c FROM orders GROUP BY ALL
+
+-- not: a group of intervals | DISTINCT
+SELECT DISTINCT iv FROM orders
+
+-- not: a group of intervals | DISTINCT
+SELECT DISTINCT ON (iv) iv, i FROM orders ORDER BY iv, i
+
+-- not: a group of intervals | UNION
+SELECT iv FROM orders UNION SELECT INTERVAL 1 DAY
+
+-- not: a group of intervals | DISTINCT
+SELECT count(DISTINCT iv) AS c FROM orders
+
+-- not: a group of intervals | PARTITION BY
+SELECT row_number() OVER (PARTITION BY iv ORDER BY id) AS c FROM orders
+
+-- not: this window function | OVER
+SELECT count(*) OVER (ORDER BY n RANGE BETWEEN 0.1 PRECEDING AND 2.4 FOLLOWING) AS c FROM orders

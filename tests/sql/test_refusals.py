@@ -17,7 +17,7 @@ from bourne.sql.bind import bind
 RELATIONS = {
     "orders": declare_schema(
         {"id": "bigint", "i": "integer", "s": "varchar", "at": "timestamp", "tz": "timestamptz", "d": "double",
-         "n": "decimal(9,2)", "l": "integer[]", "user": "varchar", "주문": "integer"}, where="orders"),
+         "n": "decimal(9,2)", "l": "integer[]", "user": "varchar", "iv": "interval", "주문": "integer"}, where="orders"),
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ def bind_aggregate(binding: Binding, node: Json, child: Plan) -> Plan:
         "groupings_index",
     )  # fmt: skip
     groups = read_checked(binding, node.get("groups", []), child.types)
+    binding.check_keys(groups, "GROUP", "DISTINCT", "SELECT")
     is_generated = node["groupings_index"] == _GENERATED
     known = determined(child, groups)
     aggregations = tuple(
@@ -131,6 +132,8 @@ def bind_aggregation(binding: Binding, node: Json, types: Sequence[str]) -> Aggr
         filter=read_expression(binding, node["filter"], types) if "filter" in node else None,
         span=place,
     )
+    if found.is_distinct:
+        binding.check_keys(found.arguments, "DISTINCT")
     declare_child(binding, types)
     check_text(binding, render_aggregation(found, column_name), node, "LOGICAL_AGGREGATE_AND_GROUP_BY")
     return settle(binding, found)

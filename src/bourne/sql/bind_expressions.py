@@ -89,7 +89,7 @@ def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -
         case "BOUND_OPERATOR" if node["type"] in _TESTS:
             arguments = below(children)
             if node["type"] in ("COMPARE_IN", "COMPARE_NOT_IN"):
-                arguments = tuple(_without_normalizing(argument) for argument in arguments)
+                arguments = tuple(map(_without_normalizing, arguments, children))
             return Test(_TESTS[node["type"]], arguments, type_of(node))
         case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
             (argument,) = below(children)
@@ -106,7 +106,7 @@ def _call(binding: Binding, node: Json, arguments: tuple[Expr, ...]) -> Expr:
     function, names = node["qname"]["path"][-1], node.get("named_arguments", [])
     arguments = _without_widening(function, arguments, type_of(node))
     if node["type"].startswith("COMPARE_"):
-        arguments = tuple(_without_normalizing(argument) for argument in arguments)
+        arguments = tuple(map(_without_normalizing, arguments, node["children"]))
     padded = ("",) * (len(arguments) - len(names)) + tuple(names)
     call = Call(function, arguments, padded, type_of(node), binding.span(node))
     # DuckDB gives a failure the type of its place, but can read it back only as a NULL's.
@@ -199,9 +199,10 @@ def _stabilities() -> Mapping[str, frozenset[str | None]]:
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
-def _without_normalizing(argument: Expr) -> Expr:
+def _without_normalizing(argument: Expr, node: Json) -> Expr:
     """Drop what DuckDB puts around intervals before it compares them: binding again puts it there again."""
-    if isinstance(argument, Call) and argument.function == "normalized_interval" and argument.span is None:
+    is_added = "query_location" not in node  # nobody wrote it
+    if is_added and isinstance(argument, Call) and argument.function == "normalized_interval":
         return argument.arguments[0]
     return argument
 

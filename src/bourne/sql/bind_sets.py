@@ -30,7 +30,9 @@ def bind_distinct(binding: Binding, node: Json, child: Plan) -> Plan:
     """Read DISTINCT, as groups without functions, or DISTINCT ON, as the first row of each."""
     binding.expect(node, "distinct_type", "distinct_targets", "order_by")
     targets = tuple(read_expression(binding, target, child.types) for target in node["distinct_targets"])
-    place = binding.place("DISTINCT", "UNION", "EXCEPT", "INTERSECT")
+    words = ("DISTINCT", "UNION", "EXCEPT", "INTERSECT")
+    binding.check_keys(targets, *words)
+    place = binding.place(*words)
     is_all = targets == columns(child)
     if not all(isinstance(target, Ref) for target in targets):
         raise binding.refuse("this DISTINCT", "DISTINCT")

@@ -83,7 +83,9 @@ def _function(binding: Binding, node: Json, types: Sequence[str]) -> WindowFunct
         filter=read_expression(binding, node["filters"], types) if "filters" in node else None,
         span=binding.place("count" if name == "count_star" else name, "OVER"),
     )
-    check_text(binding, render_window(found, column_name), node, "LOGICAL_WINDOW")
+    binding.check_keys(found.partitions, "PARTITION", "OVER")
+    text = render_window(found, column_name)
+    check_text(binding, text, node, "LOGICAL_WINDOW", called="this window function", word="OVER")
     if node.get("alias") == GENERATED and not found.orders:
         raise binding.refuse("LIMIT without ORDER BY", "LIMIT",
                              hint="the rows of a view have no order: say by ORDER BY which ones are wanted")  # fmt: skip

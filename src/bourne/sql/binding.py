@@ -14,6 +14,7 @@ import duckdb
 from bourne.errors import NotMaintainable, Span, SqlError
 from bourne.schema import Schema
 from bourne.sql.bound_values import Json
+from bourne.sql.plan import Expr
 from bourne.sql.windows import Rewritten, find_word
 
 # How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
@@ -89,6 +90,15 @@ class Binding:
         """Return the error that names what cannot be maintained, at `span` or at the first of the words."""
         place = span or self.place(*words)
         return NotMaintainable(construct, sql=self.text.original, span=place, hint=hint)
+
+    def check_keys(self, keys: Iterable[Expr], *words: str) -> None:
+        """Refuse intervals as keys of groups: DuckDB shows any one of those that are equal, and these may differ."""
+        if any(key.type == "INTERVAL" for key in keys):
+            raise self.refuse(
+                "a group of intervals", *words,
+                hint="group by a number or a text of it, such as epoch(…) or …::VARCHAR: intervals that are equal, such as "
+                "30 days and 1 month, need not be the same",
+            )  # fmt: skip
 
 
 def quoting_hint(message: str, relations: Iterable[str]) -> str | None:

@@ -66,7 +66,15 @@ def column_name(index: int) -> str:
     return f"c{index}"
 
 
-def check_text(binding: Binding, text: str, node: Json, operator: str) -> None:
+def check_text(
+    binding: Binding,
+    text: str,
+    node: Json,
+    operator: str,
+    *,
+    called: str = "this expression",
+    word: str = "SELECT",
+) -> None:
     """Refuse a select item whose part under this operator is not the same bound expression as `node`."""
     try:
         root = binding.plan_json(f"SELECT {text} FROM __child")
@@ -78,7 +86,11 @@ def check_text(binding: Binding, text: str, node: Json, operator: str) -> None:
     scan = root.get("children", [{}])[0]
     mapping = [entry.get("index", 0) for entry in scan.get("column_indexes", [])]
     if not again or scan.get("type") != "LOGICAL_GET" or not _is_same(binding, node, again, mapping):
-        raise binding.refuse("this expression", "SELECT", span=binding.span(node))
+        raise binding.refuse(
+            called, word, span=binding.span(node),
+            hint="DuckDB reads it in another way when it is written out again: write it differently, or compute a part of "
+            "it in a subquery",
+        )  # fmt: skip
 
 
 def _is_same(binding: Binding, first: Any, second: Any, mapping: Sequence[int]) -> bool:
