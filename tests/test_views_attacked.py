@@ -320,3 +320,14 @@ def test_nothing_is_started_once_it_is_closed(tmp_path: Path) -> None:
     it.close()
     with pytest.raises(bourne.Closed):  # another thread's `catch_up` may have come so far
         it._runners.catch_up()
+
+
+def test_all_views_that_fail_are_named(tmp_path: Path) -> None:
+    views = {name: "SELECT CAST(k AS INTEGER) AS n FROM events" for name in ("first", "second", "third")}
+    with bourne.open(app_of(views), data=tmp_path) as it:
+        it.append("events", [{"k": "five"}])
+        with pytest.raises(ViewFailed, match="view 'first'") as caught:
+            it.catch_up()
+    assert [note[:30] for note in caught.value.__notes__] == [
+        f"view {name!r} stands still, too"[:30] for name in ("second", "third")
+    ]

@@ -269,8 +269,11 @@ class _Rounds:
                 self.failures.setdefault(name, error)
 
     def raise_first(self) -> None:
-        """Raise the first failure, if there is one."""
-        for failure in self.failures.values():
+        """Raise the first failure, if there is one, with a note of the others."""
+        if self.failures:
+            failure = next(iter(self.failures.values()))
+            for name, other in list(self.failures.items())[1:]:
+                failure.add_note(f"view {name!r} stands still, too: {other.what}")
             raise failure
 
     def _stands_still(self, name: str) -> bool:

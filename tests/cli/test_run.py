@@ -28,7 +28,7 @@ def test_until_caught_up_brings_every_view_up_to_date_and_says_so(shop, bourne_h
     assert (done.returncode, done.stderr) == (0, "")
     assert "shop: 2 views follow 1 log" in done.stdout
     for view in ("spend", "large"):
-        assert f"{view}: 300 rows, " in done.stdout
+        assert f"{view}: 300 records, " in done.stdout
     assert done.stdout.count("lag 0") == 2
 
 
@@ -44,7 +44,7 @@ def test_a_signal_ends_it_cleanly_with_everything_committed(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
-    assert "spend: 300 rows" in out
+    assert "spend: 300 records" in out
     assert bourne_here("run", shop, "--until-caught-up").returncode == 0  # the locks are free
 
 
@@ -145,7 +145,7 @@ def test_a_record_that_a_view_cannot_compute_is_named_and_the_other_views_go_on(
     bourne_here("append", "l", "-", "--format", "csv", stdin="x\n1\n2\nthree\n")
     done = bourne_here("run", "app.py", "--until-caught-up")
     assert done.returncode == 9 and "offset 2" in done.stderr and "Traceback" not in done.stderr
-    assert "good: 3 rows" in done.stdout and "bad: 0 rows" in done.stdout and "failed" in done.stdout
+    assert "good: 3 records" in done.stdout and "bad: 0 records" in done.stdout and "failed" in done.stdout
 
 
 # --- showing progress ---
@@ -172,10 +172,10 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_per_view_now_and_then():
             wall.now_s = second
             progress.update([bourne.Progress("spend", 1000 * second, 1.0, 5)])
         assert out.getvalue().splitlines() == [
-            "spend: 5,000 rows, 1,000 rows/s, lag 5",
-            "spend: 10,000 rows, 1,000 rows/s, lag 5",
+            "spend: 5,000 records, 1,000 records/s, lag 5",
+            "spend: 10,000 records, 1,000 records/s, lag 5",
         ]
-    assert out.getvalue().splitlines()[2:] == ["spend: 11,000 rows, 1,000 rows/s, lag 5"]
+    assert out.getvalue().splitlines()[2:] == ["spend: 11,000 records, 1,000 records/s, lag 5"]
 
 
 def test_on_a_terminal_there_is_a_live_table_and_it_ends_as_lines():
@@ -188,8 +188,8 @@ def test_on_a_terminal_there_is_a_live_table_and_it_ends_as_lines():
         table = Console(file=io.StringIO(), width=100)
         table.print(progress._table())
         seen = table.file.getvalue()
-        assert "rows/s" in seen and "1,000" in seen and "failed" in seen
+        assert "records/s" in seen and "1,000" in seen and "failed" in seen
         wall.now_s = 100
         assert progress._rate(bourne.Progress("spend", 1000, 1.0, 5)) < 50
-    assert "spend: 1,000 rows, 1,000 rows/s, lag 5" in out.getvalue()
+    assert "spend: 1,000 records, 1,000 records/s, lag 5" in out.getvalue()
     assert "failed: oh" in out.getvalue()

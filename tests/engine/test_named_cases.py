@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,6 +16,7 @@ from engine.random_changes import Change, Relation
 TEXTS = Relation({"a0": "varchar", "a1": "boolean"}, "exact")
 NUMBERS = Relation({"a0": "integer", "a1": "double"}, "exact")
 ZEROS = Relation({"a0": "integer", "a1": "double", "a2": "integer"}, "exact")
+TIMES = Relation({"a0": "integer", "a1": "timestamp"}, "exact")
 DECIMALS = Relation({"a0": "integer", "a1": "decimal(30,4)"}, "exact")
 
 
@@ -33,6 +35,10 @@ def come(*rows: tuple[object, ...]) -> list[Change]:
 
 def go(*rows: tuple[object, ...]) -> list[Change]:
     return [(row, -1) for row in rows]
+
+
+def at(minutes: int) -> datetime.datetime:
+    return datetime.datetime(2024, 2, 28, 22) + datetime.timedelta(minutes=minutes)
 
 
 WIDE = Decimal("-99999999999999999999.5000")
@@ -82,6 +88,12 @@ CASES: Mapping[str, Named] = {
         "SELECT a0, DATE '2024-02-01' + arg_max(CASE WHEN a2 = 1 THEN INTERVAL '1 month' ELSE INTERVAL '30 days' END, a2) "
         "AS due FROM a GROUP BY a0", ZEROS,
         [come((1, 0.0, 0)), come((1, 0.0, 1)), come((1, 0.0, 2)), go((1, 0.0, 2))],
+    ),
+    "intervals that are computed and compared": Named(
+        "SELECT a0, a1, CASE WHEN lag(a1) OVER w IS NULL OR a1 - lag(a1) OVER w > INTERVAL 30 MINUTES THEN 1 ELSE 0 END AS s "
+        "FROM a WHERE a1 - TIMESTAMP '2024-02-28 00:00' < INTERVAL 3 DAYS WINDOW w AS (PARTITION BY a0 ORDER BY a1)",
+        TIMES,
+        [come((1, at(0)), (1, at(20)), (1, at(90))), come((1, at(55)), (2, None)), go((1, at(20))), come((1, at(9999)))],
     ),
     "buffers longer than their values, in maps and lists": Named(
         "SELECT a0, histogram(a1) AS c1, list(a1 ORDER BY a1) AS c2 FROM a GROUP BY a0", DECIMALS,

@@ -72,7 +72,7 @@ class ViewProgress:
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD)
         table.add_column("view")
-        for name in ("rows", "rows/s", "lag"):
+        for name in ("records", "records/s", "lag"):
             table.add_column(name, justify="right", min_width=11)
         for each in self._latest:
             lag = f"{each.lag_records:,}" if each.failure is None else "failed"
@@ -82,4 +82,4 @@ class ViewProgress:
 
 def _line(view: Progress, rate: float) -> str:
     failed = "" if view.failure is None else f", failed: {view.failure.what}"
-    return f"{view.view}: {view.rows:,} rows, {rate:,.0f} rows/s, lag {view.lag_records:,}{failed}"
+    return f"{view.view}: {view.rows:,} records, {rate:,.0f} records/s, lag {view.lag_records:,}{failed}"
