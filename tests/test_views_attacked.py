@@ -323,7 +323,7 @@ def test_nothing_is_started_once_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_all_views_that_fail_are_named(tmp_path: Path) -> None:
-    views = {name: "SELECT CAST(k AS INTEGER) AS n FROM events" for name in ("first", "second", "third")}
+    views = dict.fromkeys(("first", "second", "third"), "SELECT CAST(k AS INTEGER) AS n FROM events")
     with bourne.open(app_of(views), data=tmp_path) as it:
         it.append("events", [{"k": "five"}])
         with pytest.raises(ViewFailed, match="view 'first'") as caught:
