@@ -102,6 +102,7 @@ def measure(
     try:
         for place, copy in zip(stored, copies, strict=True):
             shutil.copytree(place, copy)
+        os.sync()  # else the disk would still be writing the copies
         ours, duckdb = (
             run(
                 [sys.executable, "-m", "benchmarks.peers.ours_child", peer, query, *map(str, copies)],
