@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from bourne.log.reader import Frame, LogReader
 from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
-from bourne.udf import reason
+from bourne.udf import first_alone, reason
 
 # Running a recorded epoch again takes as long as this many rows, however few it has.
 _EPOCH_ROWS_WORTH = 1 << 12
@@ -210,17 +211,13 @@ class ViewRunner:
             raise self._failure
         try:
             pieces = self._read(until, is_whole=is_whole)
-        except BaseException as error:  # some inputs may have been read, which are then not where they were
-            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
-            raise
-        positions = self._read_positions()
-        rows = _count(positions) - _count(self._positions)
-        if rows == 0:
-            self._settle()
-            self._epoch_rows = EPOCH_ROWS_MIN
-            return 0
-        tables = {name: _table(found) for name, found in pieces.items()}
-        try:
+            positions = self._read_positions()
+            rows = _count(positions) - _count(self._positions)
+            if rows == 0:
+                self._settle()
+                self._epoch_rows = EPOCH_ROWS_MIN
+                return 0
+            tables = {name: _table(found) for name, found in pieces.items()}
             skipped, known = self._before_state(tables, pieces)
             delta = self._compute(tables, pieces, skipped, known)
             self._advance(tables)
@@ -229,8 +226,8 @@ class ViewRunner:
             self._commit(delta, positions, records=_records(tables), skipped=ranges, is_ahead=is_ahead)
         except BaseException as error:
             self._settle()  # what went wrong before counts first
-            # The circuit may have taken in what was not committed: it has to be restored before it goes on.
-            self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
+            # Inputs may have been read, and the circuit have taken in, what was not committed: both have to be restored.
+            self._fail(error)
             raise
         if skipped:
             self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
@@ -247,11 +244,14 @@ class ViewRunner:
             at < end for name in positions for at, end in zip(positions[name], ends[name], strict=True)
         )
 
-    def _interrupted(self, error: BaseException) -> ViewFailed:
-        return ViewFailed(
-            f"view {self.name!r} was interrupted within an epoch", found=f"{type(error).__name__}: {error}",
-            hint="open the app again: the log and what the view had committed are intact",
-        )  # fmt: skip
+    def _fail(self, error: BaseException) -> None:
+        """Stand still from now on."""
+        if not isinstance(error, BourneError):
+            error = ViewFailed(
+                f"view {self.name!r} was interrupted within an epoch", found=f"{type(error).__name__}: {error}",
+                hint="run it again: the log and what the view had committed are intact",
+            )  # fmt: skip
+        self._failure = error
 
     def _read(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> dict[str, list[Piece]]:
         """Return what comes next of each input that has something, each its share of an epoch, or all.
@@ -314,23 +314,11 @@ class ViewRunner:
         """Say where the first record is that cannot be computed even alone, else the whole ranges. O(rows)."""
         for name, table in tables.items():
             if self._fails_alone(name, table):
-                return self._locate_in(name, table, at[name])
+                row = first_alone(partial(self._fails_slice, name, table), len(table))
+                return self._place(name, at[name], *((0, len(table)) if row is None else (row, row + 1)))
         return "; ".join(
             self._place(name, at[name], 0, len(table)) for name, table in tables.items() if len(table)
         )
-
-    def _locate_in(self, name: str, table: pa.Table, at: Places) -> str:
-        start, end = 0, table.num_rows
-        while end - start > 1:
-            middle = (start + end) // 2
-            if self._fails_alone(name, table.slice(start, middle - start)):
-                end = middle
-            elif self._fails_alone(name, table.slice(middle, end - middle)):
-                start = middle
-            else:
-                start, end = 0, table.num_rows
-                break
-        return self._place(name, at, start, end)
 
     def _place(self, name: str, at: Places, start: int, end: int) -> str:
         """Name the offsets of rows `start` to `end` of what was read of an input."""
@@ -348,6 +336,9 @@ class ViewRunner:
         except FAILURES:
             return True
         return False
+
+    def _fails_slice(self, name: str, table: pa.Table, start: int, count: int) -> bool:
+        return self._fails_alone(name, table.slice(start, count))
 
     def _advance(self, tables: Mapping[str, pa.Table]) -> None:
         """Move each input's watermark: the latest event time seen, less the lateness that was declared."""
@@ -411,7 +402,7 @@ class ViewRunner:
         except BaseException as error:
             if self._committing.done():  # else it is the waiting that was interrupted
                 self._committing = None
-                self._failure = error if isinstance(error, BourneError) else self._interrupted(error)
+                self._fail(error)
             raise
         self._committing = None
 
@@ -509,14 +500,10 @@ class ViewRunner:
         for name, reader in self._readers.items():
             firsts, needed = reader.first_offsets(), self._positions[name]
             if any(at < first for at, first in zip(needed, firsts, strict=True)):
-                raise ViewFailed(
-                    f"view {self.name!r} cannot be restored: its log does not keep the records after its saved state "
-                    "(the newest is damaged, or the app was without this view meanwhile)",
-                    where=str(self._snapshots),
-                    expected=f"records of {name!r} from {_shown(needed)}",
-                    found=f"records from {_shown(firsts)}",
-                    hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed "
-                    "from what the log still keeps",
+                raise self._not_restored(
+                    "its log does not keep the records after its saved state",
+                    f"records of {name!r} from {_shown(needed)}",
+                    f"records from {_shown(firsts)}",
                 )
 
     def _repeat(self, frame: Frame) -> None:
@@ -532,13 +519,10 @@ class ViewRunner:
         tables = {name: _table(found) for name, found in pieces.items()}
         recorded, records = frame.meta.get("records"), _records(tables)
         if recorded not in (None, records):
-            raise ViewFailed(
-                f"view {self.name!r} cannot be restored: its log was compacted further than its saved state "
-                "(the newest is damaged, or the app was without this view meanwhile)",
-                where=str(self._snapshots),
-                expected=f"{recorded} records up to {_shown_all(positions)}",
-                found=f"{records} records",
-                hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed anew",
+            raise self._not_restored(
+                "its log was compacted further than its saved state",
+                f"{recorded} records up to {_shown_all(positions)}",
+                f"{records} records",
             )
         ranges = frame.meta.get("skipped", {})
         skipped = {name: rows_in(pieces[name], ranges[name]) for name in tables if name in ranges}
@@ -553,6 +537,17 @@ class ViewRunner:
         if not _has_same_rows(_output_table(again, self._output), frame.batch):
             raise self._not_repeated(frame.meta["epoch"], "the rows that were committed", "other rows")
         self._rows_since_snapshot += max(rows, _EPOCH_ROWS_WORTH)
+
+    def _not_restored(self, why: str, expected: str, found: str) -> ViewFailed:
+        return ViewFailed(
+            f"view {self.name!r} cannot be restored: {why} (the newest is damaged, or the app was without this view "
+            "meanwhile)",
+            where=str(self._snapshots),
+            expected=expected,
+            found=found,
+            hint="restore the snapshots from a copy, or delete the view's folder: the view is then computed from what the "
+            "log still keeps",
+        )
 
     def _not_repeated(self, epoch: int, expected: str, found: str) -> ViewFailed:
         return ViewFailed(
