@@ -1,7 +1,8 @@
 """Runs a peer as a process and watches its memory.
 
-Memory is what the process and its children hold that is not pages of files (`RssAnon` of /proc), the highest that two looks
-in a row saw, of 20 a second: a log that is read by memory map does not count, the JVM's heap does, and so does the warming up before.
+Memory is what the process and its children hold that is not pages of files (`RssAnon` of /proc), the highest that two
+looks in a row saw, of 20 a second: a log that is read by memory map does not count, the JVM's heap does, and so does the
+warming up before.
 """
 
 from __future__ import annotations

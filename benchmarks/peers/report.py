@@ -80,7 +80,8 @@ def page(lines: list[Line], events: int) -> str:
         bourne=bourne.__version__, duckdb=duckdb.__version__, flink=FLINK_VERSION,
         table="\n".join(line.markdown() for line in lines), means="\n".join(f"* {mean}" for mean in means),
         configuration=", ".join(
-            f"`{name}={value}`" for name, value in CONFIGURATION.items() if name.startswith(("parallelism", "pipeline", "state", "table."))
+            f"`{name}={value}`" for name, value in CONFIGURATION.items()
+            if name.startswith(("parallelism", "pipeline", "state", "table."))
         ),
         jvm=JVM_ARGUMENTS,
     )  # fmt: skip

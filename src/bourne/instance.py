@@ -308,11 +308,9 @@ class Instance:
         """
         self._check_open()
         self._take_over_tables()
-        self._runners.start()
-        self._open_sources()
         with self._maintenance():
             self._runners.run(
-                lambda: sum(self._feed(source) for source in self._sources),
+                self._feed_all,
                 lambda: not all(source.has_ended for source in self._sources),
                 until_caught_up=until_caught_up,
                 on_progress=on_progress,
@@ -320,6 +318,10 @@ class Instance:
             )
         for source in self._sources:  # what they had handed over when they were told to stop
             self._feed(source)
+
+    def _feed_all(self) -> int:
+        self._open_sources()
+        return sum(self._feed(source) for source in self._sources)
 
     def _feed(self, source: Source) -> int:
         """Move what a source has into its log."""

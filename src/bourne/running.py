@@ -311,15 +311,10 @@ class _Rounds:
         }
         tables = {each.name for name in names for each in self._views[name].inputs if each.table is not None}
         share = max(1, self._epoch_rows[number] // max(1, sum(len(end) for end in ends.values())))
-        target = {
-            log: ends[log]
-            if log in tables
-            # a version of a table is never split
-            else tuple(
-                max(at, min(at + share, end)) for at, end in zip(furthest[log], ends[log], strict=True)
-            )
-            for log in furthest
-        }
+        target: Positions = {}
+        for log, last in ends.items():
+            parts = [max(at, min(at + share, end)) for at, end in zip(furthest[log], last, strict=True)]
+            target[log] = last if log in tables else tuple(parts)  # a version of a table is never split
         is_full = any(
             to - at == share for log in target for to, at in zip(target[log], furthest[log], strict=True)
         )

@@ -159,7 +159,8 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
         raise DefinitionError(
             f"type {spelled} cannot be stored in a log",
             where=where,
-            expected="numbers, varchar, blob, boolean, date, time, timestamp, timestamptz, interval, uuid, json, lists, structs, maps",
+            expected="numbers, varchar, blob, boolean, date, time, timestamp, timestamptz, interval, uuid, json, lists, "
+            "structs, maps",
             hint="store it as varchar and CAST it in the view",
         )
     return spelled

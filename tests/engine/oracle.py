@@ -54,9 +54,16 @@ def _readable(table: pa.Table) -> pa.Table:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list | dict | pa.MonthDayNano):
-        return repr(value)
-    return value
+    return repr(_signless(value)) if isinstance(value, list | dict | pa.MonthDayNano) else value
+
+
+def _signless(value: Any) -> Any:
+    """Make one of -0.0 and 0.0, which are equal."""
+    if isinstance(value, list):
+        return [_signless(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _signless(each) for key, each in value.items()}
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def is_close(first: Any, second: Any) -> bool:

@@ -17,6 +17,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any, Literal
 
+import pyarrow as pa
+
 Row = tuple[Any, ...]
 Change = tuple[Row, int]  # a row and how many times more it is there
 Step = Mapping[str, Sequence[Change]]
@@ -30,7 +32,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "bigint": (0, 1, 2, 3, -2, 3_000_000_000),
     "smallint": (0, 1, 2, 3, -7, 30),
     "decimal(9,2)": tuple(Decimal(text) for text in ("0.00", "1.50", "2.25", "-2.25", "3.10", "99.99")),
-    "double": (0.0, 0.25, 1.5, -2.0, 10.75, math.nan),
+    "double": (0.0, 0.25, -0.0, 1.5, -2.0, 10.75, math.nan),
     "varchar": ("a", "b", "ab", "B", "", "3", "한글", "a b", "ba"),
     "boolean": (True, False),
     "date": tuple(datetime.date(2024, 2, 27) + datetime.timedelta(days) for days in (0, 1, 2, 3, 40)),
@@ -48,6 +50,10 @@ CARRIED: dict[str, tuple[Any, ...]] = {
     "blob": (b"", b"\x00", b"ab"),
     "float": (0.5, -1.0, 3.25),
     "decimal(30,4)": (Decimal("0.0001"), Decimal("-99999.5000"), Decimal("1.0000")),
+    # Of two that are equal but not the same, such as 30 days and 1 month, any may stand for a group.
+    "interval": tuple(
+        pa.MonthDayNano(each) for each in ((0, 1, 0), (1, 0, 0), (0, 0, 90_000_000_000), (0, -1, 0))
+    ),
     "varchar[]": (["a"], [], [None, "b"], ["a", "b"]),
     "struct(l integer[], d date)": (
         {"l": [1, None], "d": None},

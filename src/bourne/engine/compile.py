@@ -131,12 +131,10 @@ def _keyed_output(graph: Graph) -> bool:
         below = below.child
     if not isinstance(below, Aggregate) or graph.parents[id(below)] > 1 or not below.aggregations:
         return False
-    before = len(graph.nodes)
     number = aggregate(graph, below, is_keyed=True)
     if not isinstance(graph.nodes[number].operator, AggregateOperator):
         graph.of_plan[id(below)] = (below, number)
         return False
-    assert number >= before
     picked = picked_columns(steps, len(below.types))
     if picked == list(range(len(below.types))):
         return True

@@ -233,8 +233,8 @@ class LogReader:
     ) -> list[Frame]:
         """Return the next frames, at most `rows_max` rows of them and about `bytes_max` bytes.
 
-        Stops before offset `until`, and before what was appended at `until_time_us` or later. Returns an empty list when there is nothing more for now. Batches are
-        views of a memory map: they stay valid as long as they are referenced.
+        Stops before offset `until`, and before what was appended at `until_time_us` or later. Returns an empty list when
+        there is nothing more for now. Batches are views of a memory map: they stay valid as long as they are referenced.
 
         Raises:
             CorruptFrame: the next frame is not what was written. Nothing of it is served, all before it was.

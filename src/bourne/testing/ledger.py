@@ -170,7 +170,8 @@ class Ledger:
         for pair, wanted in zip(found, expected, strict=False):
             expect(
                 pair == wanted,
-                f"{where}: expected offset {wanted[0]} with {_shown(wanted[1])}, found offset {pair[0]} with {_shown(pair[1])}",
+                f"{where}: expected offset {wanted[0]} with {_shown(wanted[1])}, "
+                f"found offset {pair[0]} with {_shown(pair[1])}",
             )
         expect_equal(len(found), len(expected), f"{where}: how many records")
 

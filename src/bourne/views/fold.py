@@ -28,7 +28,8 @@ from bourne.views.keyed_rows import KeyedRows
 
 Longs = NDArray[np.int64]
 
-# A row's or key's hash stands for it. What is remembered of rows that are gone is dropped when they are more than those that are there, and this many.
+# A row's or key's hash stands for it. What is remembered of rows that are gone is dropped when they are more than those
+# that are there, and this many.
 _DEAD_MAX: Final = 1 << 16
 
 

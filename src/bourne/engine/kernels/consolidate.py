@@ -1,6 +1,7 @@
 """A batch of weighted rows, with equal rows made one.
 
-Law: the same Z-set, every row (told apart exactly: -0.0 is not 0.0) at most once and none with weight zero, in the order of first appearance.
+Law: the same Z-set, every row (told apart exactly: -0.0 is not 0.0) at most once and none with weight zero, in the order
+of first appearance.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ _TOP = np.int64(-(2**63))
 
 def order_words(
     columns: Iterable[pa.Array], is_descending: Sequence[bool], is_nulls_first: Sequence[bool]
-) -> tuple[Longs, bool]:
-    """Return the sort keys of some rows as (words, rows), and whether equal words are equal keys.
+) -> Longs:
+    """Return the sort keys of some rows as (words, rows). Keys that differ may have equal words.
 
     Columns behind the first that does not fit into words are not asked for.
     """
@@ -36,8 +36,8 @@ def order_words(
             found = [np.where(valid, word, 0) for word in found]
         words += [~word for word in found] if descending else found
         if not is_exact:
-            return np.stack(words), False
-    return (np.stack(words) if words else np.zeros((0, 0), np.int64)), True
+            break
+    return np.stack(words) if words else np.zeros((0, 0), np.int64)
 
 
 def _words(values: pa.Array) -> tuple[list[Longs], bool]:

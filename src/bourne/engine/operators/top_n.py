@@ -101,7 +101,7 @@ class TopN:
     def _winners(self, old: Numbers, columns: list[pa.Array], places: Numbers, group_count: int) -> Numbers:
         """Return which of the old and new rows are in, by group, and in order if that matters."""
         keys = (pa.concat_arrays([*self._store.take_columns(old, [i]), columns[i]]) for i in self._columns)
-        words, _ = order_words(keys, self._descending, self._nulls_first)
+        words = order_words(keys, self._descending, self._nulls_first)
         can, counts = first_rows_of(places, group_count, words, self._n)
         candidates = np.flatnonzero(can)
         is_open = counts[places[candidates]] > self._n
@@ -123,17 +123,11 @@ class TopN:
         is_old = rows < known
         stored = self._store.take(old[rows[is_old]])
         index = pa.array(rows[~is_old] - known)
-        table = table_of(
-            [
-                pa.concat_arrays([mine, column.take(index)])
-                for mine, column in zip(stored, columns, strict=True)
-            ]
-        )
+        taken = [column.take(index) for column in columns]
+        table = table_of([pa.concat_arrays([*pair]) for pair in zip(stored, taken, strict=True)])
         ordered = np.concatenate([rows[is_old], rows[~is_old]])
-        table = table.append_column("__group", pa.array(places[ordered])).append_column(
-            ROW, pa.array(ordered)
-        )
-        result = self._rank(table)
+        table = table.append_column("__group", pa.array(places[ordered]))
+        result = self._rank(table.append_column(ROW, pa.array(ordered)))
         found, ranks = (as_array(column).to_numpy() for column in result.columns)
         found, ranks = found[ranks <= self._n], ranks[ranks <= self._n]
         ordered_rows: Numbers = found[np.lexsort((ranks, places[found]))]
