@@ -39,14 +39,14 @@ bench: .venv/dev bench-cost ## Measure, and write docs/benchmarks.md, docs/bench
 bench-cost: .venv/dev ## Measure a step while the state grows to 10 M keys, and write docs/benchmarks_cost.md
 	@$(BIN)/python -m benchmarks.cost_curve
 
-bench-peers: .venv/dev ## Measure Nexmark next to DuckDB and Apache Flink, and write docs/benchmarks_peers.md (EVENTS=, QUERIES=; needs a JDK)
+bench-peers: .venv/dev ## Measure Nexmark next to DuckDB, Apache Flink and Pathway, and write docs/benchmarks_peers.md (EVENTS=, QUERIES=; needs a JDK)
 	@$(BIN)/python -m benchmarks.peers --events $(or $(EVENTS),10000000) $(QUERIES)
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark
 
 clean: ## Remove what make made: the environment, caches, the demo's data
-	rm -rf .venv .venv-flink .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)
+	rm -rf .venv .venv-flink .venv-pathway .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(DEMO_DATA)
 
 # The files .venv/demo and .venv/dev say what is installed; they are made anew when pyproject.toml changes.
 .venv/bin/python:

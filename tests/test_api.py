@@ -179,6 +179,20 @@ def test_changed_view_is_a_new_version_and_the_old_one_stays(tmp_path: Path) -> 
         assert shop.catch_up() == 0
 
 
+def test_a_view_that_is_no_longer_declared_is_as_it_was(tmp_path: Path) -> None:
+    with bourne.open(shop_app(), data=tmp_path) as shop:
+        shop.append("orders", [order(1), order(2)])
+        shop.catch_up()
+    with bourne.open(shop_app(users="SELECT DISTINCT user FROM orders"), data=tmp_path) as shop:
+        shop.append("orders", [order(3), order(4, "bo")])
+        shop.catch_up()
+        assert shop.query("FROM spend").fetchall() == [("ann", 2, Decimal("3.00"))]
+        assert shop.query("SELECT count(*) FROM users JOIN spend USING (user)").fetchall() == [(1,)]
+    with bourne.open(shop_app(), data=tmp_path) as shop:
+        assert shop.catch_up() == 2
+        assert sorted(shop.query("FROM spend").fetchall())[0] == ("ann", 3, Decimal("4.50"))
+
+
 def test_changed_log_is_refused(tmp_path: Path) -> None:
     bourne.open(shop_app(), data=tmp_path).close()
     app = bourne.App("shop")
@@ -462,6 +476,17 @@ def test_a_value_beyond_python_is_named_and_still_there_as_arrow(tmp_path):
             result.fetchall()
         assert result.to_arrow().num_rows == 1
         assert "10000-01-03" in repr(result)
+
+
+def test_a_number_that_arrow_cannot_hold_is_refused(tmp_path):
+    app = bourne.App("far")
+    app.log("o", schema={"n": "bigint"})
+    with bourne.open(app, data=tmp_path) as far:
+        for sql in ("SELECT 1::UHUGEINT AS n", "SELECT [1::UHUGEINT] AS n", "SELECT {'a': 1::UHUGEINT} AS n"):
+            with pytest.raises(bourne.QueryError, match="UHUGEINT") as caught:
+                far.query(sql)
+            assert "column n" in str(caught.value)
+        assert far.query("SELECT 7::UHUGEINT::HUGEINT").fetchall() == [(7,)]
 
 
 def open_files() -> int:

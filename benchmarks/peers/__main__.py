@@ -1,10 +1,11 @@
-"""Runs Nexmark's queries in Bourne, in DuckDB and in Flink, in turn, and writes docs/benchmarks_peers.md.
+"""Runs Nexmark's queries in Bourne, DuckDB, Flink and Pathway, in turn, and writes docs/benchmarks_peers.md.
 
     python -m benchmarks.peers --events 10000000 q3 q5
 
 Each query and peer has a process of its own, which first runs the query over a few events. The events are appended to
 Bourne's logs before, which is not timed; Bourne is timed from there to its committed output, synced to disk. DuckDB's
-one-shot answer over the same logs is the bound. Flink generates its rows itself, by the same formulas.
+one-shot answer over the same logs is the bound. Flink generates its rows itself, by the same formulas; Pathway reads
+them from files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +23,20 @@ import bourne
 from benchmarks.nexmark import generator
 from benchmarks.nexmark.formulas import Settings
 from benchmarks.nexmark.queries import inputs_of
-from benchmarks.peers import flink, report
-from benchmarks.peers.environments import ROOT, FlinkEnvironment, make_flink
+from benchmarks.peers import flink, pathway_peer, report
+from benchmarks.peers.environments import ROOT, make_flink, make_pathway
 from benchmarks.peers.flink_queries import FLINK_QUERIES
-from benchmarks.peers.processes import PeerFailed, run
+from benchmarks.peers.processes import PeerFailed, PeerTimes, run
 
 _WARM_EVENTS: Final = 200_000
 _CHECKED_EVENTS: Final = 100_000
 _CHUNK_EVENTS: Final = 500_000
 _TIMEOUT_S: Final = 3600.0
+
+PEERS: Final = ("flink", "pathway")
+
+# Of a query, how many events to run it over before, how many then, and how many rows its answer to the few has.
+Measure = Callable[[str, int, int, int], PeerTimes]
 
 
 def main() -> None:
@@ -37,16 +44,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="by default all that Flink has")
     parser.add_argument("--events", type=int, default=int(os.environ.get("EVENTS", "10000000")))
-    parser.add_argument("--without-flink", action="store_true", help="Bourne and DuckDB alone")
+    parser.add_argument("--peers", default=",".join(PEERS), help="beside DuckDB; by default %(default)s")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks_peers.md")
     arguments = parser.parse_args()
     queries = arguments.queries or list(FLINK_QUERIES)
-    unknown = set(queries) - FLINK_QUERIES.keys()
-    if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(FLINK_QUERIES)}")
+    peers = [name for name in arguments.peers.split(",") if name]
+    for asked, there in ((queries, FLINK_QUERIES), (peers, PEERS)):
+        if unknown := set(asked) - set(there):
+            parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(there)}")
     folder = Path(tempfile.mkdtemp(prefix="bourne-peers-", dir=os.environ.get("BOURNE_BENCH_DIR")))
     try:
-        found = measure_all(queries, arguments.events, folder, with_flink=not arguments.without_flink)
+        found = measure_all(queries, arguments.events, folder, peers)
     except PeerFailed as failure:
         print(failure, file=sys.stderr)
         sys.exit(1)
@@ -57,21 +65,31 @@ def main() -> None:
     print(page)
 
 
-def measure_all(queries: list[str], events: int, folder: Path, *, with_flink: bool) -> list[report.Line]:
+def measure_all(queries: list[str], events: int, folder: Path, peers: Collection[str]) -> list[report.Line]:
     """Measure the queries, those that read the same logs one after the other."""
     settings = Settings()
-    environment = make_flink(settings) if with_flink else None
-    if environment is not None:
+    measures: dict[str, Measure] = {}
+    if "flink" in peers:
+        environment = make_flink(settings)
         flink.check_rows(environment, events=_CHECKED_EVENTS, settings=settings)
         print(f"Flink's first {_CHECKED_EVENTS:,} events are ours.", flush=True)
+        measures["flink"] = lambda query, few, every, _: flink.measure(
+            environment, query, events=every, warm_events=few, settings=settings
+        )
+    if "pathway" in peers:
+        python = make_pathway()
+        measures["pathway"] = lambda query, few, every, rows: pathway_peer.measure(
+            python, query, folder / "files", events=every, warm_events=few, rows_of_few=rows, settings=settings
+        )  # fmt: skip
     found: dict[str, report.Line] = {}
     for inputs in sorted({tuple(inputs_of(query)) for query in queries}):
         stored = [folder / "few", folder / "all"]
-        store(inputs, min(_WARM_EVENTS, events), settings, stored[0])
+        few = min(_WARM_EVENTS, events)
+        store(inputs, few, settings, stored[0])
         stored_rows = store(inputs, events, settings, stored[1])
         for query in queries:
             if tuple(inputs_of(query)) == inputs:
-                found[query] = measure(query, stored, stored_rows, events, environment, settings)
+                found[query] = measure(query, stored, stored_rows, (few, events), measures)
                 print(found[query].markdown(), flush=True)
         for place in stored:
             shutil.rmtree(place)
@@ -94,9 +112,8 @@ def store(logs: tuple[str, ...], events: int, settings: Settings, folder: Path) 
 
 
 def measure(
-    query: str, stored: list[Path], records: int, events: int, environment: FlinkEnvironment | None,
-    settings: Settings,
-) -> report.Line:  # fmt: skip
+    query: str, stored: list[Path], records: int, events: tuple[int, int], measures: Mapping[str, Measure]
+) -> report.Line:
     """Run a query in each peer, in turn."""
     copies = [place.with_name(f"{place.name}-{query}") for place in stored]
     try:
@@ -115,18 +132,18 @@ def measure(
             shutil.rmtree(copy, ignore_errors=True)
     if ours.answer["rows"] != duckdb.answer["rows"]:
         raise PeerFailed(f"{query}: Bourne has {ours.answer['rows']} rows, DuckDB {duckdb.answer['rows']}")
-    times, has_failed = None, False
-    if environment is not None:
+    times: dict[str, PeerTimes | None] = {}
+    for peer, measure_peer in measures.items():
+        if peer == "pathway" and query not in pathway_peer.QUERIES:
+            continue
         try:
-            times = flink.measure(
-                environment, query, events=events, warm_events=min(_WARM_EVENTS, events), settings=settings
-            )
-        except PeerFailed as failure:  # as when the JVM has no more memory: the other queries go on
-            has_failed = True
+            times[peer] = measure_peer(query, *events, ours.answer["rows_of_few"])
+        except PeerFailed as failure:  # as when there is no more memory: the other queries go on
+            times[peer] = None
             print(failure, file=sys.stderr, flush=True)
     return report.Line(
         query, records, ours.answer["rows"], ours.answer["seconds"], ours.bytes_max,
-        duckdb.answer["seconds"], duckdb.bytes_max, times, has_failed,
+        duckdb.answer["seconds"], duckdb.bytes_max, times,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Makes the environment that a peer runs in: `.venv-flink`, with Flink from PyPI and one function in Java."""
+"""Makes the environments that peers run in: `.venv-flink`, Flink and one function in Java; `.venv-pathway`, Pathway."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from benchmarks.peers.processes import PeerFailed
 
 ROOT: Final = Path(__file__).parent.parent.parent
 FLINK_VERSION: Final = "2.3.0"
+PATHWAY_VERSION: Final = "0.33.0"
 _PYTHONS: Final = ("python3.11", "python3.12", "python3.10")
 
 
@@ -37,13 +38,7 @@ def make_flink(settings: Settings) -> FlinkEnvironment:
         if shutil.which(tool) is None:
             raise PeerFailed(f"Flink needs a JDK, version 17: there is no {tool!r} on the path; install one")
     folder = ROOT / ".venv-flink"
-    python = folder / "bin" / "python"
-    if not (folder / f"flink-{FLINK_VERSION}").exists():
-        base = next((found for name in _PYTHONS if (found := shutil.which(name))), sys.executable)
-        _call([base, "-m", "venv", str(folder)])
-        _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-               f"apache-flink=={FLINK_VERSION}"])  # fmt: skip
-        (folder / f"flink-{FLINK_VERSION}").touch()
+    python = _make(folder, "apache-flink", FLINK_VERSION)
     source, classes = folder / "letters" / "Letters.java", folder / "letters" / "classes"
     shutil.rmtree(source.parent, ignore_errors=True)
     classes.mkdir(parents=True)
@@ -54,6 +49,27 @@ def make_flink(settings: Settings) -> FlinkEnvironment:
     _call(["javac", "-cp", jars, "-d", str(classes), str(source)])
     _call(["jar", "cf", str(jar), "-C", str(classes), "."])
     return FlinkEnvironment(python, jar)
+
+
+def make_pathway() -> Path:
+    """Install Pathway, if it is not yet; return its Python.
+
+    Raises:
+        PeerFailed: PyPI does not answer, or has no Pathway for this machine.
+    """
+    return _make(ROOT / ".venv-pathway", "pathway", PATHWAY_VERSION)
+
+
+def _make(folder: Path, package: str, version: str) -> Path:
+    """Make an environment with one package, unless it is there; return its Python."""
+    python, made = folder / "bin" / "python", folder / f"{package}-{version}"
+    if not made.exists():
+        base = next((found for name in _PYTHONS if (found := shutil.which(name))), sys.executable)
+        _call([base, "-m", "venv", str(folder)])
+        _call([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+               f"{package}=={version}"])  # fmt: skip
+        made.touch()
+    return python
 
 
 def _call(command: list[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from benchmarks.nexmark.formulas import Settings
 from benchmarks.peers.environments import ROOT, FlinkEnvironment
 from benchmarks.peers.flink_queries import FLINK_QUERIES
 from benchmarks.peers.flink_tables import checksum, tables
-from benchmarks.peers.processes import Finished, PeerFailed, run
+from benchmarks.peers.processes import Finished, PeerFailed, PeerTimes, run
 
 # Mini-batches and split distinct aggregates as Nexmark for Flink sets them. No checkpoints: nothing is made durable.
 CONFIGURATION: Final = {
@@ -39,20 +38,13 @@ _SINK: Final = "CREATE TABLE answer WITH ('connector' = 'blackhole') AS "
 _TIMEOUT_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class FlinkTimes:
-    """Seconds of one query: all of it, generating its rows alone, starting the JVM and a first small run."""
-
-    seconds: float
-    generating_s: float
-    start_s: float
-    bytes_max: int
-
-
 def measure(
     environment: FlinkEnvironment, query: str, *, events: int, warm_events: int, settings: Settings
-) -> FlinkTimes:
-    """Run a query over a few events, over all, and then a bare SELECT of all that it reads."""
+) -> PeerTimes:
+    """Run a query over a few events, over all, and then a bare SELECT of all that it reads.
+
+    Its start is that of the JVM, and the first small run.
+    """
     asked = FLINK_QUERIES[query]
     rounds = [
         [*tables(asked.reads, count, settings, has_event_time=asked.has_event_time), _SINK + asked.sql]
@@ -63,7 +55,7 @@ def measure(
         rounds.append([*made, f"{_SINK}SELECT {', '.join(columns)} FROM {relation}"])
     finished = ask(environment, rounds)
     warm, full, *generating = (each["seconds"] for each in finished.answer["rounds"])
-    return FlinkTimes(full, sum(generating), finished.answer["start_s"] + warm, finished.bytes_max)
+    return PeerTimes(full, sum(generating), finished.answer["start_s"] + warm, finished.bytes_max)
 
 
 def check_rows(environment: FlinkEnvironment, *, events: int, settings: Settings) -> None:

@@ -8,6 +8,8 @@ warming up before.
 from __future__ import annotations
 
 import json
+import math
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -16,9 +18,27 @@ from typing import Any, Final
 
 _LOOK_S: Final = 0.05
 
+# More is not for one process of a run.
+_BYTES_MAX: Final = int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
 
 class PeerFailed(Exception):
     """A peer's process ended with an error; says which and shows the end of what it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTimes:
+    """Seconds of one query in a peer: all of it; getting its rows alone; and its start, which does not count."""
+
+    seconds: float
+    rows_s: float
+    start_s: float
+    bytes_max: int
+
+    @property
+    def computing_s(self) -> float:
+        """As if its rows had cost nothing; not a number if getting them alone took no less than all."""
+        return self.seconds - self.rows_s if self.seconds > self.rows_s else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +49,19 @@ class Finished:
     bytes_max: int
 
 
-def run(command: list[str], *, environment: dict[str, str], folder: Path, timeout_s: float) -> Finished:
+def run(
+    command: list[str],
+    *,
+    environment: dict[str, str],
+    folder: Path,
+    timeout_s: float,
+    memory: int = _BYTES_MAX,
+) -> Finished:
     """Run a command to its end, in that folder.
 
     Raises:
-        PeerFailed: it exits with another code than 0, says nothing, or takes too long (then it is killed).
+        PeerFailed: it exits with another code than 0, says nothing, or takes too long or too many bytes of memory (then
+            it is killed).
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, cwd=folder)
@@ -46,7 +74,7 @@ def run(command: list[str], *, environment: dict[str, str], folder: Path, timeou
             try:
                 process.wait(_LOOK_S)
             except subprocess.TimeoutExpired:
-                if looks * _LOOK_S > timeout_s:
+                if looks * _LOOK_S > timeout_s or bytes_max > memory:
                     end(process)
         out.seek(0)
         err.seek(0)
@@ -55,7 +83,7 @@ def run(command: list[str], *, environment: dict[str, str], folder: Path, timeou
     if process.returncode or not said.strip():
         raise PeerFailed(
             f"{' '.join(command[:4])} ended with {process.returncode}, expected 0 and an answer within "
-            f"{timeout_s:.0f} s\n{said[-500:]}\n{complained[-4000:]}"
+            f"{timeout_s:.0f} s and {memory / 1e9:.1f} GB (it had {bytes_max / 1e9:.1f} GB)\n{said[-500:]}\n{complained[-4000:]}"
         )
     return Finished(json.loads(said.strip().splitlines()[-1]), bytes_max)
 

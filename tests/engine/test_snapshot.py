@@ -11,6 +11,7 @@ import pytest
 
 from bourne.engine.snapshot import Snapshot, newest_snapshot, save_snapshot
 from bourne.ports import OsFiles
+from bourne.testing import FaultyFiles
 
 
 def snapshot(epoch: int) -> Snapshot:
@@ -51,6 +52,15 @@ def test_every_changed_byte_makes_the_one_before_count(tmp_path: Path, flip: int
         assert newest_snapshot(tmp_path, epoch_max=9).epoch == 1  # type: ignore[union-attr]
         path.write_bytes(content)
     assert newest_snapshot(tmp_path, epoch_max=9).epoch == 2  # type: ignore[union-attr]
+
+
+def test_a_power_cut_after_snapshots_that_are_gone(tmp_path: Path) -> None:
+    files = FaultyFiles()  # it knows no renamed folders: what it has seen of a snapshot is not there any more
+    for epoch in (1, 2, 3):
+        save_snapshot(tmp_path, snapshot(epoch), files)
+    files.crash()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{2:020d}", f"{3:020d}"]
+    assert newest_snapshot(tmp_path, epoch_max=9).epoch == 3  # type: ignore[union-attr]
 
 
 class DyingFiles(OsFiles):
