@@ -29,7 +29,7 @@ def family_of(type_name: str) -> str | None:
     """Return the family whose expressions a column of this type can stand in, or None: it is only carried along."""
     if type_name in _INTEGERS:
         return "integer"
-    if type_name.startswith("DECIMAL("):
+    if type_name.startswith("DECIMAL(") and type_name.endswith(")"):
         return "decimal"
     if type_name == STRUCT:
         return "struct"

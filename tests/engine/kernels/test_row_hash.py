@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bourne.engine.kernels.ranks import order_words
 from bourne.engine.kernels.row_hash import hash_rows, is_hashable
 from bourne.engine.kernels.row_store import RowStore
 from engine.kernels.any_rows import FLAT, columns_of, rows_of, same_row, types
@@ -97,6 +98,21 @@ def test_what_stands_for_null_does_not_matter() -> None:
     for column in (numbers, texts, lists, structs):
         first, second, third = hashes([column], 3)
         assert first != second == third
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("target", "bits"), [(pa.float64(), "u8"), (pa.float32(), "u4")])
+def test_a_nan_that_signals_is_a_nan(target: pa.DataType, bits: str) -> None:
+    signalling = {"u8": 0x7FF0000000000001, "u4": 0x7F800001}[bits]
+    mask = pa.py_buffer(np.packbits([True, False, False], bitorder="little"))
+    column = pa.Array.from_buffers(
+        target, 3, [mask, pa.py_buffer(np.array([signalling, signalling, 0], bits))]
+    )
+    first, second, third = hashes([column], 3)
+    assert first != second == third
+    assert first == hashes([pa.array([np.nan], target)], 1)[0]
+    (sort_key,) = order_words([column], [False], [False])[1:].tolist()
+    assert sort_key[1] == sort_key[2] == 0
 
 
 def test_many_rows_do_not_collide() -> None:

@@ -73,9 +73,10 @@ def longs(values: pa.Array) -> NDArray[np.int64]:
 
 
 def doubles(values: pa.Array) -> NDArray[np.float64]:
-    """Return floating-point numbers. What stands for NULL is undefined."""
+    """Return floating-point numbers. What stands for NULL is undefined: any bits, also a NaN that signals."""
     kind = np.float32 if pa.types.is_float32(values.type) else np.float64
-    return plain_values(values, np.dtype(kind)).astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore"):
+        return plain_values(values, np.dtype(kind)).astype(np.float64, copy=False)
 
 
 def wides(values: pa.Array) -> NDArray[np.int64]:
@@ -107,6 +108,12 @@ def from_longs(numbers: NDArray[np.int64], valid: Valid, target: pa.DataType) ->
     kind = np.dtype(f"{'u' if pa.types.is_unsigned_integer(target) else 'i'}{target.bit_width // 8}")
     plain = numbers.view(np.uint64) if kind == np.uint64 else numbers.astype(kind, copy=False)
     return _from_data(plain, valid, target)
+
+
+def without_minus_zero(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a copy of what `doubles` gave in which -0.0 is 0.0."""
+    with np.errstate(invalid="ignore"):
+        return numbers + 0.0
 
 
 def from_doubles(numbers: NDArray[np.float64], valid: Valid, target: pa.DataType) -> pa.Array:

@@ -12,7 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.engine.kernels.arrays import doubles, is_long, longs, text_buffers, validity, wides
+from bourne.engine.kernels.arrays import (
+    doubles,
+    is_long,
+    longs,
+    text_buffers,
+    validity,
+    wides,
+    without_minus_zero,
+)
 from bourne.engine.kernels.compiled import compiled
 
 Longs = NDArray[np.int64]
@@ -51,7 +59,7 @@ def _words(values: pa.Array) -> tuple[list[Longs], bool]:
         pair = wides(values)
         return [pair[:, 1], pair[:, 0] ^ _TOP], True
     if pa.types.is_floating(kind):
-        numbers = doubles(values) + 0.0  # -0.0 becomes 0.0
+        numbers = without_minus_zero(doubles(values))
         bits = np.where(np.isnan(numbers), np.nan, numbers).view(np.int64)
         return [np.where(bits < 0, bits ^ np.int64(2**63 - 1), bits)], True
     if pa.types.is_string(kind) or pa.types.is_binary(kind):

@@ -32,6 +32,7 @@ from bourne.engine.kernels.arrays import (
     text_buffers,
     validity,
     wides,
+    without_minus_zero,
 )
 from bourne.engine.kernels.compiled import compiled
 
@@ -102,7 +103,7 @@ def _mix_column(state: Words, values: pa.Array, is_exact: bool) -> None:
     elif is_text(target):
         _mix_texts(state, _SECRETS, *text_buffers(values), validity(values))
     elif pa.types.is_floating(target):
-        numbers = doubles(values) + (-0.0 if is_exact else 0.0)  # -0.0 + 0.0 is 0.0
+        numbers = doubles(values).copy() if is_exact else without_minus_zero(doubles(values))
         numbers[np.isnan(numbers)] = np.nan
         _mix_words(state, _SECRETS, numbers.view(np.int64).reshape(-1, 1), validity(values))
     elif pa.types.is_decimal128(target):
