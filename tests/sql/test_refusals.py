@@ -123,10 +123,40 @@ VOLATILE = [
 ]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT epoch(system.main.now()) AS x FROM orders",
+        'SELECT "PG_CATALOG".now() AS x FROM orders',
+        "SELECT epoch(ago(INTERVAL 1 DAY)) AS x FROM orders",
+        "SELECT * FROM range(TIMESTAMP '2026-11-20', now()::TIMESTAMP, INTERVAL 1 DAY)",
+        "SELECT i FROM orders WHERE at > current_date - INTERVAL 1 DAY",
+        "SELECT epoch(age(TIMESTAMP '2020-01-01')) AS x FROM orders",
+    ],
+)
+def test_the_clock_is_found_wherever_it_is_read(sql: str) -> None:
+    with pytest.raises(NotMaintainable, match="whose answer changes"):
+        bind(sql, RELATIONS)
+
+
+def test_columns_and_functions_may_be_called_like_what_changes() -> None:
+    schema = declare_schema(
+        {"now": "timestamp", "age": "integer", "today": "date", "user": "varchar"}, where="people"
+    )
+    query = bind(
+        "SELECT now, age + 1 AS a, year(today) AS y, p.user, age(now, now) AS z FROM people p",
+        {"people": schema},
+    )
+    assert [column.name for column in query.schema.columns] == ["now", "a", "y", "user", "z"]
+
+
 @pytest.mark.parametrize("call", VOLATILE)
 @pytest.mark.parametrize("sql", ["SELECT {} AS x FROM orders", "SELECT i FROM orders WHERE ({}) IS NOT NULL",
                                  "SELECT count({}) AS c FROM orders", "SELECT count(*) AS c FROM orders GROUP BY ({})",
                                  "SELECT i FROM (SELECT i, ({}) AS x FROM orders) WHERE x IS NULL",
+                                 "SELECT length(({})::VARCHAR) AS n FROM orders",
+                                 "SELECT i FROM orders WHERE s > concat(({})::VARCHAR, 'a')",
+                                 "SELECT list_transform([i], lambda j: j + length(({})::VARCHAR)) AS x FROM orders",
                                  "SELECT i FROM orders GROUP BY i HAVING max(({})::VARCHAR) > ''"])  # fmt: skip
 def test_what_changes_from_call_to_call_is_refused(call: str, sql: str) -> None:
     with pytest.raises(SqlError) as caught:

@@ -19,6 +19,7 @@ from bourne.sql.bind_operators import OperatorReader
 from bourne.sql.binding import Binding, statements
 from bourne.sql.bound_values import UnknownType
 from bourne.sql.plan import BoundQuery
+from bourne.sql.unstable import hide
 from bourne.sql.windows import rewrite_windows
 from bourne.udf import Udf, register
 
@@ -35,6 +36,8 @@ def bind(
     try:
         rewritten = rewrite_windows(sql, relations)
         with _connect(relations) as connection:
+            functions = list(functions)
+            hide(connection, [udf.name for udf in functions])
             register(connection, functions)
             return _bind(Binding(connection, rewritten, relations))
     except UnknownType as error:
@@ -63,6 +66,7 @@ def _bind(binding: Binding) -> BoundQuery:
         if statement.type != duckdb.StatementType.SELECT:
             raise SqlError("a view is a SELECT statement", sql=text.original,
                            hint=f"this one is {statement.type.name}")  # fmt: skip
+    binding.check_hiding()
     plan = OperatorReader(binding).read(binding.plan_json(text.sql))
     return BoundQuery(plan, _schema(binding), text.sql)
 

@@ -5,25 +5,16 @@ Law: what is read and rendered again is the same expression; `round_trip` checks
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bourne.duck import connect
 from bourne.limits import SQL_DEPTH_MAX
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import WHOLE_NUMBERS, Json, UnknownType, literal_text, type_of, type_text
 from bourne.sql.plan import Call, Case, Cast, Expr, Lambda, Literal, Logic, Order, Parameter, Ref, Test, walk
-
-# The only kind of function that a view may call: its answer depends on its arguments alone.
-_STABLE = "CONSISTENT"
-
-# DuckDB calls these consistent, but they depend on the clock, on DuckDB's version, or on how a column is called.
-# (`age` of one argument counts from today.)
-_UNSTABLE = frozenset({("current_localtime", 0), ("current_localtimestamp", 0), ("age", 1), ("version", 0),
-                       ("alias", 1)})  # fmt: skip
+from bourne.sql.unstable import hidden, is_unstable
 
 _TESTS = {
     "OPERATOR_NOT": "NOT",
@@ -87,10 +78,9 @@ def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -
             pairs = tuple((when, then) for when, then in branches)
             return Case(pairs, otherwise, type_text(node["return_type"]))
         case "BOUND_OPERATOR" if node["type"] in _TESTS:
-            arguments = below(children)
-            if node["type"] in ("COMPARE_IN", "COMPARE_NOT_IN"):
-                arguments = tuple(map(_without_normalizing, arguments, children))
-            return Test(_TESTS[node["type"]], arguments, type_of(node))
+            return Test(_TESTS[node["type"]], below(children), type_of(node))
+        case "BOUND_FUNCTION" if _is_normalizing(node):
+            return below(children)[0]
         case "BOUND_FUNCTION" if node["type"] == "OPERATOR_CAST":
             (argument,) = below(children)
             is_try = node["function_data"]["try_cast"]
@@ -105,8 +95,6 @@ def _read(binding: Binding, node: Json, known: Sequence[Expr], depth: int = 0) -
 def _call(binding: Binding, node: Json, arguments: tuple[Expr, ...]) -> Expr:
     function, names = node["qname"]["path"][-1], node.get("named_arguments", [])
     arguments = _without_widening(function, arguments, type_of(node))
-    if node["type"].startswith("COMPARE_"):
-        arguments = tuple(map(_without_normalizing, arguments, node["children"]))
     padded = ("",) * (len(arguments) - len(names)) + tuple(names)
     call = Call(function, arguments, padded, type_of(node), binding.span(node))
     # DuckDB gives a failure the type of its place, but can read it back only as a NULL's.
@@ -173,15 +161,11 @@ def _literal(binding: Binding, node: Json) -> Literal:
 
 def _check_calls(binding: Binding, expression: Expr) -> None:
     """Refuse functions whose answer depends on more than their arguments."""
-    for call in walk(expression):
-        if not isinstance(call, Call) or _is_failure(call):
-            continue
-        is_unstable = (call.function, len(call.arguments)) in _UNSTABLE
-        if is_unstable or not _stabilities().get(call.function, frozenset()) <= {_STABLE, None}:
-            raise binding.refuse(
-                f"{call.function}(), whose answer changes from call to call,", call.function, span=call.span,
-                hint="record the value in the log when the event happens, and read it from there",
-            )  # fmt: skip
+    for part in walk(expression):
+        if isinstance(part, Cast) and (name := hidden(part)) is not None:
+            raise binding.refuse_unstable(name, part.span)
+        if isinstance(part, Call) and not _is_failure(part) and is_unstable(part):
+            raise binding.refuse_unstable(part.function, part.span)
 
 
 def _is_failure(call: Call) -> bool:
@@ -189,22 +173,13 @@ def _is_failure(call: Call) -> bool:
     return call.function == "error" and call.span is None
 
 
-@functools.cache
-def _stabilities() -> Mapping[str, frozenset[str | None]]:
-    """Return what DuckDB says of each function's overloads."""
-    sql = "SELECT function_name, list(DISTINCT stability) FROM duckdb_functions() GROUP BY ALL"
-    return {name: frozenset(found) for name, found in connect().execute(sql).fetchall()}
-
-
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
-def _without_normalizing(argument: Expr, node: Json) -> Expr:
-    """Drop what DuckDB puts around intervals before it compares them: binding again puts it there again."""
+def _is_normalizing(node: Json) -> bool:
+    """Find what DuckDB puts around intervals before it compares or sorts them: binding again puts it there again."""
     is_added = "query_location" not in node  # nobody wrote it
-    if is_added and isinstance(argument, Call) and argument.function == "normalized_interval":
-        return argument.arguments[0]
-    return argument
+    return is_added and node["qname"]["path"][-1] == "normalized_interval"
 
 
 def _without_widening(function: str, arguments: tuple[Expr, ...], result: str) -> tuple[Expr, ...]:

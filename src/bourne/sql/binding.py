@@ -15,6 +15,7 @@ from bourne.errors import NotMaintainable, Span, SqlError
 from bourne.schema import Schema
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Expr
+from bourne.sql.unstable import named_in, past_hiding
 from bourne.sql.windows import Rewritten, find_word
 
 # How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
@@ -52,12 +53,24 @@ class Binding:
         root: Json = plans[0]
         return root
 
+    def check_hiding(self) -> None:
+        """Refuse functions whose answer changes from call to call and that DuckDB would compute while it binds.
+
+        Raises:
+            NotMaintainable: there is one.
+        """
+        row = self.connection.execute("SELECT json_serialize_sql(?)", [self.text.sql]).fetchall()[0]
+        for name, node in past_hiding(json.loads(row[0])):
+            raise self.refuse_unstable(name, self.span(node))
+
     def _error(self, answer: Json) -> SqlError:
         """Map DuckDB's error to ours, with the place in the user's text."""
         message = str(answer.get("error_message", "DuckDB cannot bind this")).strip()
         if any(statement.named_parameters for statement in statements(self.text.sql)):
             return SqlError("a view has no parameters", sql=self.text.original,
                             span=find_word(self.text.original, "?", "$"), hint="write the value")  # fmt: skip
+        if (unstable := named_in(message)) is not None:
+            return self.refuse_unstable(unstable)
         span = None
         if "position" in answer:
             location = str(answer.get("location", "[0,1]")).strip("[]").split(",")
@@ -90,6 +103,17 @@ class Binding:
         """Return the error that names what cannot be maintained, at `span` or at the first of the words."""
         place = span or self.place(*words)
         return NotMaintainable(construct, sql=self.text.original, span=place, hint=hint)
+
+    def refuse_unstable(self, name: str, span: Span | None = None) -> NotMaintainable:
+        """Return the error for a function whose answer changes from call to call."""
+        if name == "error":
+            return self.refuse(
+                "error()", name, span=span, hint="TRY_CAST or CASE say what is to be in its place"
+            )
+        return self.refuse(
+            f"{name}(), whose answer changes from call to call,", name, "SELECT", span=span,
+            hint="record the value in the log when the event happens, and read it from there",
+        )  # fmt: skip
 
     def check_keys(self, keys: Iterable[Expr], *words: str) -> None:
         """Refuse intervals as keys of groups: DuckDB shows any one of those that are equal, and these may differ."""
