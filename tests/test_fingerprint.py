@@ -42,7 +42,7 @@ def f(x, y=1):
 
 def of(text: str, name: str = "f") -> str:
     module = ModuleType("some_module")
-    exec(compile(text, "some_module.py", "exec"), vars(module))
+    exec(compile(text, "some_module.py", "exec", dont_inherit=True), vars(module))
     return fingerprint(vars(module)[name], where="here")
 
 
@@ -115,3 +115,70 @@ def test_what_cannot_be_told_is_refused():
 
     with pytest.raises(DefinitionError, match='version="1"'):
         fingerprint(Model(), where="here")
+
+
+CLASSES = '''
+import abc, collections, enum, functools, typing
+from dataclasses import dataclass, field
+class Meta(type):
+    power = 100
+class Base(metaclass=Meta):
+    def inherited(self): return 101
+class Tax(Base):
+    """What it says of itself does not matter."""
+    __slots__ = ("slot",)
+    rate = 102
+    table = {"kr": 103}
+    @staticmethod
+    def fixed(x): return x * 104
+    @classmethod
+    def of(cls, x): return x * 105
+    @property
+    def shown(self): return 106
+class Lazy:
+    @functools.cached_property
+    def value(self): return 107
+class Rates(enum.Enum):
+    KR = 108
+    def twice(self): return 109
+class Order(abc.ABC):
+    @abc.abstractmethod
+    def place(self): return 110
+class Pair(typing.NamedTuple):
+    first: int
+    second: int = 111
+@dataclass
+class Record:
+    first: int = 112
+    second: list = field(default_factory=list)
+class Money(int):
+    scale = 113
+Tax.late = 114
+def helper(x): return x
+helper.rate = 115
+PAIR = Pair(116)
+Old = collections.namedtuple("Old", "a b", defaults=[117])
+def f(x):
+    return Tax, Lazy, Rates.KR, Order, Record, Money, helper(x), PAIR, Old
+'''
+
+
+@pytest.mark.parametrize("number", range(100, 118))
+def test_what_a_class_has_counts(number):
+    assert CLASSES.count(str(number)) == 1
+    assert of(CLASSES) == of(CLASSES.replace("does not matter", "is not read"))
+    assert of(CLASSES.replace(str(number), str(number + 100))) != of(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("class Money(int): pass\nPRICE = Money(3)\ndef f(x): return PRICE\n", "PRICE"),
+        ("K = 3\ndef f(x): return globals()['K']\n", "globals"),
+        ("def f(x): return eval('K')\n", "eval"),
+        ("class C:\n    handle = object()\ndef f(x): return C.handle\n", "handle"),
+    ],
+)
+def test_what_could_hide_a_change_is_refused(text, named):
+    with pytest.raises(DefinitionError, match=f"'{named}' is a "):
+        of(text)

@@ -9,15 +9,25 @@ compiles differently: the text changes then, too.
 
 from __future__ import annotations
 
+import builtins
 import dis
 import enum
 import hashlib
 import re
+from collections import namedtuple
 from collections.abc import Callable, Iterator
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, UnionType
+from functools import cached_property, partial
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    ModuleType,
+    UnionType,
+)
 from typing import Any, Final, _SpecialForm
 
 import numpy as np
@@ -27,9 +37,12 @@ import pyarrow.compute as pc
 from bourne.errors import DefinitionError
 
 _PLAIN: Final = (
-    type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, Decimal, date, time, timedelta,
-    re.Pattern, range, UnionType,
+    type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, Decimal, date, datetime, time,
+    timedelta, re.Pattern, range, UnionType,
 )  # fmt: skip
+_Field: Final = type(vars(namedtuple("AnyTuple", "a"))["a"])
+# Who looks names up by texts may read anything.
+_READING_ANYTHING: Final = frozenset({"globals", "eval", "exec"})
 
 
 def fingerprint(function: Callable[..., Any], *, where: str) -> str:
@@ -47,7 +60,7 @@ class _Reader:
     """Reads one function. What was met before is named by its number, so cycles end."""
 
     def __init__(self, module: str | None, where: str) -> None:
-        self._module = module
+        self._module = module if module != "builtins" else None
         self._where = where
         self._met: dict[int, tuple[int, object]] = {}
 
@@ -65,7 +78,8 @@ class _Reader:
         """Yield the parts of a value that is called `name`."""
         if isinstance(value, enum.Enum):
             yield f"{type(value).__qualname__}.{value.name}={value.value!r}"
-        elif isinstance(value, _PLAIN):
+            yield from self.value(name, type(value))
+        elif type(value) in _PLAIN or isinstance(value, np.generic):
             yield f"{type(value).__name__}:{value!r}"
         elif isinstance(value, CodeType):
             yield from self._code(value)
@@ -82,25 +96,31 @@ class _Reader:
     def _compound(self, name: str, value: object) -> Iterator[str]:
         match value:
             case tuple() | list():
-                yield f"{type(value).__name__}:{len(value)}"
+                yield from self._kind(name, value, len(value))
                 for item in value:
                     yield from self.value(name, item)
             case dict():
-                yield f"dict:{len(value)}"
+                yield from self._kind(name, value, len(value))
                 for key, item in value.items():
                     yield from self.value(name, key)
                     yield from self.value(name, item)
             case set() | frozenset():  # their order changes from process to process
-                yield f"{type(value).__name__}:{len(value)}"
+                yield from self._kind(name, value, len(value))
                 yield from sorted("\x01".join(self.value(name, item)) for item in value)
             case FunctionType() if value.__module__ == self._module:
                 yield f"function:{value.__qualname__}"
                 yield from self._own(value)
             case type() if value.__module__ == self._module:
-                yield f"class:{value.__qualname__}:{[base.__qualname__ for base in value.__bases__]}"
-                for key, item in vars(value).items():
-                    if isinstance(item, FunctionType):
-                        yield from self.value(key, item)
+                yield from self._class(value)
+            case staticmethod() | classmethod():
+                yield type(value).__name__
+                yield from self.value(name, value.__func__)
+            case property():
+                yield from self.value(name, (value.fget, value.fset, value.fdel))
+            case cached_property():
+                yield from self.value(name, value.func)
+            case MemberDescriptorType() | GetSetDescriptorType() | _Field():
+                yield f"slot:{name}"
             case FunctionType() | type() | BuiltinFunctionType():
                 yield f"imported:{value.__module__}.{value.__qualname__}"
             case _ if isinstance(inner := getattr(value, "__wrapped__", None), FunctionType):
@@ -111,6 +131,27 @@ class _Reader:
             case _:
                 raise self._unknown(name, value)
 
+    def _kind(self, name: str, value: object, size: int) -> Iterator[str]:
+        """Yield the parts of a collection's class and size."""
+        yield f"{type(value).__name__}:{size}"
+        if type(value).__module__ == self._module:
+            yield from self.value(name, type(value))
+
+    def _class(self, value: type) -> Iterator[str]:
+        """Yield the parts of a class of the function's own module: what it inherits, and its attributes."""
+        yield f"class:{value.__qualname__}"
+        yield from self.value("a metaclass", type(value))
+        for base in value.__bases__:
+            yield from self.value("a base", base)
+        if issubclass(value, enum.Enum):
+            yield from self.value("the members", [(each.name, each.value) for each in value])
+        for key, item in vars(value).items():
+            is_for_python = key.startswith("_") and key.endswith("_")  # of fields, of an enumeration, …
+            is_code = isinstance(item, FunctionType | staticmethod | classmethod | property)
+            if is_code or not (is_for_python or key == "_abc_impl" or isinstance(item, enum.Enum)):
+                yield f"attribute:{key}"
+                yield from self.value(key, item)
+
     def _own(self, function: FunctionType) -> Iterator[str]:
         yield from self._code(function.__code__)
         yield from self.value("a default", function.__defaults__)
@@ -118,7 +159,12 @@ class _Reader:
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         for name, cell in cells:
             yield from self.value(name, cell.cell_contents)
+        attributes = {name: value for name, value in vars(function).items() if not name.startswith("__")}
+        if attributes:
+            yield from self.value("an attribute", attributes)
         for name in sorted(_globals_of(function.__code__)):
+            if name in _READING_ANYTHING - function.__globals__.keys():
+                raise self._unknown(name, getattr(builtins, name))
             if name in function.__globals__:
                 yield f"global:{name}"
                 yield from self.value(name, function.__globals__[name])
