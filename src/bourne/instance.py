@@ -27,7 +27,15 @@ from bourne.engine.compile import compile_circuit
 from bourne.engine.explain import Explanation, explain_circuit, growth_warning
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.skipping import ErrorLog, error_log
-from bourne.errors import Closed, DefinitionError, GrowingState, SqlError, StorageError, UnknownName
+from bourne.errors import (
+    BourneError,
+    Closed,
+    DefinitionError,
+    GrowingState,
+    SqlError,
+    StorageError,
+    UnknownName,
+)
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.embedded import EmbeddedLog
@@ -159,10 +167,15 @@ class Instance:
             replace(content, info=info), self._catalog.log_folder(info.name), self._files, self._clock
         )
 
-    def _take_over_tables(self) -> None:
-        """Look at the tables' files again."""
+    def _take_over_tables(self) -> list[BourneError]:
+        """Look at the tables' files again; return what is wrong with some, which then stay as they were."""
+        errors = []
         for table in self.app.tables.values() if self.app is not None else ():
-            self._store_table(self._read_table(table, is_fixed=True))
+            try:
+                self._store_table(self._read_table(table, is_fixed=True))
+            except BourneError as error:
+                errors.append(error)
+        return errors
 
     def _compile_all(self, app: App, relations: dict[str, LogInfo]) -> list[ViewInfo]:
         """Bind and compile the views, those that others read before those; each becomes a relation for the rest."""
@@ -279,13 +292,17 @@ class Instance:
         Raises:
             LogLocked: another process runs these views.
             ViewFailed: a record cannot be computed, or a state not restored.
+            SourceFailed: a static table's file cannot be read; the table stays as it was.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
 
         Whatever is raised but LogLocked, the other views are caught up all the same.
         """
         self._check_open()
-        self._take_over_tables()
-        return self._runners.catch_up()
+        errors = self._take_over_tables()
+        rows = self._runners.catch_up()
+        if errors:
+            raise errors[0]
+        return rows
 
     def run(
         self,
@@ -307,7 +324,8 @@ class Instance:
         Raises: as `catch_up`.
         """
         self._check_open()
-        self._take_over_tables()
+        if errors := self._take_over_tables():
+            raise errors[0]
         with self._maintenance():
             self._runners.run(
                 self._feed_all,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bourne.app import error_log_name
 from bourne.engine.compile import compile_circuit
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.runner import Positions, ViewInput, ViewRunner
@@ -120,17 +121,28 @@ class Runners:
         return self._catalog.log_folder(info.name) if view is None else view.folder
 
     def catch_up(self) -> int:
-        """Take in all that was there at the call, every view; raise the first failure when all are done."""
+        """Take in all that was there at the call, and what it made of error logs; then raise the first failure."""
         runners, refused = self.start()
         until = {name: ends for runner in runners.values() for name, ends in self._log_ends(runner).items()}
         rounds = _Rounds(self._views, runners, refused)
         rows = 0
         with _pool(runners) as pool:
-            while taken := sum(rounds.step(pool, until).values()):
-                rows += taken
-        rounds.settle()
+            is_due = True
+            while is_due:
+                while taken := sum(rounds.step(pool, until).values()):
+                    rows += taken
+                rounds.settle()
+                made = self._error_ends(runners.values(), until)
+                is_due = any(until[log] != end for log, end in made.items())
+                until |= made
         rounds.raise_first()
         return rows
+
+    def _error_ends(self, runners: Iterable[ViewRunner], until: Positions) -> Positions:
+        """Return where those of the logs end that views put their errors into."""
+        names = {error_log_name(view) for view in self._errors}
+        ends = {log: end for runner in runners for log, end in runner.ends().items()}
+        return {log: end for log, end in ends.items() if log in names & until.keys()}
 
     def _log_ends(self, runner: ViewRunner) -> Positions:
         return {name: ends for name, ends in runner.ends().items() if name not in self._views}

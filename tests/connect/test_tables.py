@@ -247,9 +247,13 @@ def test_a_broken_file_is_named_and_nothing_is_lost(text: str | None, message: s
                 attempt()
             assert "countries.csv" in str(raised.value)
         assert len(rows(it)) == 3 and end(it) == 2
+        it.append("sales", [{"id": 2, "code": "KR"}])
+        with pytest.raises(bourne.BourneError, match=message):
+            it.catch_up()
+        assert rows(it, "SELECT n FROM sold") == [(2,)]  # nor does the table's file hold back the rest
         write("code,이름,people\nKR,Korea,51\n")
         it.catch_up()
-        assert rows(it, "SELECT * FROM sold") == [("Korea", 1)]
+        assert rows(it, "SELECT * FROM sold") == [("Korea", 2)]
 
 
 @pytest.mark.parametrize(
