@@ -167,4 +167,5 @@ few events before. Speed is in millions of records read per second. Ratios of mo
   ours for the first events.
 * **Memory** is the most that a process and its children held, without pages of files, while it warmed up and while it ran.
   Flink takes what it is allowed before it collects garbage; Pathway's is also that of the reading alone.
+  What takes more than four fifths of the machine's is stopped: it has *failed*.
 """
