@@ -329,3 +329,15 @@ def test_a_function_that_changes_its_mind_is_noticed_when_epochs_are_run_again(t
     with bourne.open(app, data=tmp_path) as it, pytest.raises(ViewFailed, match="does not repeat") as caught:
         it.catch_up()
     assert "gives the same answer each time" in str(caught.value)
+
+
+def test_without_the_app_its_functions_are_not_known_and_it_says_so(tmp_path: Path) -> None:
+    app = shop("SELECT twice(amount) AS x FROM orders")
+    app.udf(name="twice", returns="double", arguments=["double"], scalar=True)(lambda x: 2 * x)
+    bourne.open(app, data=tmp_path).close()
+    with bourne.open(data=tmp_path) as instance:
+        for ask in (lambda: instance.query("SELECT twice(1)"), lambda: instance.explain("v0")):
+            with pytest.raises(
+                bourne.BourneError, match=r"twice does not exist(?s:.*)where it declares them \(@app.udf\)"
+            ):
+                ask()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -118,3 +119,15 @@ def test_a_join_key_that_cannot_be_computed_though_nothing_would_meet_it(make: M
     with pytest.raises(CaseFailed, match="'three'") as failed:  # DuckDB does not look at it: it answers
         check_case(Case({"a": TEXTS}, sql, steps, ["none", "none"]), make)
     assert failed.value.step == 1
+
+
+def test_where_duckdb_contradicts_itself_the_answer_is_that_of_sql() -> None:
+    """NULL is not in a subquery of no rows: false. DuckDB 2.0 says so, but not behind an ORDER BY … LIMIT of one row."""
+    plain = "SELECT a0, a0 IN (SELECT a0 FROM a WHERE l.a0 <> (SELECT 5 LIMIT 1)) AS c0 FROM a AS l"
+    ordered = plain.replace("LIMIT 1", "ORDER BY 1 LIMIT 1")
+    relation = Relation({"a0": "integer"}, "exact")
+    steps = [{"a": come((1,), (None,), (7,))}, {"a": go((7,))}, {"a": come((5,))}]
+    check_case(Case({"a": relation}, plain.replace("LIMIT 1", ""), steps, ["none"] * 3), CircuitDriver)
+    with pytest.raises(CaseFailed) as failed:
+        check_case(Case({"a": relation}, ordered, steps, ["none"] * 3), CircuitDriver)
+    assert re.sub(r"\s+", " ", failed.value.found).strip() == "got (None, False) expected (None, None)"

@@ -77,7 +77,7 @@ class Binding:
             span = self.text.origin(int(answer["position"]), int(location[1]) if len(location) > 1 else 1)
         known = ", ".join(self.relations) or "none"
         hint = f"known logs: {known}" if answer.get("error_type") == "catalog" else None
-        hint = hint or quoting_hint(message, self.relations)
+        hint = function_hint(message) or hint or quoting_hint(message, self.relations)
         return SqlError(message, sql=self.text.original, span=span, hint=hint)
 
     def expect(self, node: Json, *known: str) -> None:
@@ -131,6 +131,15 @@ def quoting_hint(message: str, relations: Iterable[str]) -> str | None:
     if found is None or found[1].casefold() not in {name.casefold() for name in relations}:
         return None
     return f'{found[1]} is a word of SQL, too: write "{found[1]}"'
+
+
+def function_hint(message: str) -> str | None:
+    """Return what to do if DuckDB does not know a function."""
+    if not re.search(r"Function with name \S+ does not exist", message):
+        return None
+    return (
+        "an app's Python functions are known where it declares them (@app.udf), not to its data folder alone"
+    )
 
 
 def statements(sql: str) -> list[duckdb.Statement]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
-from bourne.sql.binding import quoting_hint
+from bourne.sql.binding import function_hint, quoting_hint
 from bourne.sql.windows import rewrite_windows, words_of
 from bourne.udf import Udf, explained, register
 from bourne.views.result import Result
@@ -72,6 +72,7 @@ class Queries:
                 raise QueryError(
                     f"the query cannot be answered: {explained(error)}",
                     hint=quoting_hint(str(error), schemas)
+                    or function_hint(str(error))
                     or (f"logs and views here: {known}" if is_unknown else None),
                 ) from error
             finally:
