@@ -39,7 +39,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "BOURNE_DATA": str(tmp_path / "data"), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
-COMMAND = [sys.executable, "-c", "from bourne.cli import main; main()"]
+# A shell lets what it starts in the background ignore Ctrl-C, and so do the tests' children, unless told otherwise.
+HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEARING}; from bourne.cli import main; main()"]
 
 
 @pytest.fixture

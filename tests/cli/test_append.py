@@ -114,7 +114,7 @@ def test_what_comes_over_a_pipe_is_stored_when_it_pauses_and_ctrl_c_says_what_is
     until(lambda: len(rows(tmp_path)) == 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
+    assert process.returncode == 130 and "Traceback" not in err, err
     assert "2 records, offsets 0 to 1, from standard input before line 4" in err
 
 
