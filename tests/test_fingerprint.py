@@ -141,6 +141,12 @@ class Lazy:
 class Rates(enum.Enum):
     KR = 108
     def twice(self): return 109
+class Kind(enum.Enum):
+    A = 1
+    B = 2
+class Sold:
+    _inner_ = 118
+    kind = Kind.A
 class Order(abc.ABC):
     @abc.abstractmethod
     def place(self): return 110
@@ -159,15 +165,19 @@ helper.rate = 115
 PAIR = Pair(116)
 Old = collections.namedtuple("Old", "a b", defaults=[117])
 def f(x):
-    return Tax, Lazy, Rates.KR, Order, Record, Money, helper(x), PAIR, Old
+    return Sold, Tax, Lazy, Rates.KR, Order, Record, Money, helper(x), PAIR, Old
 '''
 
 
-@pytest.mark.parametrize("number", range(100, 118))
+@pytest.mark.parametrize("number", range(100, 119))
 def test_what_a_class_has_counts(number):
     assert CLASSES.count(str(number)) == 1
     assert of(CLASSES) == of(CLASSES.replace("does not matter", "is not read"))
     assert of(CLASSES.replace(str(number), str(number + 100))) != of(CLASSES)
+
+
+def test_a_member_of_an_enumeration_counts_where_another_class_has_it():
+    assert of(CLASSES.replace("kind = Kind.A", "kind = Kind.B")) != of(CLASSES)
 
 
 @pytest.mark.parametrize(

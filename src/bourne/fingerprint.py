@@ -139,16 +139,17 @@ class _Reader:
 
     def _class(self, value: type) -> Iterator[str]:
         """Yield the parts of a class of the function's own module: what it inherits, and its attributes."""
+        members = list(value) if issubclass(value, enum.Enum) else []
         yield f"class:{value.__qualname__}"
         yield from self.value("a metaclass", type(value))
         for base in value.__bases__:
             yield from self.value("a base", base)
-        if issubclass(value, enum.Enum):
-            yield from self.value("the members", [(each.name, each.value) for each in value])
+        yield from self.value("the members", [(each.name, each.value) for each in members])
         for key, item in vars(value).items():
-            is_for_python = key.startswith("_") and key.endswith("_")  # of fields, of an enumeration, …
+            is_pythons = key.startswith("__") and key.endswith("__")  # a dataclass's fields, annotations, …
+            is_enums = bool(members) and (isinstance(item, enum.Enum) or (key[0] == "_" == key[-1]))
             is_code = isinstance(item, FunctionType | staticmethod | classmethod | property)
-            if is_code or not (is_for_python or key == "_abc_impl" or isinstance(item, enum.Enum)):
+            if is_code or not (is_pythons or is_enums or key == "_abc_impl"):
                 yield f"attribute:{key}"
                 yield from self.value(key, item)
 
