@@ -36,8 +36,7 @@ def bind(
     try:
         rewritten = rewrite_windows(sql, relations)
         with _connect(relations) as connection:
-            functions = list(functions)
-            hide(connection, [udf.name for udf in functions])
+            hide(connection)
             register(connection, functions)
             return _bind(Binding(connection, rewritten, relations))
     except UnknownType as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -36,12 +36,10 @@ _NAMES = frozenset({("alias", 1)})
 _MARK = "this changes from call to call: "
 
 
-def hide(connection: duckdb.DuckDBPyConnection, known: Collection[str]) -> None:
-    """Replace the functions that DuckDB would compute while it binds, but for those that are `known` by their names."""
-    names = {name.casefold() for name in known}
-    for name, macro in _macros().items():
-        if name not in names:
-            connection.execute(macro)
+def hide(connection: duckdb.DuckDBPyConnection) -> None:
+    """Replace the functions that DuckDB would compute while it binds. No function of a user's is called like them."""
+    for macro in _macros().values():
+        connection.execute(macro)
 
 
 def is_unstable(call: Call) -> bool:
