@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -299,9 +299,12 @@ class Instance:
         """
         self._check_open()
         errors = self._take_over_tables()
-        rows = self._runners.catch_up()
-        if errors:
-            raise errors[0]
+        rows = 0
+        try:
+            rows = self._runners.catch_up()
+        except BourneError as error:
+            errors.insert(0, error)
+        _raise_first(errors)
         return rows
 
     def run(
@@ -324,8 +327,7 @@ class Instance:
         Raises: as `catch_up`.
         """
         self._check_open()
-        if errors := self._take_over_tables():
-            raise errors[0]
+        _raise_first(self._take_over_tables())
         with self._maintenance():
             self._runners.run(
                 self._feed_all,
@@ -545,8 +547,7 @@ class Instance:
                 *(database.close for database in self._database),
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]
-        if errors:
-            raise errors[0]
+        _raise_first(errors)
 
     def __enter__(self) -> Instance:
         self._check_open()
@@ -586,3 +587,11 @@ def _attempt(action: Callable[[], None]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001  (every other thing has to be closed, too)
         return error
     return None
+
+
+def _raise_first(errors: Sequence[BaseException]) -> None:
+    """Raise the first error, if there is one, with a note of each other."""
+    for other in errors[1:]:
+        errors[0].add_note(str(other))
+    if errors:
+        raise errors[0]

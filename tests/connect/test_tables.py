@@ -256,6 +256,24 @@ def test_a_broken_file_is_named_and_nothing_is_lost(text: str | None, message: s
         assert rows(it, "SELECT * FROM sold") == [("Korea", 2)]
 
 
+def test_no_error_hides_another() -> None:
+    app = app_of()
+    app.table("others", "others.csv")
+    app.view("halves", "SELECT 1 // (id - 7) AS half FROM sales")
+    write("a\n1\n", "others.csv")
+    with bourne.open(app) as it:
+        Path("countries.csv").unlink()
+        Path("others.csv").unlink()
+        with pytest.raises(bourne.BourneError, match=r"countries\.csv") as raised:
+            it.catch_up()
+        assert "others.csv" in raised.value.__notes__[0]
+        it.append("sales", [{"id": 7, "code": "KR"}])
+        with pytest.raises(bourne.ViewFailed, match="halves") as failed:
+            it.catch_up()
+        for name, note in zip(("countries.csv", "others.csv"), failed.value.__notes__, strict=True):
+            assert name in note
+
+
 @pytest.mark.parametrize(
     ("path", "text", "message"),
     [
