@@ -49,7 +49,8 @@ from bourne.running import Progress, Runners
 from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery, relations
-from bourne.sql.windows import words_of
+from bourne.sql.text import words_of
+from bourne.sql.zones import register_zones
 from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.families import check_errors
@@ -104,6 +105,7 @@ class Instance:
         self._functions = app.functions if app is not None else {}
         for database in self._database:
             register(database, self._functions.values())
+            register_zones(database)
         self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}

@@ -58,12 +58,6 @@ SELECT count(*) AS c FROM orders GROUP BY uuid()
 -- not: alias(), whose answer changes | alias(i)
 SELECT alias(i) AS x FROM orders
 
--- not: the window function HOP | HOP(orders, at, INTERVAL '1 day', INTERVAL '2 days')
-SELECT * FROM HOP(orders, at, INTERVAL '1 day', INTERVAL '2 days')
-
--- not: the window function SESSION | session(orders, at, INTERVAL '1 day')
-SELECT * FROM session(orders, at, INTERVAL '1 day')
-
 -- sql: there is no log 'nope' | nope
 SELECT * FROM TUMBLE(nope, at, INTERVAL '1 day')
 
@@ -79,17 +73,80 @@ SELECT * FROM TUMBLE(orders, at)
 -- sql: TUMBLE takes 3 arguments, here are 0 | TUMBLE()
 SELECT * FROM TUMBLE()
 
--- sql: the width of a window is not an interval of fixed length | INTERVAL '1 month'
-SELECT * FROM TUMBLE(orders, at, INTERVAL '1 month')
-
--- sql: the width of a window is not an interval of fixed length | INTERVAL '-1 day'
+-- sql: the size of a window is not above zero | INTERVAL '-1 day'
 SELECT * FROM TUMBLE(orders, at, INTERVAL '-1 day')
 
--- sql: the width of a window is not an interval of fixed length | i
+-- sql: the size of a window is not a constant interval | i
 SELECT * FROM TUMBLE(orders, at, i)
 
--- sql: a window needs a width above zero | INTERVAL '0 seconds'
+-- sql: the size of a window is not above zero | INTERVAL '0 seconds'
 SELECT * FROM TUMBLE(orders, at, INTERVAL '0 seconds')
+
+-- sql: the size of a window is NULL | NULL
+SELECT * FROM TUMBLE(orders, at, NULL)
+
+-- sql: the size of a window is neither of fixed length nor whole months | INTERVAL '1 month 1 day'
+SELECT * FROM TUMBLE(orders, at, INTERVAL '1 month 1 day')
+
+-- sql: TUMBLE has no PARTITION BY | i
+SELECT * FROM TUMBLE(orders, at, INTERVAL 1 DAY PARTITION BY i)
+
+-- sql: TUMBLE has no option 'color' | 3
+SELECT * FROM TUMBLE(orders, at, INTERVAL 1 DAY, color => 3)
+
+-- sql: there is no such time zone | 'Mars/Olympus'
+SELECT * FROM TUMBLE(orders, at, INTERVAL 1 DAY, timezone => 'Mars/Olympus')
+
+-- sql: in a time zone, windows are whole days, or parts that divide a day | INTERVAL 7 HOURS
+SELECT * FROM TUMBLE(orders, at, INTERVAL 7 HOURS, timezone => 'Asia/Seoul')
+
+-- sql: an offset of months in a time zone | INTERVAL 1 MONTH
+SELECT * FROM TUMBLE(orders, at, INTERVAL 1 YEAR, timezone => 'Asia/Seoul', offset => INTERVAL 1 MONTH)
+
+-- sql: the offset is below zero | INTERVAL '-1 hour'
+SELECT * FROM TUMBLE(orders, at, INTERVAL 1 DAY, offset => INTERVAL '-1 hour')
+
+-- sql: HOP takes 4 arguments, here are 3 | HOP(orders, at, INTERVAL 1 DAY)
+SELECT * FROM HOP(orders, at, INTERVAL 1 DAY)
+
+-- sql: the slide does not divide the size of a window | INTERVAL 40 MINUTES
+SELECT * FROM HOP(orders, at, INTERVAL 40 MINUTES, INTERVAL 1 HOUR)
+
+-- sql: the slide does not divide the size of a window | INTERVAL 2 HOURS
+SELECT * FROM HOP(orders, at, INTERVAL 2 HOURS, INTERVAL 1 HOUR)
+
+-- sql: the slide does not divide the size of a window | INTERVAL 1 DAY
+SELECT * FROM HOP(orders, at, INTERVAL 1 DAY, INTERVAL 1 MONTH)
+
+-- sql: the slide is not above zero | INTERVAL '0 days'
+SELECT * FROM HOP(orders, at, INTERVAL '0 days', INTERVAL 1 DAY)
+
+-- sql: each record would be in 86,400 windows | INTERVAL 1 SECOND
+SELECT * FROM HOP(orders, at, INTERVAL 1 SECOND, INTERVAL 1 DAY)
+
+-- sql: in a time zone, the slide is whole days or months | INTERVAL 1 HOUR
+SELECT * FROM HOP(orders, at, INTERVAL 1 HOUR, INTERVAL 1 DAY, timezone => 'Asia/Seoul')
+
+-- sql: the step does not divide the size of a window | INTERVAL 7 HOURS
+SELECT * FROM CUMULATE(orders, at, INTERVAL 7 HOURS, INTERVAL 1 DAY)
+
+-- sql: in a time zone, CUMULATE goes through a day in parts of it | INTERVAL 1 DAY
+SELECT * FROM CUMULATE(orders, at, INTERVAL 1 DAY, INTERVAL 7 DAYS, timezone => 'Asia/Seoul')
+
+-- sql: SESSION takes 3 arguments, here are 2 | SESSION(orders, at)
+SELECT * FROM SESSION(orders, at)
+
+-- sql: the gap is not above zero | INTERVAL '0 seconds'
+SELECT * FROM SESSION(orders, at, INTERVAL '0 seconds', i)
+
+-- sql: the gap of a session is a number of months | INTERVAL 1 MONTH
+SELECT * FROM SESSION(orders, at, INTERVAL 1 MONTH, i)
+
+-- sql: SESSION has no option 'offset' | INTERVAL 1 DAY
+SELECT * FROM SESSION(orders, at, INTERVAL 1 DAY, i, offset => INTERVAL 1 DAY)
+
+-- sql: log 'orders' has no column 'nope' | nope
+SELECT * FROM SESSION(orders, at, INTERVAL 1 DAY, nope)
 
 -- sql: a parenthesis is not closed | TUMBLE
 SELECT * FROM TUMBLE(orders, at, INTERVAL '1 day'

@@ -1,4 +1,4 @@
-"""TUMBLE rewritten, everything else kept letter by letter."""
+"""Window functions rewritten, everything else kept letter by letter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from bourne.errors import Span, SqlError
 from bourne.schema import declare_schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import Project, Ref
-from bourne.sql.windows import Rewritten, find_word, rewrite_windows, words_of
+from bourne.sql.text import Rewritten, find_word, words_of
+from bourne.sql.windows import rewrite_windows
 
 RELATIONS = {
     "orders": declare_schema({"id": "bigint", "user": "varchar", "at": "timestamp", "tz": "timestamptz", "group": "integer",

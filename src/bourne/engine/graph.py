@@ -19,7 +19,7 @@ from bourne.log.catalog import LogInfo
 from bourne.schema import arrow_type, is_storable
 from bourne.sql.outline import Names, describe
 from bourne.sql.plan import Expr, Filter, Get, Plan, Project, Ref, Unnest, children, nodes
-from bourne.sql.windows import find_word
+from bourne.sql.text import find_word
 
 
 class Graph:

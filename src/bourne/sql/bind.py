@@ -21,6 +21,7 @@ from bourne.sql.bound_values import UnknownType
 from bourne.sql.plan import BoundQuery
 from bourne.sql.unstable import hide
 from bourne.sql.windows import rewrite_windows
+from bourne.sql.zones import needs_zones, register_zones
 from bourne.udf import Udf, register
 
 
@@ -37,6 +38,8 @@ def bind(
         rewritten = rewrite_windows(sql, relations)
         with _connect(relations) as connection:
             hide(connection)
+            if needs_zones(rewritten.sql):
+                register_zones(connection)
             register(connection, functions)
             return _bind(Binding(connection, rewritten, relations))
     except UnknownType as error:

@@ -19,7 +19,7 @@ from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
 from bourne.sql.plan import Filter, Get, Literal, Plan, Project, Ref, Unnest, Values
 from bourne.sql.round_trip import read_checked
-from bourne.sql.windows import words_of
+from bourne.sql.text import words_of
 
 # The column index by which DuckDB asks for the row number.
 _ROW_NUMBER = 2**64 - 1

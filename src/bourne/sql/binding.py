@@ -15,8 +15,8 @@ from bourne.errors import NotMaintainable, Span, SqlError
 from bourne.schema import Schema
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Expr
+from bourne.sql.text import Rewritten, find_word
 from bourne.sql.unstable import named_in, past_hiding
-from bourne.sql.windows import Rewritten, find_word
 
 # How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
 GENERATED = "limit_rownum"

@@ -1,8 +1,12 @@
-"""Rewrites window table functions to plain DuckDB SQL, and finds words in a text.
+"""Rewrites window table functions to plain DuckDB SQL: TUMBLE, HOP, CUMULATE, SESSION.
 
-`FROM TUMBLE(orders, at, INTERVAL '1 minute')` becomes a subquery that adds `window_start` (inclusive) and
-`window_end` (exclusive). Windows are aligned as DuckDB's `time_bucket` does it: to Monday 2000-01-03, so that
-any width that divides a day or a week falls on the usual boundaries.
+Each becomes a subquery that adds `window_start` (inclusive) and `window_end` (exclusive) to the rows of a relation. What
+the windows are is all in that SQL: so a batch query over it is the definition, and the engine knows no windows, only
+expressions that never go back while time goes on (`engine.bounds`).
+
+Windows are aligned as DuckDB's `time_bucket` does it: to Monday 2000-01-03, so that any width that divides a day or a week
+falls on the usual boundaries; those of months and years to January 2000. With a time zone they are aligned to its local
+midnights (`sql.zones`).
 
 Everything else of the text stays as it is, letter by letter; `Rewritten.origin` maps places back.
 """
@@ -10,56 +14,41 @@ Everything else of the text stays as it is, letter by letter; `Rewritten.origin`
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
-import sqlglot
 from sqlglot.tokens import Token, TokenType
 
 from bourne.duck import connect
-from bourne.errors import DefinitionError, NotMaintainable, Span, SqlError
-from bourne.schema import Schema, interval_us, quote
+from bourne.errors import Span, SqlError
+from bourne.schema import Schema, quote
+from bourne.sql.text import Rewritten, tokenize
+from bourne.sql.zones import DAY_US, is_zone, window_kind
 
-_LATER = {"HOP", "CUMULATE", "SESSION"}
 _TABLE_COMES = {TokenType.FROM, TokenType.JOIN, TokenType.COMMA}
+_ADDED = ("window_start", "window_end")
 
+# Windows of windows take the place of those that were there.
+_OTHERS = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end'))"
+_OTHERS_OF_SESSION = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end', '__new', '__session'))"
 
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """DuckDB's SQL, and from where each piece of it comes: (start in `sql`, end in `sql`, original span)."""
-
-    sql: str
-    original: str
-    pieces: tuple[tuple[int, int, Span], ...]
-
-    def origin(self, byte: int, length_bytes: int = 1) -> Span:
-        """Return the place in the original text of some UTF-8 bytes of `sql`."""
-        raw = self.sql.encode()
-        start = len(raw[:byte].decode(errors="ignore"))
-        length = max(1, len(raw[byte : byte + length_bytes].decode(errors="ignore")))
-        return Span(self._place(start).start, self._place(start + length - 1).end)
-
-    def _place(self, index: int) -> Span:
-        """Return the place in the original text of one character of `sql`: itself, or what it was made from."""
-        shift = 0
-        for piece_start, piece_end, span in self.pieces:
-            if index < piece_start:
-                break
-            if index < piece_end:
-                return span
-            shift = span.end - piece_end
-        size = len(self.original)
-        return Span(min(index + shift, size), min(index + shift + 1, size))
+# More windows than this for one record are a mistake, or want to be a coarser slide.
+_WINDOWS_PER_RECORD_MAX = 10_000
 
 
 def rewrite_windows(sql: str, relations: Mapping[str, Schema]) -> Rewritten:
-    """Return DuckDB's SQL for a text that may use `TUMBLE` and columns named like DuckDB's keywords.
+    """Return DuckDB's SQL for a text that may use window functions, and columns named like DuckDB's keywords.
 
     Raises:
         SqlError: a window function is used wrongly.
-        NotMaintainable: a window function that is not there yet.
     """
+    return _rewrite(sql, relations, frozenset(_defined(tokenize(sql))))
+
+
+def _rewrite(sql: str, relations: Mapping[str, Schema], defined: Collection[str]) -> Rewritten:
     tokens = tokenize(sql)
     columns = {column.name for schema in relations.values() for column in schema.columns}
     touchy = {name.casefold() for name in columns if not _can_stand_bare(name)}
@@ -69,7 +58,8 @@ def rewrite_windows(sql: str, relations: Mapping[str, Schema]) -> Rewritten:
     while index < len(tokens):
         token, replacement, last = tokens[index], None, index
         if _is_window_function(tokens, index):
-            replacement, last = _rewrite_call(sql, tokens, index, relations)
+            call, last = _read_call(sql, tokens, index, relations, defined)
+            replacement = _FUNCTIONS[call.name].text(call) + call.alias
         elif token.token_type == TokenType.VAR and token.text.casefold() in touchy:
             following = tokens[index + 1].text.upper() if index + 1 < len(tokens) else ""
             if following not in ("TIME", "("):
@@ -86,126 +76,195 @@ def rewrite_windows(sql: str, relations: Mapping[str, Schema]) -> Rewritten:
     return Rewritten("".join(parts), sql, tuple(pieces))
 
 
-def tokenize(sql: str) -> list[Token]:
-    """Return the tokens of a text.
-
-    Raises:
-        SqlError: it cannot be cut into tokens (an open string, say).
-    """
-    try:
-        return list(sqlglot.tokenize(sql, dialect="duckdb"))
-    except sqlglot.errors.TokenError as error:
-        raise SqlError(f"the SQL cannot be read: {error}", sql=sql) from error
+def _defined(tokens: Sequence[Token]) -> set[str]:
+    """Return the names, case folded, that the text itself may give to relations: those before AS."""
+    return {
+        token.text.casefold()
+        for token, after in itertools.pairwise(tokens)
+        if after.token_type in (TokenType.ALIAS, TokenType.L_PAREN)
+    }
 
 
-def words_of(sql: str) -> frozenset[str]:
-    """Return all words and quoted names of a text, case folded: whatever could name a relation.
-
-    Raises:
-        SqlError: as `tokenize`.
-    """
-    tokens = tokenize(sql)
-    return frozenset(token.text.casefold() for token in tokens if token.token_type != TokenType.STRING)
-
-
-def find_word(sql: str, *words: str) -> Span | None:
-    """Return the place of the first of the words that occurs in the text outside strings and comments."""
-    tokens = tokenize(sql)
-    for word in words:
-        for token in tokens:
-            # A token may be two words: GROUP BY.
-            found = token.text.upper()
-            if token.token_type != TokenType.STRING and (
-                found == word.upper() or found.startswith(f"{word.upper()} ")
-            ):
-                return Span(token.start, token.end + 1)
-    return None
-
-
-def _is_window_function(tokens: list[Token], index: int) -> bool:
-    name = tokens[index].text.upper()
+def _is_window_function(tokens: Sequence[Token], index: int) -> bool:
     return (
         0 < index < len(tokens) - 1
-        and (name == "TUMBLE" or name in _LATER)
+        and tokens[index].text.upper() in _FUNCTIONS
         and tokens[index + 1].token_type == TokenType.L_PAREN
         and tokens[index - 1].token_type in _TABLE_COMES
     )
 
 
-def _rewrite_call(
-    sql: str, tokens: list[Token], index: int, relations: Mapping[str, Schema]
-) -> tuple[str, int]:
-    """Return the subquery for the call at `index`, and the index of the call's last token."""
+# --- reading a call -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Width:
+    """A constant interval: months, or microseconds."""
+
+    months: int
+    us: int
+
+    @property
+    def sql(self) -> str:
+        return f"to_months({self.months})" if self.months else f"to_microseconds({self.us})"
+
+    def times(self, count: int) -> _Width:
+        return _Width(self.months * count, self.us * count)
+
+    def divided_by(self, other: _Width) -> int | None:
+        """Return how often the other one fits in exactly; None if it does not."""
+        if bool(self.months) != bool(other.months):
+            return None
+        count, rest = divmod(self.months or self.us, other.months or other.us)
+        return None if rest or not count else count
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """Local windows of one kind, as SQL."""
+
+    name: str
+    kind: str
+    time_type: str | None
+
+    def start(self, time: str, number: int = 0) -> str:
+        """Return the start of the window of a time, or of the `number`-th one after it."""
+        return self._typed(f"__local_window({self._plain(time)}, '{self.name}', '{self.kind}', {number})")
+
+    def starts(self, time: str, count: int) -> str:
+        """Return the list of the starts of a time's window and of those before it, `count` in all."""
+        called = f"__local_windows({self._plain(time)}, '{self.name}', '{self.kind}', {count})"
+        return f"{called}::TIMESTAMPTZ[]" if self._has_zone else called
+
+    @property
+    def _has_zone(self) -> bool:
+        return self.time_type == "TIMESTAMP WITH TIME ZONE"
+
+    def _plain(self, time: str) -> str:
+        return time if self.time_type == "TIMESTAMP" else f"{time}::TIMESTAMP"
+
+    def _typed(self, time: str) -> str:
+        return f"{time}::TIMESTAMPTZ" if self._has_zone else time
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a window function: what it reads, the expression that is the time there, and what says which windows."""
+
+    name: str
+    sql: str
+    span: Span
+    source: str
+    time: str
+    time_type: str | None  # if that is known
+    columns: str  # of the source, that come out again
+    arguments: tuple[Span, ...]
+    options: Mapping[str, Span]
+    keys: tuple[str, ...]
+    alias: str
+
+    def error(self, what: str, span: Span | None = None, hint: str | None = None) -> SqlError:
+        return SqlError(what, sql=self.sql, span=span or self.span, hint=hint)
+
+    def width(self, number: int, what: str) -> _Width:
+        """Return an argument, which has to be a constant interval above zero."""
+        return self._interval(self.arguments[number], what, is_positive=True)
+
+    def offset(self) -> _Width | None:
+        """Return by how much later than usual windows begin, if that is said."""
+        span = self.options.get("offset")
+        return None if span is None else self._interval(span, "the offset", is_positive=False)
+
+    def zone(self, width: _Width) -> _Zone | None:
+        """Return the time zone that windows of this width follow, if one is named."""
+        span = self.options.get("timezone")
+        if span is None:
+            return None
+        found = re.fullmatch(r"'([^']+)'", self.sql[span.start : span.end])
+        if found is None or not is_zone(found[1]):
+            raise self.error("there is no such time zone", span, "write for example timezone => 'Asia/Seoul'")
+        offset = self.offset() or _Width(0, 0)
+        if offset.months:
+            raise self.error(
+                "an offset of months in a time zone", self.options["offset"], "write it in days or hours"
+            )
+        day = _Width(0, DAY_US)
+        if not width.months and width.divided_by(day) is None:
+            if day.divided_by(width) is None:
+                raise self.error(
+                    "in a time zone, windows are whole days, or parts that divide a day", self.arguments[0]
+                )
+            width = day
+        return _Zone(found[1], window_kind(width.months, width.us, offset.us), self.time_type)
+
+    def _interval(self, span: Span, what: str, *, is_positive: bool) -> _Width:
+        text, example = self.sql[span.start : span.end], "write for example INTERVAL '10 seconds'"
+        query = f"""SELECT (datepart('year', i) * 12 + datepart('month', i))::BIGINT AS months,
+            epoch_us(i - to_months(months::INTEGER)) FROM (SELECT ({text})::INTERVAL AS i)"""
+        try:
+            months, us = connect().execute(query).fetchall()[0]
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise self.error(f"{what} is not a constant interval: {reason}", span, example) from error
+        if months is None:
+            raise self.error(f"{what} is NULL", span, example)
+        if months and us:
+            raise self.error(
+                f"{what} is neither of fixed length nor whole months", span,
+                "write months and years, or weeks, days, hours …, but not both",
+            )  # fmt: skip
+        if (months or us) < 0 or (is_positive and not (months or us)):
+            raise self.error(f"{what} is {'not above' if is_positive else 'below'} zero", span, example)
+        return _Width(months, us)
+
+
+def _read_call(
+    sql: str, tokens: Sequence[Token], index: int, relations: Mapping[str, Schema], defined: Collection[str]
+) -> tuple[_Call, int]:
+    """Return the call at `index`, its form checked, and the index of its last token."""
     name = tokens[index].text.upper()
-    arguments, last = _arguments(sql, tokens, index)
-    call = Span(tokens[index].start, tokens[last].end + 1)
-    if name in _LATER:
-        raise NotMaintainable(
-            f"the window function {name}", sql=sql, span=call, hint="TUMBLE is there; the others follow"
-        )
-    if len(arguments) != 3:
-        raise SqlError(
-            f"TUMBLE takes 3 arguments, here are {len(arguments)}", sql=sql, span=call,
-            hint="write TUMBLE(log, time_column, INTERVAL '10 seconds')",
-        )  # fmt: skip
-    log_span, time_span, width_span = arguments
-    log = _unquote(sql[log_span.start : log_span.end])
-    found = next((key for key in relations if key.casefold() == log.casefold()), None)
-    if found is None:
-        raise SqlError(
-            f"there is no log {log!r}",
-            sql=sql,
-            span=log_span,
-            hint=f"known are {', '.join(relations) or 'none'}",
-        )
-    time = _unquote(sql[time_span.start : time_span.end])
-    column = relations[found].column(time)
-    if column is None:
-        raise SqlError(
-            f"log {found!r} has no column {time!r}", sql=sql, span=time_span,
-            hint=f"it has {', '.join(relations[found].names)}",
-        )  # fmt: skip
-    if not column.type.startswith("TIMESTAMP"):
-        raise SqlError(
-            f"column {time!r} is a {column.type}, not a time", sql=sql, span=time_span,
-            hint="TUMBLE needs a timestamp column",
-        )  # fmt: skip
-    taken = next((c for name in ("window_start", "window_end") if (c := relations[found].column(name))), None)
-    if taken is not None:
-        raise SqlError(
-            f"log {found!r} has a column {taken.name!r} already, which TUMBLE adds", sql=sql, span=log_span,
-            hint="give the log's column another name",
-        )  # fmt: skip
-    width_us = _width_us(sql, width_span)
-    width = f"to_microseconds({width_us})"
-    start = f"time_bucket({width}, {quote(column.name)})"
-    text = f"(SELECT *, {start} AS window_start, {start} + {width} AS window_end FROM {quote(found)})"
+    usage = _FUNCTIONS[name]
+    given, last = _arguments(sql, tokens, index)
+    span = Span(tokens[index].start, tokens[last].end + 1)
+    options, positional, keys = dict[str, Span](), list[Span](), list[Span]()
+    for each in given:
+        option = re.match(r"(\w+)\s*(?:=>|:=)\s*", sql[each.start : each.end])
+        head, by = _split_partition(tokens, each)
+        if option is not None:
+            options[option[1].casefold()] = Span(each.start + option.end(), each.end)
+        elif by is not None:
+            positional.append(head)
+            keys.append(by)
+        else:
+            (keys if keys else positional).append(each)
+    if usage.has_keys:
+        keys, positional = positional[usage.arguments :] + keys, positional[: usage.arguments]
+    elif keys:
+        raise SqlError(f"{name} has no PARTITION BY: its windows are the same for all", sql=sql, span=keys[0],
+                       hint="group by that column beside the window")  # fmt: skip
+    if len(positional) != usage.arguments:
+        raise SqlError(f"{name} takes {usage.arguments} arguments, here are {len(positional)}", sql=sql, span=span,
+                       hint=f"write {usage.example}")  # fmt: skip
+    unknown = next((option for option in options if option not in usage.options), None)
+    if unknown is not None:
+        raise SqlError(f"{name} has no option {unknown!r}", sql=sql, span=options[unknown],
+                       hint=f"it has {', '.join(usage.options) or 'none'}")  # fmt: skip
+    source, alias, schema = _source(sql, positional[0], relations, defined)
+    time = _column(sql, positional[1], alias, schema)
+    time_type = _check_time(sql, positional, alias, schema, name)
     has_alias = last + 1 < len(tokens) and tokens[last + 1].token_type in (
-        TokenType.ALIAS,
-        TokenType.VAR,
-        TokenType.IDENTIFIER,
-    )
-    return (text if has_alias else f"{text} AS {quote(found)}"), last
+        TokenType.ALIAS, TokenType.VAR, TokenType.IDENTIFIER,
+    )  # fmt: skip
+    is_nested = _unquote(time).casefold() in _ADDED
+    call = _Call(
+        name, sql, span, source, time, time_type, _OTHERS if is_nested else "*", tuple(positional[2:]), options,
+        tuple(_column(sql, key, alias, schema) for key in keys),
+        "" if has_alias or alias is None else f" AS {quote(alias)}",
+    )  # fmt: skip
+    return call, last
 
 
-def _width_us(sql: str, span: Span) -> int:
-    """Return the width of a window: a constant interval of fixed, positive length."""
-    text = sql[span.start : span.end]
-    try:
-        spelled = connect().execute(f"SELECT ({text})::INTERVAL::VARCHAR").fetchall()[0][0]
-        width_us = interval_us(spelled, where="TUMBLE")
-    except (duckdb.Error, DefinitionError) as error:
-        raise SqlError(
-            f"the width of a window is not an interval of fixed length: {str(error).splitlines()[0]}",
-            sql=sql, span=span, hint="write for example INTERVAL '10 seconds'",
-        ) from error  # fmt: skip
-    if width_us == 0:
-        raise SqlError("a window needs a width above zero", sql=sql, span=span,
-                       hint="write for example INTERVAL '10 seconds'")  # fmt: skip
-    return width_us
-
-
-def _arguments(sql: str, tokens: list[Token], index: int) -> tuple[list[Span], int]:
+def _arguments(sql: str, tokens: Sequence[Token], index: int) -> tuple[list[Span], int]:
     """Return the spans of a call's arguments and the index of its closing parenthesis."""
     depth, arguments, first = 0, list[Span](), index + 2
     for position in range(index + 1, len(tokens)):
@@ -219,6 +278,197 @@ def _arguments(sql: str, tokens: list[Token], index: int) -> tuple[list[Span], i
             return arguments, position
     raise SqlError("a parenthesis is not closed", sql=sql,
                    span=Span(tokens[index].start, tokens[index].end + 1))  # fmt: skip
+
+
+def _split_partition(tokens: Sequence[Token], span: Span) -> tuple[Span, Span | None]:
+    """Return what is before PARTITION BY in an argument, and what is after it, if it is there."""
+    inside = [token for token in tokens if span.start <= token.start < span.end]
+    depth = 0
+    for at, token in enumerate(inside):
+        depth += (token.token_type == TokenType.L_PAREN) - (token.token_type == TokenType.R_PAREN)
+        is_both = token.text.upper().split() == ["PARTITION", "BY"]  # one token, or two
+        is_two = (
+            token.text.upper() == "PARTITION" and at + 1 < len(inside) and inside[at + 1].text.upper() == "BY"
+        )
+        rest = at + (2 if is_two else 1)
+        if depth == 0 and at and (is_both or is_two) and rest < len(inside):
+            return Span(span.start, inside[at - 1].end + 1), Span(inside[rest].start, span.end)
+    return span, None
+
+
+def _source(
+    sql: str, span: Span, relations: Mapping[str, Schema], defined: Collection[str]
+) -> tuple[str, str | None, Schema | None]:
+    """Return what is read, as SQL; its name, if it has one; and its columns, if they are known."""
+    text = sql[span.start : span.end]
+    if text.startswith("("):  # a subquery, in which there may be windows, too
+        return _rewrite(text, relations, defined).sql, None, None
+    name = _unquote(re.sub(r"(?i)^TABLE\s+", "", text))
+    if name.casefold() in defined:
+        return quote(name), name, None
+    found = next((key for key in relations if key.casefold() == name.casefold()), None)
+    if found is None:
+        raise SqlError(f"there is no log {name!r}", sql=sql, span=span,
+                       hint=f"known are {', '.join(relations) or 'none'}")  # fmt: skip
+    return quote(found), found, relations[found]
+
+
+def _column(sql: str, span: Span, source: str | None, schema: Schema | None) -> str:
+    """Return an argument that is a column; one of columns that are not known may be any expression of them."""
+    text = sql[span.start : span.end]
+    if schema is None:
+        return text if re.fullmatch(r'\w+|"[^"]+"', text) else f"({text})"
+    column = schema.column(_unquote(text))
+    if column is None:
+        raise SqlError(
+            f"log {source!r} has no column {_unquote(text)!r}", sql=sql, span=span,
+            hint=f"it has {', '.join(schema.names)}",
+        )  # fmt: skip
+    return quote(column.name)
+
+
+def _check_time(
+    sql: str, given: Sequence[Span], source: str | None, schema: Schema | None, name: str
+) -> str | None:
+    """Return the type of the time, if it is known. Refuse one that is none, and columns that are there already."""
+    if schema is None:
+        return None
+    time = _unquote(sql[given[1].start : given[1].end])
+    column = schema.column(time)
+    assert column is not None
+    if not column.type.startswith("TIMESTAMP"):
+        raise SqlError(
+            f"column {time!r} is a {column.type}, not a time", sql=sql, span=given[1],
+            hint=f"{name} needs a timestamp column",
+        )  # fmt: skip
+    taken = next((found for added in _ADDED if (found := schema.column(added))), None)
+    if taken is not None and time.casefold() not in _ADDED:
+        raise SqlError(
+            f"log {source!r} has a column {taken.name!r} already, which {name} adds", sql=sql, span=given[0],
+            hint="give that column another name",
+        )  # fmt: skip
+    return column.type
+
+
+# --- what stands for it -------------------------------------------------------------------------------------
+
+
+def _tumble(call: _Call) -> str:
+    width, offset = call.width(0, "the size of a window"), call.offset()
+    zone = call.zone(width)
+    if zone is not None:
+        start, end = zone.start(call.time), zone.start(call.time, 1)
+        if not width.months and width.us < DAY_US:
+            start = f"time_bucket({width.sql}, {call.time}, {start})"
+            end = f"least({start} + {width.sql}, {end})"
+        return _with(call, f"{start} AS window_start, {end} AS window_end")
+    start = _bucket(width, call.time, offset)
+    return _with(call, f"{start} AS window_start, {start} + {width.sql} AS window_end")
+
+
+def _hop(call: _Call) -> str:
+    slide, size = call.width(0, "the slide"), call.width(1, "the size of a window")
+    count = _count(call, size, slide, "the slide")
+    zone = call.zone(slide)
+    if zone is not None:
+        if not slide.months and slide.us < DAY_US:
+            raise call.error("in a time zone, the slide is whole days or months", call.arguments[0],
+                             "take a slide of days; or shorter ones without timezone")  # fmt: skip
+        rows = f"SELECT {call.columns}, unnest({zone.starts(call.time, count)}) AS window_start FROM {call.source}"
+        return f"(SELECT *, {zone.start('window_start', count)} AS window_end FROM ({rows}))"
+    last, back = _bucket(slide, call.time, call.offset()), slide.times(count - 1)
+    starts = f"generate_series({last} - {back.sql}, {last}, {slide.sql})"
+    rows = f"SELECT {call.columns}, unnest({starts}) AS window_start FROM {call.source}"
+    return f"(SELECT *, window_start + {size.sql} AS window_end FROM ({rows}))"
+
+
+def _cumulate(call: _Call) -> str:
+    step, size = call.width(0, "the step"), call.width(1, "the size of a window")
+    _count(call, size, step, "the step")
+    zone = call.zone(size)
+    if zone is not None:
+        is_part = not step.months and step.us < DAY_US and (size.months or size.us % DAY_US == 0)
+        if not is_part or DAY_US % step.us or size.divided_by(_Width(0, DAY_US)) != 1:
+            raise call.error("in a time zone, CUMULATE goes through a day in parts of it", call.arguments[0],
+                             "take a size of a day, and a step that divides it")  # fmt: skip
+        start, end = zone.start(call.time), zone.start(call.time, 1)
+        first = f"time_bucket({step.sql}, {call.time}, {start}) + {step.sql}"
+        ends = f"list_append(range({first}, {end}, {step.sql}), {end})"
+        return _with(call, f"{start} AS window_start, unnest({ends}) AS window_end")
+    start, offset = _bucket(size, call.time, call.offset()), call.offset()
+    ends = (
+        f"generate_series({_bucket(step, call.time, offset)} + {step.sql}, {start} + {size.sql}, {step.sql})"
+    )
+    return _with(call, f"{start} AS window_start, unnest({ends}) AS window_end")
+
+
+def _session(call: _Call) -> str:
+    gap = call.width(0, "the gap")
+    if gap.months:
+        raise call.error("the gap of a session is a number of months, which has no fixed length", call.arguments[0],
+                         "write for example INTERVAL '30 days'")  # fmt: skip
+    keys = "".join(f"{key}, " for key in call.keys)
+    by = f"PARTITION BY {keys.removesuffix(', ')} " if keys else ""
+    before = f"lag({call.time}) OVER ({by}ORDER BY {call.time})"
+    is_new = f"CASE WHEN {call.time} < {before} + {gap.sql} THEN 0 ELSE 1 END AS __new"
+    marked = f"SELECT *, {is_new} FROM {call.source}"
+    numbered = f"SELECT *, sum(__new) OVER ({by}ORDER BY {call.time}) AS __session FROM ({marked})"
+    over = f"OVER (PARTITION BY {keys}__session)"
+    columns = "* EXCLUDE (__new, __session)" if call.columns == "*" else _OTHERS_OF_SESSION
+    return (
+        f"(SELECT {columns}, min({call.time}) {over} AS window_start, "
+        f"max({call.time}) {over} + {gap.sql} AS window_end FROM ({numbered}))"
+    )
+
+
+def _with(call: _Call, items: str) -> str:
+    return f"(SELECT {call.columns}, {items} FROM {call.source})"
+
+
+def _bucket(width: _Width, time: str, offset: _Width | None) -> str:
+    """Return the start of the window of this width that a time is in."""
+    if offset is None or not (offset.months or offset.us):
+        return f"time_bucket({width.sql}, {time})"
+    return f"time_bucket({width.sql}, {time} - {offset.sql}) + {offset.sql}"
+
+
+def _count(call: _Call, size: _Width, part: _Width, what: str) -> int:
+    """Return how many times a slide or step fits in the size."""
+    count = size.divided_by(part)
+    if count is None:
+        raise call.error(
+            f"{what} does not divide the size of a window", call.arguments[0],
+            "take a size that is a multiple of it, of the same kind (months, or fixed lengths)",
+        )  # fmt: skip
+    if count > _WINDOWS_PER_RECORD_MAX:
+        raise call.error(f"each record would be in {count:,} windows", call.arguments[0],
+                         f"take a longer one: at most {_WINDOWS_PER_RECORD_MAX:,} are possible")  # fmt: skip
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """How a window function is written, and what makes the text of a call."""
+
+    text: Callable[[_Call], str]
+    arguments: int
+    example: str
+    options: tuple[str, ...] = ("offset", "timezone")
+    has_keys: bool = False
+
+
+_FUNCTIONS = {
+    "TUMBLE": _Function(_tumble, 3, "TUMBLE(log, time_column, INTERVAL '10 seconds')"),
+    "HOP": _Function(
+        _hop, 4, "HOP(log, time_column, slide, size), such as INTERVAL '1 minute', INTERVAL '1 hour'"
+    ),
+    "CUMULATE": _Function(
+        _cumulate, 4, "CUMULATE(log, time_column, step, size), such as INTERVAL '1 hour', INTERVAL '1 day'"
+    ),
+    "SESSION": _Function(
+        _session, 3, "SESSION(log, time_column, INTERVAL '30 minutes' PARTITION BY user)", (), has_keys=True
+    ),
+}
 
 
 def _unquote(text: str) -> str:

@@ -17,7 +17,9 @@ from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
 from bourne.sql.binding import function_hint, quoting_hint
-from bourne.sql.windows import rewrite_windows, words_of
+from bourne.sql.text import words_of
+from bourne.sql.windows import rewrite_windows
+from bourne.sql.zones import register_zones
 from bourne.udf import Udf, explained, register
 from bourne.views.result import Result
 
@@ -36,6 +38,7 @@ class Queries:
         self._table = table
         self._connection = connect(threads=2)
         register(self._connection, functions)
+        register_zones(self._connection)
         self._mutex = threading.Lock()
 
     def run(self, sql: str, parameters: Any = None) -> Result:
