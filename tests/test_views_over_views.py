@@ -91,11 +91,11 @@ Rounds = running._Rounds
 class AppendingRounds(Rounds):
     """Rounds in which records come between the steps of one view and the next."""
 
-    def _step(self, name: str, *given: Any) -> Any:
+    def _step(self, name: str, *given: Any, **options: Any) -> Any:
         it, random_ = self.feed  # type: ignore[attr-defined]
         if random_.random() < 0.3:
             it.append("events", some(random_))
-        return super()._step(name, *given)
+        return super()._step(name, *given, **options)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 import pyarrow as pa
 
 from bourne.dataframes import sql_of, unbound_table
-from bourne.declaration import Changes, Durability, LogDefinition, checked
+from bourne.declaration import Changes, Durability, LogDefinition, checked, checked_punctuation
 from bourne.errors import DefinitionError
 from bourne.schema import Schema, check_name, declare_schema, interval_us
 from bourne.table_function import TableFunction, declare_table_function
@@ -87,6 +87,8 @@ class App:
         key: str | None = None,
         time: str | None = None,
         watermark: str = "0 seconds",
+        idle: str | None = None,
+        punctuation: str | None = None,
         partitions: int = 1,
         durability: Durability = "fsync",
         request_id: str | None = None,
@@ -105,7 +107,11 @@ class App:
             schema: column names and DuckDB types, `"not null"` allowed: `{"user": "varchar not null"}`.
             key: the column that says what a record is about. May not be NULL.
             time: the column that says when it happened (event time): a timestamp.
-            watermark: how late records may be, e.g. `"5 seconds"`.
+            watermark: how late records may be, e.g. `"5 seconds"`: behind the latest one of their partition.
+            idle: after how long without records a partition does not hold the watermark back, e.g. `"1 minute"`. By
+                default it does, for ever.
+            punctuation: a column, or an SQL expression over columns, in place of `watermark`: a timestamp where a record
+                says that no earlier ones follow in its partition, else NULL.
             partitions: into how many sequences the records are split, by `key`. Fixed once the log is made.
             durability: when an append is acknowledged: `"fsync"`, when no power cut can take it; `"interval"`, when no
                 crash of the process can (a power cut can take the last tenth of a second); `"none"`, the same without
@@ -138,7 +144,8 @@ class App:
         self.logs[name] = checked(LogDefinition(
             name, declared, key, time, watermark_us, partitions, durability, request_id,
             _age_us(keep, where=f"{where}, keep"), keep_bytes, _age_us(cold_after, where=f"{where}, cold_after"),
-            compact, tombstone, changes, weight,
+            compact, tombstone, changes, weight, _age_us(idle, where=f"{where}, idle"),
+            checked_punctuation(punctuation, declared, where=where),
         ))  # fmt: skip
 
     def table(
@@ -318,6 +325,11 @@ class App:
 def error_log_name(view: str) -> str:
     """Return what the log of a view's errors is called."""
     return f"{view}_errors"
+
+
+def late_log_name(view: str) -> str:
+    """Return what the log of the records is called that came too late for a view."""
+    return f"{view}_late"
 
 
 def _age_us(text: str | None, *, where: str) -> int | None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+import duckdb
+
+from bourne.duck import connect
 from bourne.errors import DefinitionError
 from bourne.limits import PARTITIONS_MAX
-from bourne.schema import Schema, is_storable
+from bourne.schema import Schema, is_storable, quote
 
 Durability = Literal["fsync", "interval", "none"]
 Changes = Literal["append", "upsert", "before_after", "weights"]
@@ -39,6 +42,8 @@ class LogDefinition:
     tombstone: str | None = None
     changes: Changes = "append"
     weight: str | None = None
+    idle_us: int | None = None
+    punctuation: str | None = None
 
 
 class Problem(NamedTuple):
@@ -67,6 +72,29 @@ def checked(log: LogDefinition) -> LogDefinition:
         if name is not None:
             schema = schema.with_not_null(name)
     return replace(log, schema=schema)
+
+
+def checked_punctuation(text: str | None, schema: Schema, *, where: str) -> str | None:
+    """Return an expression that says a log's watermark.
+
+    Raises:
+        DefinitionError: it is none, or no timestamp.
+    """
+    if text is None:
+        return None
+    columns = ", ".join(f"NULL::{column.type} AS {quote(column.name)}" for column in schema.columns)
+    try:
+        kind = str(connect().sql(f"SELECT ({text}) AS mark FROM (SELECT {columns})").types[0])
+    except duckdb.Error as error:
+        raise DefinitionError(
+            f"the punctuation cannot be read: {str(error).splitlines()[0]}", where=where,
+            expected="a column, or an SQL expression over columns", found=text,
+        ) from error  # fmt: skip
+    if not kind.startswith("TIMESTAMP"):
+        raise DefinitionError(
+            "the punctuation is no timestamp", where=where, expected="a timestamp", found=f"{text}: {kind}"
+        )
+    return text
 
 
 def _roles(log: LogDefinition) -> dict[str, str]:
@@ -98,6 +126,21 @@ def _option_problems(log: LogDefinition) -> Iterator[Problem]:
         yield Problem("no such number of partitions", f"1 to {PARTITIONS_MAX}", log.partitions)
     if log.durability not in get_args(Durability):
         yield Problem("no such durability", ", ".join(get_args(Durability)), log.durability)
+    if log.time is None:
+        for option, value in (("idle", log.idle_us), ("punctuation", log.punctuation)):
+            if value is not None:
+                yield Problem(
+                    f"{option} without a time", hint="name the column that says when it happened: time=…"
+                )
+        if log.watermark_us:
+            yield Problem(
+                "a watermark without a time", hint="name the column that says when it happened: time=…"
+            )
+    if log.punctuation is not None and log.watermark_us:
+        yield Problem(
+            "a watermark that is said twice", "punctuation or watermark", "both",
+            "leave one out: with punctuation, the records say the watermark themselves",
+        )  # fmt: skip
     if log.key is None and log.partitions > 1:
         yield Problem("several partitions without a key", hint="name a key column: key=…")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, TableDefinition, ViewDefinition, error_log_name
+from bourne.app import App, TableDefinition, ViewDefinition, error_log_name, late_log_name
 from bourne.connect.sources import Source, open_source
 from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.declaration import Durability, LogDefinition
@@ -26,7 +26,7 @@ from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
 from bourne.engine.explain import Explanation, explain_circuit, growth_warning
 from bourne.engine.kernels.stage import Databases
-from bourne.engine.skipping import ErrorLog, error_log
+from bourne.engine.skipping import ErrorLog, SideLogs, error_log
 from bourne.errors import (
     BourneError,
     Closed,
@@ -48,12 +48,13 @@ from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
 from bourne.schema import Schema
 from bourne.sql.bind import bind
+from bourne.sql.emit import split_emit
 from bourne.sql.plan import BoundQuery, relations
 from bourne.sql.text import words_of
 from bourne.sql.zones import register_zones
 from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
-from bourne.views.families import check_errors
+from bourne.views.families import check_side_logs
 from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
 from bourne.views.query import Queries
@@ -118,25 +119,32 @@ class Instance:
                 )  # fmt: skip
         else:
             self._declare(app)
-        errors = {
-            view.name: ErrorLog(view.version, self.log(error_log_name(view.name)).append)
-            for view in self._views.values()
-            if view.on_error == "log"
-        }
+        side_logs = {name: self._side_logs(view) for name, view in self._views.items()}
         self._runners = Runners(
-            self._views, self._bound, self._catalog, self._database, files, self._clock, errors
+            self._views, self._bound, self._catalog, self._database, files, self._clock, side_logs
         )
         self._queries = Queries(self._schemas, self._rows_of, self._functions.values())
+
+    def _side_logs(self, view: ViewInfo) -> SideLogs:
+        """Return where records go that a view goes on without."""
+        closes, takes_failures = self._bound[view.name].emit.closes, view.on_error == "log"
+
+        def log(name: str, is_wanted: bool) -> ErrorLog | None:
+            return ErrorLog(view.version, self.log(name).append) if is_wanted else None
+
+        errors = log(error_log_name(view.name), closes or takes_failures)
+        return SideLogs(errors, log(late_log_name(view.name), closes), takes_failures)
 
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
         relations = {declared.name: _log_info(declared) for declared in app.logs.values()}
         tables = [self._read_table(table) for table in app.tables.values()]
         relations |= {content.info.name: content.info for content in tables}
-        failing = [error_log(error_log_name(v.name)) for v in app.views.values() if v.on_error == "log"]
-        relations |= {info.name: info for info in failing}
+        owners = side_log_owners(app)
+        relations |= {name: error_log(name) for name in owners}
         logs = list(relations.values())
         views = self._compile_all(app, relations)
+        check_side_logs({view.name: view for view in views}, owners)
         self._catalog.create(app.name, self._files)
         self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
         for content in tables:
@@ -152,6 +160,7 @@ class Instance:
                 self._files,
                 functions=view.functions,
                 on_error=view.on_error,
+                bounds=view.bounds,
             )
             self._views[view.name] = info
             made[view.name] = info.output
@@ -188,7 +197,6 @@ class Instance:
             relations[view.name] = view.output
             done.append(view)
             del left[view.name]
-        check_errors({view.name: view for view in done})
         return done
 
     @staticmethod
@@ -235,6 +243,7 @@ class Instance:
             self.folder,
             functions=called,
             on_error=view.on_error,
+            bounds=tuple((query.schema.names[column], text) for column, text in circuit.output_bounds),
         )
 
     # --- writing ---
@@ -286,8 +295,12 @@ class Instance:
 
     # --- following ---
 
-    def catch_up(self) -> int:
+    def catch_up(self, *, final: bool = False) -> int:
         """Let every view take in all that was appended before this call; committed when it returns.
+
+        Args:
+            final: nothing follows: the inputs end here, so that every window closes, as in batch. That is for ever: what
+                is appended later is late for views that close (`EMIT FINAL`, `LATENESS`).
 
         Returns: how many records were taken in, over all views.
 
@@ -303,7 +316,7 @@ class Instance:
         errors = self._take_over_tables()
         rows = 0
         try:
-            rows = self._runners.catch_up()
+            rows = self._runners.catch_up(is_end=final)
         except BourneError as error:
             errors.insert(0, error)
         _raise_first(errors)
@@ -569,6 +582,28 @@ class Instance:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
 
 
+def side_log_owners(app: App) -> dict[str, str]:
+    """Return the views by the names of the logs that they put records into, which they go on without.
+
+    Raises:
+        SqlError: a view's EMIT clause is wrong.
+        DefinitionError: such a name is taken.
+    """
+    owners: dict[str, str] = {}
+    taken = {name.casefold(): name for name in (*app.logs, *app.tables, *app.views)}
+    for view in app.views.values():
+        closes = split_emit(view.sql, view=view.name)[1].closes
+        names = [error_log_name(view.name)] if closes or view.on_error == "log" else []
+        for name in [*names, late_log_name(view.name)] if closes else names:
+            if name.casefold() in taken:
+                raise DefinitionError(
+                    f"view {view.name!r} needs a log {name!r}, but that name is taken (SQL ignores case)",
+                    where=f"app {app.name!r}", found=taken[name.casefold()], hint="choose another name",
+                )  # fmt: skip
+            owners[name] = view.name
+    return owners
+
+
 def _log_info(declared: LogDefinition) -> LogInfo:
     """Return a declared log, as it is kept beside its data."""
     key = declared.schema.column(declared.key) if declared.key is not None else None
@@ -579,7 +614,7 @@ def _log_info(declared: LogDefinition) -> LogInfo:
         declared.name, stored_schema(declared.schema) if is_pair else declared.schema, declared.key, declared.time,
         declared.watermark_us, declared.changes, declared.partitions, declared.durability, declared.request_id,
         Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted),
-        declared.tombstone, declared.weight,
+        declared.tombstone, declared.weight, idle_us=declared.idle_us, punctuation=declared.punctuation,
     )  # fmt: skip
 
 

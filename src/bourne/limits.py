@@ -62,6 +62,11 @@ MAINTAIN_INTERVAL_S: Final = 30.0
 # Extra facts of one frame (positions, request ids): JSON that a person may want to read.
 META_BYTES_MAX: Final = 1 << 20
 
+# Event times: what is outside stands for no time (year 1 and 9999 for "not known", "for ever"), and must not move a
+# watermark. From the year 1000 to the end of 2899, in microseconds since 1970.
+TIME_FIRST_US: Final = -30_610_224_000_000_000
+TIME_END_US: Final = 29_348_006_400_000_000
+
 # Rows that one epoch takes in. It starts small, so that a small append is seen at once, and doubles while
 # there is a backlog, so that the output of hot keys is consolidated before it is written.
 EPOCH_ROWS_MIN: Final = 1 << 16

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bourne.app import error_log_name
+from bourne.app import error_log_name, late_log_name
 from bourne.engine.compile import compile_circuit
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.runner import Positions, ViewInput, ViewRunner
-from bourne.engine.skipping import ErrorLog
+from bourne.engine.skipping import SideLogs
 from bourne.errors import BourneError, Closed, LogLocked
 from bourne.limits import EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo, partition_folder
@@ -61,10 +61,10 @@ class Runners:
         database: Databases,
         files: Files,
         clock: Clock,
-        errors: Mapping[str, ErrorLog] | None = None,
+        side_logs: Mapping[str, SideLogs] | None = None,
     ) -> None:
-        """`errors` says which views go on without records that they cannot compute, and where those go."""
-        self._errors = errors or {}
+        """`side_logs` says which views may go on without some records, and where those go."""
+        self._side_logs = side_logs or {}
         self._views = views
         self._bound = bound
         self._catalog = catalog
@@ -113,15 +113,18 @@ class Runners:
             inputs=[ViewInput(each, self._folder(each)) for each in view.inputs],
             files=self._files,
             clock=self._clock,
-            errors=self._errors.get(view.name),
+            side_logs=self._side_logs.get(view.name),
         )
 
     def _folder(self, info: LogInfo) -> Path:
         view = self._views.get(info.name)
         return self._catalog.log_folder(info.name) if view is None else view.folder
 
-    def catch_up(self) -> int:
-        """Take in all that was there at the call, and what it made of error logs; then raise the first failure."""
+    def catch_up(self, *, is_end: bool = False) -> int:
+        """Take in all that was there at the call, and what it made of error logs; then raise the first failure.
+
+        With `is_end`, nothing follows: all that waits for time to go on is complete.
+        """
         runners, refused = self.start()
         until = {name: ends for runner in runners.values() for name, ends in self._log_ends(runner).items()}
         rounds = _Rounds(self._views, runners, refused)
@@ -131,16 +134,18 @@ class Runners:
             while is_due:
                 while taken := sum(rounds.step(pool, until).values()):
                     rows += taken
+                if is_end:
+                    rows += sum(rounds.step(pool, until, is_end=True).values())
                 rounds.settle()
-                made = self._error_ends(runners.values(), until)
+                made = self._side_ends(runners.values(), until)
                 is_due = any(until[log] != end for log, end in made.items())
                 until |= made
         rounds.raise_first()
         return rows
 
-    def _error_ends(self, runners: Iterable[ViewRunner], until: Positions) -> Positions:
-        """Return where those of the logs end that views put their errors into."""
-        names = {error_log_name(view) for view in self._errors}
+    def _side_ends(self, runners: Iterable[ViewRunner], until: Positions) -> Positions:
+        """Return where those of the logs end that views put records into."""
+        names = {name(view) for view in self._side_logs for name in (error_log_name, late_log_name)}
         ends = {log: end for runner in runners for log, end in runner.ends().items()}
         return {log: end for log, end in ends.items() if log in names & until.keys()}
 
@@ -195,10 +200,17 @@ class Runners:
                         break
                     is_due = True
                 else:
-                    told = wake.wait(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S)
-                    is_due = told or time.monotonic() >= look_at
+                    told = wake.wait(
+                        min(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S, self._until_due(runners))
+                    )
+                    is_due = told or time.monotonic() >= look_at or not self._until_due(runners)
         rounds.settle()
         rounds.raise_first()
+
+    def _until_due(self, runners: Mapping[str, ViewRunner]) -> float:
+        """Return for how many seconds nothing happens just because time goes on."""
+        found = [due for runner in runners.values() if (due := runner.due_us()) is not None]
+        return max(0.0, (min(found) - self._clock.now_us()) / 1e6) if found else _LOOK_S
 
     def _input_folders(self) -> list[Path]:
         """Return the folders of all partitions of the logs that the views follow."""
@@ -253,8 +265,10 @@ class _Rounds:
         self._epoch_rows = dict.fromkeys(range(len(self._families)), EPOCH_ROWS_MIN)
         self.failures = dict(refused)
 
-    def step(self, pool: ThreadPoolExecutor, until: Positions | None) -> dict[str, int]:
-        """Return how many records each view took in, of those of the logs up to `until`."""
+    def step(
+        self, pool: ThreadPoolExecutor, until: Positions | None, *, is_end: bool = False
+    ) -> dict[str, int]:
+        """Return how many records each view took in, of those of the logs up to `until`; `is_end`: nothing follows."""
         targets: dict[str, Positions] = {}
         for number, family in enumerate(self._families):
             names = [name for name in family if name not in self.failures]
@@ -264,7 +278,7 @@ class _Rounds:
         taken: dict[str, int] = {}
         for level in self._levels:
             names = [name for name in level if not self._stands_still(name)]
-            outcomes = pool.map(lambda name: self._step(name, targets.get(name), until), names)
+            outcomes = pool.map(lambda name: self._step(name, targets.get(name), until, is_end=is_end), names)
             for name, outcome in zip(names, outcomes, strict=True):
                 if isinstance(outcome, BourneError):
                     self.failures[name] = outcome
@@ -293,15 +307,18 @@ class _Rounds:
         inputs = [each.name for each in self._views[name].inputs if each.name in self._views]
         return name in self.failures or any(self._stands_still(each) for each in inputs)
 
-    def _step(self, name: str, target: Positions | None, until: Positions | None) -> int | BourneError:
+    def _step(
+        self, name: str, target: Positions | None, until: Positions | None, *, is_end: bool
+    ) -> int | BourneError:
         runner = self._runners[name]
         try:
             ends = runner.ends()
             if target is None:
                 bounds = None if until is None else {log: until[log] for log in ends}
-                return runner.step(until=bounds, may_run_ahead=True)
+                return runner.step(until=bounds, is_end=is_end, may_run_ahead=True)
             reached = {log: target.get(log, end) for log, end in ends.items()}
-            return runner.step(until=reached, is_whole=True)  # in one commit: one state of the world
+            # In one commit: one state of the world.
+            return runner.step(until=reached, is_whole=True, is_end=is_end)
         except BourneError as error:
             return error
 

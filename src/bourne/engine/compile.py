@@ -7,18 +7,21 @@ grows is known here and decides which rules are right for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import duckdb
 
+from bourne.engine.bounds import TIME
 from bourne.engine.circuit import Circuit, Node
 from bourne.engine.compile_groups import aggregate
 from bourne.engine.compile_inputs import get, values
 from bourne.engine.compile_joins import join
 from bourne.engine.compile_order import top_n, windows
-from bourne.engine.graph import Graph, check_storable, label_of, picked_columns
+from bourne.engine.graph import Graph, Times, check_storable, label_of, picked_columns
 from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.apply import Apply
+from bourne.engine.operators.hold import Hold
 from bourne.engine.operators.linear import KEY, KeyedLinear, KeyedPick, Pick
 from bourne.engine.operators.union import Union as UnionOperator
 from bourne.engine.stages import linear_sql
@@ -42,6 +45,7 @@ from bourne.sql.plan import (
     nodes,
 )
 from bourne.sql.rules import optimise
+from bourne.sql.text import find_word
 from bourne.udf import reason
 
 
@@ -65,7 +69,7 @@ def compile_circuit(
             check_storable(column.type, sql)
         plan = optimise(query.plan)
         databases = database if isinstance(database, Databases) else Databases(database, database)
-        graph = Graph(databases, sql, inputs or {}, plan, Names(plan, query.schema.names), _rule)
+        graph = Graph(databases, sql, inputs or {}, plan, Names(plan, query.schema.names), _rule, query.emit)
         return _circuit(graph) if query.function is None else _applied(_circuit(graph), query)
     except NotMaintainable as error:
         raise error.in_view(view) from None
@@ -74,13 +78,38 @@ def compile_circuit(
 
 
 def _circuit(graph: Graph) -> Circuit:
-    if _keyed_output(graph):
+    if not graph.emit.closes and _keyed_output(graph):
         return Circuit(tuple(graph.nodes), "upsert")
-    top = graph.compile(graph.plan)
+    top, times = graph.guaranteed(graph.plan, range(len(graph.plan.types)))
+    is_plain = not any(node.operator.is_stateful for node in graph.nodes)
+    if graph.emit.is_final and not (graph.grows[top] and (graph.is_final or is_plain or not times)):
+        top = _held(graph, top, times)
     if top != len(graph.nodes) - 1:
         every = range(len(graph.plan.types))
         top = graph.add(Pick(every), (top,), graph.plan.types, "output", grows=graph.grows[top])
-    return Circuit(tuple(graph.nodes), "append" if graph.grows[top] else "weights")
+    lateness = f"({TIME} - to_microseconds({graph.emit.lateness_us}))"
+    return Circuit(
+        tuple(graph.nodes), "append" if graph.grows[top] else "weights", graph.emit, tuple(graph.bounds),
+        tuple((column, graph.bounds[bound].replace(TIME, lateness)) for column, bound in times),
+        graph.databases.linear,
+    )  # fmt: skip
+
+
+def _held(graph: Graph, number: int, times: Times) -> int:
+    """Return a node that holds changes back until their rows are complete."""
+    if not times:
+        raise NotMaintainable(
+            "EMIT FINAL of rows that are never complete", sql=graph.sql, span=find_word(graph.sql, "EMIT"),
+            hint="let the SELECT give a column of time that goes on with a log's (time=…): window_start or window_end, by "
+            "which it groups; or leave EMIT FINAL out",
+        )  # fmt: skip
+    node = graph.nodes[number]
+    graph.check_types(node.types, None)
+    operator = Hold(node.arrow_types, times=times, early_us=graph.emit.early_us, is_growing=graph.is_final)
+    return graph.add(
+        operator, (number,), node.types, "hold", grows=graph.is_final, rule="changes come out when their rows are complete",
+        growth="rows that are not complete", is_timed=True,
+    )  # fmt: skip
 
 
 def _applied(circuit: Circuit, query: BoundQuery) -> Circuit:
@@ -93,7 +122,7 @@ def _applied(circuit: Circuit, query: BoundQuery) -> Circuit:
         tuple(arrow_type(spelled) for spelled in types), "function", rule="a call of Python",
         detail=f"function {query.function.name}",
     )  # fmt: skip
-    return Circuit((*circuit.nodes, node), circuit.changes)
+    return replace(circuit, nodes=(*circuit.nodes, node), output_bounds=())
 
 
 def _rule(graph: Graph, plan: Plan) -> int:

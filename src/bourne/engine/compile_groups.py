@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from bourne.engine.delta import table_of
-from bourne.engine.graph import Graph
+from bourne.engine.graph import Graph, Times
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
 from bourne.engine.operators.aggregate import Function
+from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.distinct import Distinct, Pairs
 from bourne.engine.operators.extremes import Retractable
 from bourne.engine.operators.functions import make_accumulator
@@ -27,20 +28,22 @@ def aggregate(graph: Graph, plan: Aggregate, *, is_keyed: bool) -> int:
     columns = list(dict.fromkeys((*plan.groups, *read)))
     below = Project(plan.child, (*plan.groups, *columns[len(set(plan.groups)) :]) or _any_column(plan.child))
     graph.check_types([group.type for group in plan.groups], plan.span)
-    grows = graph.grows[graph.compile(graph.linear_part(below)[1])]
+    grows = graph.will_grow(below)
     places = {expression: i for i, expression in reversed(list(enumerate(below.expressions)))}
     functions = _functions(graph, plan.aggregations, places, grows=grows)
     if isinstance(functions, str):
         return _groups_anew(graph, plan, why=functions)
-    number = graph.linear(below)
+    source, times = graph.guaranteed(below, range(len(plan.groups)))
+    is_final = graph.is_final and bool(times)
     operator = AggregateOperator(
-        [arrow_type(group.type) for group in plan.groups], functions, is_growing=grows, is_keyed=is_keyed
-    )
+        [arrow_type(group.type) for group in plan.groups], functions, is_growing=grows, is_keyed=is_keyed,
+        closing=Closing(times) if times else None, is_final=is_final,
+    )  # fmt: skip
     return graph.add(
-        operator, (number,), plan.types, _aggregate_label(plan),
-        grows=grows and not plan.aggregations and bool(plan.groups),
-        rule="a row per group, updated in place", growth=_aggregate_growth(plan, functions),
-        detail=describe(plan, graph.names),
+        operator, (source,), plan.types, _aggregate_label(plan),
+        grows=is_final or (grows and not plan.aggregations and bool(plan.groups)),
+        rule="a row per group, updated in place" + until(times, is_final=is_final),
+        growth=_aggregate_growth(plan, functions), detail=describe(plan, graph.names), is_timed=bool(times),
     )  # fmt: skip
 
 
@@ -72,21 +75,21 @@ def _functions(
 
 def _groups_anew(graph: Graph, plan: Aggregate, *, why: str) -> int:
     """Return a node for an aggregate whose groups are computed anew."""
-    number, columns = graph.with_columns(plan.child, plan.groups)
+    number, columns, times = graph.with_groups(plan.child, plan.groups)
     given = graph.nodes[number]
     when_empty = None
     if not plan.groups:
         empty = Stage(graph.databases.grouped, empty_aggregate_sql(plan, given.types))
         when_empty = empty.run(table_of([pa.array([], target) for target in given.arrow_types]))
     return anew(graph,
-        plan, number, columns, plan.types, _aggregate_label(plan), when_empty=when_empty,
+        plan, number, columns, plan.types, _aggregate_label(plan), times=times, when_empty=when_empty,
         rule=f"touched groups computed anew: {why}", cost="O(group)" if columns else "O(state)", growth="every row",
     )  # fmt: skip
 
 
 def anew(
     graph: Graph, plan: Aggregate | TopN | Window, number: int, key: Sequence[int], types: Sequence[str], label: str, *,
-    rule: str, growth: str | None, cost: str = "O(delta)",
+    times: Times, rule: str, growth: str | None, cost: str = "O(delta)",
     when_empty: pa.Table | None = None,
 ) -> int:  # fmt: skip
     """Return a node that computes touched groups anew; `key` are the columns of node `number` that tell groups apart."""
@@ -95,12 +98,25 @@ def anew(
     operator = Recompute(
         Stage(graph.databases.grouped, recompute_sql(plan, given.types)).run,
         types=given.arrow_types, key=key, output_types=[arrow_type(spelled) for spelled in types],
-        is_growing=graph.grows[number], when_empty=when_empty,
+        is_growing=graph.grows[number], when_empty=when_empty, closing=Closing(times) if times else None,
+        is_final=graph.is_final and bool(times),
     )  # fmt: skip
+    is_final = graph.is_final and bool(times)
     return graph.add(
-        operator, (number,), types, label, grows=False, rule=rule, cost=cost, growth=growth,
-        detail=describe(plan, graph.names), keeps_rows=True,
+        operator, (number,), types, label, grows=is_final, rule=rule + until(times, is_final=is_final), cost=cost,
+        growth=growth, detail=describe(plan, graph.names), keeps_rows=not times, is_timed=bool(times),
     )  # fmt: skip
+
+
+def until(times: Times, *, is_final: bool) -> str:
+    """Say what becomes of groups that are closed."""
+    return (
+        ""
+        if not times
+        else "; comes out, and is forgotten, when it is closed"
+        if is_final
+        else "; forgotten when closed"
+    )
 
 
 def _any_column(plan: Plan) -> tuple[Expr]:

@@ -11,6 +11,7 @@ from bourne.engine.graph import Graph
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.changes import Clamped, Netted, Taken, Upserted
 from bourne.engine.operators.constant import Constant
+from bourne.engine.operators.late import RECORD, WATERMARK
 from bourne.engine.operators.linear import Pick
 from bourne.engine.operators.operator import Operator
 from bourne.engine.stages import values_sql
@@ -29,7 +30,7 @@ def get(graph: Graph, plan: Get) -> int:
     number = graph.of_relation[plan.relation]
     names = list(needed)
     picked = [names.index(name) for name in plan.columns]
-    if picked == list(range(len(names))):
+    if picked == list(range(len(graph.nodes[number].types))):
         return number
     detail = f"columns {', '.join(plan.columns)}"
     return graph.add(Pick(picked), (number,), plan.types, "columns", grows=graph.grows[number], detail=detail)
@@ -38,6 +39,8 @@ def get(graph: Graph, plan: Get) -> int:
 def _input(graph: Graph, relation: str, needed: Mapping[str, str]) -> int:
     """Return the node that turns the changes of a log into signed rows: those of its columns that are needed."""
     info, columns, types = graph.inputs.get(relation), list(needed), list(needed.values())
+    if graph.has_late(relation):
+        columns, types = [*columns, WATERMARK, RECORD], [*types, "TIMESTAMP", "BIGINT"]
     arrow = [arrow_type(spelled) for spelled in types]
     operator: Operator = Taken()
     rule, growth, keeps_rows = "each record is a row", None, False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bourne.engine.compile_groups import anew
+from bourne.engine.compile_groups import anew, until
 from bourne.engine.graph import Graph
 from bourne.engine.kernels.stage import Stage
+from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.linear import Pick
 from bourne.engine.operators.top_n import TopN as TopNOperator
 from bourne.engine.stages import rank_sql
@@ -22,34 +23,35 @@ def top_n(graph: Graph, plan: TopN) -> int:
     """Return a node for the first rows of each partition."""
     if _is_pruning(graph, plan):
         return _first_rows(graph, plan, has_rank=False)
-    number, columns = graph.with_columns(plan.child, plan.partitions)
+    number, columns, times = graph.with_groups(plan.child, plan.partitions)
     given = graph.nodes[number]
     why = (
         "its input takes rows back" if not graph.grows[number] else "rows before the first one count"
         if plan.offset else "there is no last one" if plan.limit is None else "they are many"
     )  # fmt: skip
     result = anew(graph,
-        plan, number, columns, given.types, f"top {plan.limit}",
+        plan, number, columns, given.types, f"top {plan.limit}", times=times,
         rule=f"touched partitions computed anew: {why}",
         cost="O(partition)" if columns else "O(state)", growth="every row",
     )  # fmt: skip
     if len(given.types) == len(plan.types):
         return result
-    return graph.columns(range(len(plan.types)), result, plan, grows=False)
+    return graph.columns(range(len(plan.types)), result, plan, grows=graph.grows[result])
 
 
 def _is_pruning(graph: Graph, plan: TopN) -> bool:
     """Say whether rows that are not among the first now never will be, and the first are few enough."""
     is_few = plan.limit is not None and plan.limit <= (_FIRST_MAX if plan.partitions else _FIRST_OF_ALL_MAX)
-    return is_few and plan.offset == 0 and graph.grows[graph.compile(graph.linear_part(plan.child)[1])]
+    return is_few and plan.offset == 0 and graph.will_grow(plan.child)
 
 
 def _first_rows(graph: Graph, plan: TopN, *, has_rank: bool) -> int:
     """Return a node that remembers nothing but the first rows; with `has_rank`, their rank is one more column."""
     assert plan.limit is not None
     keys = [*plan.partitions, *(order.expression for order in plan.orders)]
-    number, columns = graph.with_columns(plan.child, keys)
-    given, count = graph.nodes[number], len(plan.partitions)
+    count = len(plan.partitions)
+    number, columns, times = graph.with_groups(plan.child, keys, count)
+    given = graph.nodes[number]
     graph.check_types(given.types, plan.span)
     orders = [
         (column, order.is_descending, order.is_nulls_first)
@@ -57,18 +59,21 @@ def _first_rows(graph: Graph, plan: TopN, *, has_rank: bool) -> int:
     ]
     operator = TopNOperator(
         Stage(graph.databases.grouped, rank_sql(plan, given.types)).run, types=given.arrow_types, key=columns[:count],
-        orders=orders, n=plan.limit, has_rank=has_rank,
+        orders=orders, n=plan.limit, has_rank=has_rank, closing=Closing(times) if times else None,
+        is_final=graph.is_final and bool(times),
     )  # fmt: skip
     types = (*given.types, "BIGINT") if has_rank else given.types
+    is_final = graph.is_final and bool(times)
     result = graph.add(
-        operator, (number,), types, f"top {plan.limit}", grows=False, rule="only rows that can still be in it",
+        operator, (number,), types, f"top {plan.limit}", grows=is_final,
+        rule="only rows that can still be in it" + until(times, is_final=is_final),
         growth="the first rows of each partition" if count else "the first rows",
-        detail=describe(plan, graph.names),
+        detail=describe(plan, graph.names), is_timed=bool(times),
     )  # fmt: skip
     shown = [*range(len(plan.types)), *([len(given.types)] if has_rank else [])]
     if shown == list(range(len(types))):
         return result
-    return graph.add(Pick(shown), (result,), [types[i] for i in shown], "columns", grows=False)
+    return graph.add(Pick(shown), (result,), [types[i] for i in shown], "columns", grows=is_final)
 
 
 def windows(graph: Graph, plan: Window) -> int:
@@ -90,7 +95,7 @@ def windows(graph: Graph, plan: Window) -> int:
     order = [*range(width), *(places[i] for i in range(len(plan.functions)))]
     if order == list(range(len(order))):
         return number
-    return graph.columns(order, number, plan, grows=False)
+    return graph.columns(order, number, plan, grows=graph.grows[number])
 
 
 def _is_rank_of(graph: Graph, plan: Window, below: TopN) -> bool:
@@ -104,12 +109,12 @@ def _is_rank_of(graph: Graph, plan: Window, below: TopN) -> bool:
 
 
 def _window(graph: Graph, plan: Window, partitions: Sequence[Expr]) -> int:
-    number, columns = graph.with_columns(plan.child, partitions)
+    number, columns, times = graph.with_groups(plan.child, partitions)
     given = graph.nodes[number]
     types = (*given.types, *(function.type for function in plan.functions))
     label = "window " + ", ".join(function.function for function in plan.functions)
     result = anew(graph,
-        plan, number, columns, types, label,
+        plan, number, columns, types, label, times=times,
         rule="touched partitions computed anew: window functions have no rule of their own",
         cost="O(partition)" if columns else "O(state)", growth="every row",
     )  # fmt: skip
@@ -117,4 +122,4 @@ def _window(graph: Graph, plan: Window, partitions: Sequence[Expr]) -> int:
     if width == more:
         return result
     order = [*range(width), *range(more, len(types))]
-    return graph.columns(order, result, plan, grows=False)
+    return graph.columns(order, result, plan, grows=graph.grows[result])

@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bourne.engine.bounds import bounds_of
 from bourne.engine.circuit import Node
 from bourne.engine.kernels.stage import Databases, Stage
+from bourne.engine.operators.late import Late
 from bourne.engine.operators.linear import WEIGHT, Linear, Pick
 from bourne.engine.operators.operator import Operator
-from bourne.engine.stages import LinearStep, linear_sql
+from bourne.engine.stages import LinearStep, late_sql, linear_sql
 from bourne.errors import NotMaintainable, Span
 from bourne.log.catalog import LogInfo
+from bourne.log.relation import only_grows
 from bourne.schema import arrow_type, is_storable
+from bourne.sql.emit import CHANGES, Emit
 from bourne.sql.outline import Names, describe
-from bourne.sql.plan import Expr, Filter, Get, Plan, Project, Ref, Unnest, children, nodes
+from bourne.sql.plan import Expr, Filter, Get, Plan, Project, Ref, Union, Unnest, children, nodes
 from bourne.sql.text import find_word
+
+# Columns, and which bound each has.
+Times = list[tuple[int, int]]
 
 
 class Graph:
@@ -27,9 +34,12 @@ class Graph:
 
     def __init__(
         self, databases: Databases, sql: str, inputs: Mapping[str, LogInfo], plan: Plan, names: Names,
-        rule: Callable[[Graph, Plan], int],
+        rule: Callable[[Graph, Plan], int], emit: Emit = CHANGES,
     ) -> None:  # fmt: skip
         """`rule` compiles a plan that is new here; it returns the number of the node that gives its output."""
+        self.emit = emit
+        self.bounds: list[str] = []
+        self.kept: dict[int, Plan] = {}  # those whose output keeps to the bounds that were asked for
         self.databases = databases
         self.sql = sql
         self.inputs = inputs
@@ -51,7 +61,7 @@ class Graph:
     def add(
         self, operator: Operator, inputs: Sequence[int], types: Sequence[str], label: str, *, grows: bool,
         rule: str = "", cost: str = "O(delta)", growth: str | None = None, relation: str | None = None,
-        columns: Sequence[str] = (), detail: str = "", keeps_rows: bool = False,
+        columns: Sequence[str] = (), detail: str = "", keeps_rows: bool = False, is_timed: bool = False,
     ) -> int:  # fmt: skip
         arrow = tuple(arrow_type(spelled) for spelled in types)
         self.nodes.append(
@@ -68,6 +78,7 @@ class Graph:
                 growth,
                 detail or label,
                 keeps_rows,
+                is_timed,
             )
         )
         self.grows.append(grows)
@@ -81,14 +92,107 @@ class Graph:
 
     def with_columns(self, plan: Plan, expressions: Sequence[Expr]) -> tuple[int, tuple[int, ...]]:
         """Return a node that gives a plan's columns and these expressions, and where those are."""
+        wider, where = self._wider(plan, expressions)
+        return self.linear(wider) if wider is not plan and isinstance(wider, Project) else self.compile(
+            plan
+        ), where
+
+    def with_groups(
+        self, plan: Plan, groups: Sequence[Expr], count: int | None = None
+    ) -> tuple[int, tuple[int, ...], Times]:
+        """Return the same for the keys of groups, the first `count` of them (all, if None), and their bounds.
+
+        These are (which key, which bound), and the node keeps to them.
+        """
+        wider, where = self._wider(plan, groups)
+        number, times = self.guaranteed(wider, where[:count])
+        return number, where, [(where.index(column), bound) for column, bound in times]
+
+    def _wider(self, plan: Plan, expressions: Sequence[Expr]) -> tuple[Plan, tuple[int, ...]]:
         width = len(plan.types)
         added = list(dict.fromkeys(e for e in expressions if not isinstance(e, Ref)))
         where = tuple(e.index if isinstance(e, Ref) else width + added.index(e) for e in expressions)
         if not added:
-            return self.compile(plan), where
+            return plan, where
         everything = tuple(Ref(i, spelled) for i, spelled in enumerate(plan.types))
-        wider = Project(plan, (*everything, *added))
-        return self.linear(wider), where
+        return Project(plan, (*everything, *added)), where
+
+    # --- time ---
+
+    @property
+    def is_final(self) -> bool:
+        """Whether rows come out once, when they are complete, and never change after that."""
+        return self.emit.is_final and self.emit.lateness_us == 0 and self.emit.early_us is None
+
+    def bound(self, text: str) -> int:
+        """Return the number of a bound."""
+        if text not in self.bounds:
+            self.bounds.append(text)
+        return self.bounds.index(text)
+
+    def guaranteed(self, plan: Plan, wanted: Iterable[int]) -> tuple[int, Times]:
+        """Return a node that gives a plan's output, and which of the wanted columns have a bound: (column, bound).
+
+        No row comes from that node, and none is taken back, that is before one of these.
+        """
+        known = bounds_of(plan, self.inputs) if self.emit.closes else {}
+        times = [(column, self.bound(known[column])) for column in dict.fromkeys(wanted) if column in known]
+        if times:
+            self._keep_to(plan, {column: known[column] for column, _ in times})
+        return self._compiled(plan), times
+
+    def _compiled(self, plan: Plan) -> int:
+        if id(plan) in self.of_plan or not isinstance(plan, Project | Filter | Unnest):
+            return self.compile(plan)
+        return self.linear(plan)
+
+    def _keep_to(self, plan: Plan, bounds: Mapping[int, str]) -> None:
+        """Compile a plan so that its output keeps to bounds: where it reads a log, late records are set aside."""
+        if id(plan) in self.kept:
+            return
+        self.kept[id(plan)] = plan
+        steps, below = self.linear_part(plan)
+        if isinstance(below, Get) and self.has_late(below.relation):
+            self.of_plan[id(plan)] = (plan, self._late(steps, below, plan, bounds))
+            return
+        if isinstance(below, Union):
+            for child in below.children:
+                self._keep_to(child, bounds_of(child, self.inputs))
+            self.of_plan.pop(id(below), None)  # what was compiled before does not keep to them
+        elif steps:
+            self._keep_to(below, bounds_of(below, self.inputs))
+        if steps:
+            self.of_plan.pop(id(plan), None)
+
+    def will_grow(self, plan: Plan) -> bool:
+        """Say whether a plan's output will only grow, though it is not compiled yet."""
+        below = self.linear_part(plan)[1]
+        if isinstance(below, Get):
+            info = self.inputs.get(below.relation)
+            return info is None or only_grows(info)
+        return self.grows[self.compile(below)]
+
+    def has_late(self, relation: str) -> bool:
+        """Say whether records of a log may come too late for this view."""
+        info = self.inputs.get(relation)
+        return self.emit.closes and info is not None and info.time is not None and only_grows(info)
+
+    def _late(self, steps: Sequence[LinearStep], get: Get, plan: Plan, bounds: Mapping[int, str]) -> int:
+        self.check_types(plan.types, None)
+        number = (
+            self.rule(self, get) if get.relation not in self.of_relation else self.of_relation[get.relation]
+        )
+        number = self.of_relation[get.relation]
+        names = list(self.needed[get.relation])
+        query = late_sql(steps, get.types, plan.types, bounds, self.emit.lateness_us or 0)
+        operator = Late(
+            get.relation, Stage(self.databases.linear, query), picked=[names.index(name) for name in get.columns],
+            times=[(column, self.bound(text)) for column, text in bounds.items()],
+        )  # fmt: skip
+        return self.add(
+            operator, (number,), plan.types, label_of(steps) or "in time", grows=True, is_timed=True,
+            rule="one DuckDB query; late records are set aside", detail=self.say(steps) or f"{get.relation} in time",
+        )  # fmt: skip
 
     def linear(self, plan: Project | Filter | Unnest) -> int:
         steps, below = self.linear_part(plan)

@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bourne.engine.circuit import Circuit, Results
 from bourne.engine.delta import Delta, KeyedDelta, consolidated
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.row_hash import hash_rows
+from bourne.engine.moment import Moment
+from bourne.engine.operators.late import RECORD, WATERMARK
 from bourne.engine.skipping import (
     FAILURES,
-    ErrorLog,
     Places,
     Ranges,
+    SideLogs,
     failing_rows,
     places,
     ranges_of,
@@ -39,6 +40,7 @@ from bourne.engine.skipping import (
     without,
 )
 from bourne.engine.snapshot import Snapshot, drop_older, newest_snapshot, save_snapshot
+from bourne.engine.timeline import AtEnd, Timeline
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
@@ -60,8 +62,9 @@ _CLOSING_SNAPSHOT_ROWS = 1 << 18
 # Of each input, the offset of each partition.
 Positions = dict[str, tuple[int, ...]]
 
-# Of each input, the rows of what was read that a view goes on without.
+# Of each input, the rows of what was read that a view goes on without; and why.
 Skipped = Mapping[str, Collection[int]]
+Failures = Mapping[str, dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,12 @@ class ViewRunner:
         inputs: Sequence[ViewInput],
         files: Files,
         clock: Clock,
-        errors: ErrorLog | None = None,
+        side_logs: SideLogs | None = None,
         snapshot_rows: int = SNAPSHOT_ROWS,
     ) -> None:
         """Restore the state: the newest snapshot, then the recorded epochs after it again.
 
-        With `errors`, a record that cannot be computed goes there, and the view goes on without it.
+        `side_logs` says where records go that the view goes on without.
 
         Raises:
             LogLocked: another process runs this view.
@@ -103,7 +106,7 @@ class ViewRunner:
         self._inputs = {each.info.name: each.info for each in inputs}
         self._files = files
         self._clock = clock
-        self._errors = errors
+        self._side_logs = side_logs or SideLogs()
         self._snapshot_rows = snapshot_rows
         self._working = threading.Lock()
         self._commits: ThreadPoolExecutor | None = None
@@ -112,8 +115,8 @@ class ViewRunner:
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
         self._epoch = -1
-        self._watermarks: dict[str, int] = {}
         self.circuit = make_circuit()
+        self._timeline = Timeline(self._inputs, self.circuit)
         with ExitStack() as opened:
             self._writer = LogWriter(
                 folder,
@@ -128,6 +131,11 @@ class ViewRunner:
                 reader = LogCursor(each.folder, each.info, files=files, is_durable=True)
                 opened.callback(reader.close)
                 self._readers[each.info.name] = reader
+            self._view_ends: dict[str, LogReader] = {}
+            for each in inputs:
+                if each.info.name in self._timeline.views:
+                    self._view_ends[each.info.name] = LogReader(each.folder, each.info, is_durable=True)
+                    opened.callback(self._view_ends[each.info.name].close)
             self._positions = self._read_positions()  # the first records that are kept
             recorded = LogReader(folder, output)
             try:
@@ -166,13 +174,17 @@ class ViewRunner:
         *,
         until: Mapping[str, Sequence[int]] | None = None,
         is_whole: bool = False,
+        is_end: bool = False,
         may_run_ahead: bool = False,
     ) -> int:
         """Run one epoch over what is there (up to the offsets `until`); its output is durable when this returns.
 
+        If nothing is there, but time has gone on so that something changes, that is an epoch, too.
+
         Args:
             until: of each input, the offset of each partition to stop before.
             is_whole: take in all of it, however much it is.
+            is_end: nothing follows what this reads: everything is complete. For ever.
             may_run_ahead: return, if there is more to take in, while the output is still being written. It is durable
                 when a step returns that found no more, or `settle`.
 
@@ -183,7 +195,12 @@ class ViewRunner:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         with self._working:
-            return self._step(until, is_whole=is_whole, may_run_ahead=may_run_ahead)
+            return self._step(until, is_whole=is_whole, is_end=is_end, may_run_ahead=may_run_ahead)
+
+    def due_us(self) -> int | None:
+        """Return the clock when a step has something to do though nothing comes; None if there is no such time."""
+        found = (self._timeline.due_us(), self.circuit.due_us())
+        return min((at for at in found if at is not None), default=None)
 
     def settle(self) -> None:
         """Wait until what was taken in is durable.
@@ -206,21 +223,27 @@ class ViewRunner:
                 else:
                     drop_older(self._snapshots)
 
-    def _step(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool, may_run_ahead: bool) -> int:
+    def _step(
+        self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool, is_end: bool, may_run_ahead: bool
+    ) -> int:
         if self._failure is not None:
             raise self._failure
         try:
             pieces = self._read(until, is_whole=is_whole)
             positions = self._read_positions()
             rows = _count(positions) - _count(self._positions)
-            if rows == 0:
+            clock_us, at_end = self._timeline.clock(self._clock.now_us()), self._at_end(positions)
+            self._look_at_views()
+            if rows == 0 and not self._is_due(clock_us, at_end, is_end=is_end):
                 self._settle()
                 self._epoch_rows = EPOCH_ROWS_MIN
                 return 0
             tables = {name: _table(found) for name, found in pieces.items()}
-            skipped, known = self._before_state(tables, pieces)
-            delta = self._compute(tables, pieces, skipped, known)
-            self._advance(tables)
+            tables, absurd = self._take_in(tables, pieces, clock_us)
+            moment = self._timeline.advance(clock_us, at_end, is_end=is_end)
+            skipped, known = self._before_state(tables, pieces, absurd, moment)
+            delta = self._compute(tables, pieces, skipped, moment, known)
+            self._report_late(tables, pieces)
             ranges = {name: ranges_of(pieces[name], skipped[name]) for name in skipped}
             is_ahead = may_run_ahead and self._has_more(positions, until)
             self._commit(delta, positions, records=_records(tables), skipped=ranges, is_ahead=is_ahead)
@@ -267,29 +290,84 @@ class ViewRunner:
             found[name] = reader.read(until=None if until is None else until[name], **bounds)
         return {name: pieces for name, pieces in found.items() if pieces}
 
+    def _at_end(self, positions: Positions) -> AtEnd:
+        """Say of each partition of each input whether all of it was read, where that matters."""
+        if not self._timeline.has_idle:
+            return {}
+        return {
+            name: [at >= end for at, end in zip(positions[name], ends, strict=True)]
+            for name, ends in self.ends().items()
+        }
+
+    def _look_at_views(self) -> None:
+        for name, reader in self._view_ends.items():
+            last = reader.last_frame()
+            if last is not None:
+                self._timeline.advance_view(name, last.meta["watermark"])
+
+    def _is_due(self, clock_us: int, at_end: AtEnd, *, is_end: bool) -> bool:
+        """Say whether there is something to do though nothing came."""
+        if is_end and not self._timeline.moment.is_end and self.circuit.is_timed:
+            return True
+        due_us = self.circuit.due_us()
+        return (due_us is not None and due_us <= clock_us) or self._timeline.is_due(clock_us, at_end)
+
+    def _take_in(
+        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], clock_us: int
+    ) -> tuple[dict[str, pa.Table], Failures]:
+        """Return what was read with what is to be known of its time, and the rows whose time is none."""
+        behind = self._timeline.take_in(tables, pieces, clock_us)
+        self._timeline.begin(clock_us)
+        given = {
+            name: self._timeline.with_hidden(name, table, behind.get(name)) for name, table in tables.items()
+        }
+        absurd = {
+            name: {
+                row: _absurd(self._inputs[name]) for row in np.flatnonzero(behind[name].is_absurd).tolist()
+            }
+            for name in behind
+            if name in self.circuit.late_relations
+        }
+        return given, {name: rows for name, rows in absurd.items() if rows}
+
     def _before_state(
-        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]
+        self,
+        tables: Mapping[str, pa.Table],
+        pieces: Mapping[str, Sequence[Piece]],
+        absurd: Failures,
+        moment: Moment,
     ) -> tuple[Skipped, Results | None]:
         """Return which rows the view goes on without, now reported; if none, what was computed to find that out."""
-        if self._errors is None:
-            return {}, None
-        changes = self._changes(tables)
-        try:
-            return {}, self.circuit.before_state(changes)
-        except FAILURES:
-            found = {name: failing_rows(self.circuit, name, rows) for name, rows in changes.items()}
+        found, known = dict(absurd), None
+        if self._side_logs.takes_failures:
+            rest = {name: without(table, absurd.get(name, ())) for name, table in tables.items()}
+            try:
+                known = self.circuit.before_state(self._changes(rest), moment)
+            except FAILURES:
+                for name, rows in self._changes(tables).items():
+                    failed = failing_rows(self.circuit, name, rows)
+                    found[name] = failed | found.get(name, {})
         skipped = {name: failed for name, failed in found.items() if failed}
         for name, failed in skipped.items():
-            self._errors.report(self._inputs[name], tables[name], pieces[name], failed)
-        return skipped, None
+            assert self._side_logs.errors is not None
+            self._side_logs.errors.report(self._inputs[name], tables[name], pieces[name], failed)
+        return skipped, known
+
+    def _report_late(self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]) -> None:
+        """Put the records that came too late, in the step just made, into their log."""
+        for name, records in self.circuit.late().items():
+            assert self._side_logs.late is not None
+            info = self._inputs[name]
+            reasons = {row: _late(info, tables[name], row, count) for row, count in records.items()}
+            self._side_logs.late.report(info, tables[name], pieces[name], reasons)
 
     def _compute(
-        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], skipped: Skipped,
+        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], skipped: Skipped, moment: Moment,
         known: Results | None = None,
     ) -> Delta | KeyedDelta:  # fmt: skip
         rest = {name: without(table, skipped.get(name, ())) for name, table in tables.items()}
         try:
-            delta = self.circuit.step(self._changes(rest), known)
+            delta = self.circuit.step(self._changes(rest), moment, known)
         except FAILURES as error:
             raise ViewFailed(
                 f"view {self.name!r} cannot compute a record: {reason(error)}",
@@ -308,7 +386,16 @@ class ViewRunner:
         return consolidated(delta)
 
     def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
-        return {name: signed_rows(self._inputs[name], table) for name, table in tables.items()}
+        return {name: self._signed(name, table) for name, table in tables.items()}
+
+    def _signed(self, name: str, table: pa.Table) -> SignedRows:
+        rows = signed_rows(self._inputs[name], table)
+        if WATERMARK not in table.column_names:
+            return rows
+        given = rows.table
+        for hidden in (WATERMARK, RECORD):
+            given = given.append_column(hidden, table.column(hidden))
+        return SignedRows(given, rows.weights, rows.keys)
 
     def _locate(self, tables: Mapping[str, pa.Table], at: Mapping[str, Places]) -> str:
         """Say where the first record is that cannot be computed even alone, else the whole ranges. O(rows)."""
@@ -340,25 +427,6 @@ class ViewRunner:
     def _fails_slice(self, name: str, table: pa.Table, start: int, count: int) -> bool:
         return self._fails_alone(name, table.slice(start, count))
 
-    def _advance(self, tables: Mapping[str, pa.Table]) -> None:
-        """Move each input's watermark: the latest event time seen, less the lateness that was declared."""
-        for name, table in tables.items():
-            info = self._inputs[name]
-            if info.time is None:
-                continue
-            instant = pc.max(column_of(info, table, info.time)).cast(pa.timestamp("us"), safe=False)
-            latest = instant.cast(pa.int64()).as_py()
-            if latest is not None:
-                reached = latest - info.watermark_us
-                self._watermarks[name] = max(self._watermarks.get(name, reached), reached)
-
-    def _watermark(self) -> int | None:
-        """Return the least of the inputs' watermarks; None as long as one with a time has none."""
-        timed = [name for name, info in self._inputs.items() if info.time is not None]
-        if not timed or any(name not in self._watermarks for name in timed):
-            return None
-        return min(self._watermarks[name] for name in timed)
-
     def _commit(
         self,
         delta: Delta | KeyedDelta,
@@ -373,10 +441,8 @@ class ViewRunner:
         meta = {
             "epoch": self._epoch + 1,
             "positions": {name: list(offsets) for name, offsets in positions.items()},
-            "watermark": self._watermark(),
-            "watermarks": dict(self._watermarks),
+            **self._timeline.to_meta(),
             "records": records,  # fewer than the positions say, where a log is compacted
-            "clock": self._clock.now_us(),
             "has_state": self.circuit.has_state,
             **({"skipped": skipped} if skipped else {}),
             **({"from": self._positions} if self._epoch < 0 else {}),
@@ -421,6 +487,7 @@ class ViewRunner:
             self._writer.next_offset,
             {name: list(offsets) for name, offsets in self._positions.items()},
             self.circuit.save(),
+            self._timeline.to_meta(),
         )
         with disk_errors(self._snapshots, f"cannot save the state of view {self.name!r}"):
             save_snapshot(self._snapshots, state, self._files)
@@ -440,6 +507,7 @@ class ViewRunner:
                 )
                 return
             if delta.rows:
+                self._timeline.advance(self._timeline.clock(self._clock.now_us()), {}, is_end=False)
                 self._commit(delta, self._positions, records=0)
             return
         self._check_inputs(_positions(last.meta))
@@ -480,6 +548,7 @@ class ViewRunner:
         else:
             self.circuit.load(snapshot.parts)
             self._epoch = snapshot.epoch
+            self._timeline.load(snapshot.times)
             began = snapshot.positions
             output.seek(snapshot.output_offset)
         self._positions = {name: tuple(offsets) for name, offsets in began.items()}
@@ -510,7 +579,7 @@ class ViewRunner:
         """Run one recorded epoch again; its output must be what was committed."""
         positions = _positions(frame.meta)
         rows = _count(positions) - _count(self._positions)
-        if rows == 0:
+        if rows == 0 and self._epoch < 0:  # what there was before any record
             return
         pieces: dict[str, list[Piece]] = {}
         for name, reader in self._readers.items():
@@ -526,7 +595,8 @@ class ViewRunner:
             )
         ranges = frame.meta.get("skipped", {})
         skipped = {name: rows_in(pieces[name], ranges[name]) for name in tables if name in ranges}
-        again = self._compute(tables, pieces, skipped)
+        tables, _ = self._take_in(tables, pieces, frame.meta["clock"])
+        again = self._compute(tables, pieces, skipped, self._timeline.repeat(frame.meta))
         reached = self._read_positions()
         if reached != positions or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
@@ -561,13 +631,15 @@ class ViewRunner:
     def _take_over(self, frame: Frame) -> None:
         self._epoch = frame.meta["epoch"]
         self._positions = _positions(frame.meta)
-        self._watermarks = dict(frame.meta["watermarks"])
+        self._timeline.load(frame.meta)
 
     def close(self) -> None:
         """Save the state if that pays, and give the lock back. Safe to call twice."""
         with self._working, ExitStack() as closing:
             for reader in self._readers.values():
                 closing.callback(reader.close)
+            for end in self._view_ends.values():
+                closing.callback(end.close)
             closing.callback(self._writer.close)
             if self._commits is not None:
                 closing.callback(self._commits.shutdown)
@@ -576,6 +648,20 @@ class ViewRunner:
             self._rows_since_snapshot = 0
             if is_worth_it:
                 self.snapshot()
+
+
+def _absurd(info: LogInfo) -> str:
+    return f"its time, {info.time}, is none: NULL, or not from the year 1000 to 2899"
+
+
+def _late(info: LogInfo, table: pa.Table, row: int, count: int) -> str:
+    """Say how late a record is."""
+    assert info.time is not None
+    time, watermark = (column_of(info, table, name)[row].cast(pa.string()) for name in (info.time, WATERMARK))
+    if not watermark.is_valid:
+        return f"late: its time is {time}, and the view's inputs have ended or gone on without it"
+    several = f", for {count} of its rows" if count > 1 else ""
+    return f"late{several}: its time is {time}, the watermark was at {watermark}"
 
 
 def _table(pieces: Sequence[Piece]) -> pa.Table:

@@ -88,6 +88,19 @@ class ErrorLog:
         self.append(pa.table(columns, schema=_SCHEMA.to_arrow()))
 
 
+@dataclass(frozen=True, slots=True)
+class SideLogs:
+    """Where records go that a view goes on without.
+
+    Into `errors` those whose time is none, and, if it `takes_failures`, those that cannot be computed; into `late` those
+    that came too late.
+    """
+
+    errors: ErrorLog | None = None
+    late: ErrorLog | None = None
+    takes_failures: bool = False
+
+
 def failing_rows(circuit: Circuit, relation: str, rows: SignedRows) -> dict[int, str]:
     """Return which rows of a relation's change fail alone before any state, and why, by halving.
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,12 +29,13 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state after an epoch, and where the view's output log stood."""
+    """The state after an epoch, where the view's output log stood, and what the epoch's frame says of time."""
 
     epoch: int
     output_offset: int
     positions: dict[str, list[int]]
     parts: dict[str, pa.Table]
+    times: dict[str, Any] = field(default_factory=dict)
 
 
 def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
@@ -58,6 +59,7 @@ def save_snapshot(folder: Path, snapshot: Snapshot, files: Files) -> None:
         "epoch": snapshot.epoch,
         "output_offset": snapshot.output_offset,
         "positions": snapshot.positions,
+        "times": snapshot.times,
         "parts": hashes,
     }
     manifest["check"] = _check(manifest)
@@ -131,7 +133,9 @@ def _load(folder: Path) -> Snapshot | None:
                 return None
             with pa.ipc.open_stream(content) as reader:
                 tables[name] = reader.read_all()
-        return Snapshot(manifest["epoch"], manifest["output_offset"], manifest["positions"], tables)
+        return Snapshot(
+            manifest["epoch"], manifest["output_offset"], manifest["positions"], tables, manifest["times"]
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError, pa.ArrowException):
         return None
 

@@ -5,8 +5,10 @@ What is not an operator's own column is carried through: a row's weight, its key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bourne.engine.bounds import TIME
+from bourne.engine.operators.late import IS_LATE, RECORD, WATERMARK
 from bourne.engine.operators.linear import KEY, WEIGHT
 from bourne.engine.operators.recompute import GROUP
 from bourne.engine.operators.top_n import ROW
@@ -42,6 +44,21 @@ def linear_sql(steps: Sequence[LinearStep], types: Sequence[str], carried: Seque
                 items = [*(_column(i) for i in range(width)), *(f"unnest({_text(item)})" for item in lists)]
                 query = f"SELECT {_select(items, carried)} FROM ({query})"
     return query
+
+
+def late_sql(
+    steps: Sequence[LinearStep],
+    types: Sequence[str],
+    made: Sequence[str],
+    bounds: Mapping[int, str],
+    lateness_us: int,
+) -> str:
+    """Return `linear_sql` over a log's records, with which record each row is of, and whether it is late."""
+    columns = ", ".join(_column(i) for i in range(len(made)))
+    late = " OR ".join(f"{_column(column)} < {_braced(text)}" for column, text in bounds.items())
+    time = f"{quote(WATERMARK)} - to_microseconds({lateness_us}) AS {TIME}"
+    inner = linear_sql(steps, types, (WATERMARK, RECORD))
+    return f"SELECT {columns}, {RECORD}, coalesce({late}, false) AS {IS_LATE} FROM (SELECT *, {time} FROM ({inner}))"
 
 
 def recompute_sql(plan: Aggregate | Window | TopN, types: Sequence[str]) -> str:

@@ -45,7 +45,9 @@ class LogInfo:
     `schema` is that of the records; what SQL sees is `bourne.log.relation.relation_schema`. `key` and `time` name columns
     of the rows, `tombstone` the one that says that a key is gone, `weight` the one that says how many times more a row is
     there, `request_id` the one that holds ids of records. `table` is the file that the log of a static table follows.
-    `id` tells this log from any other of the same name.
+    `idle_us` is after how long a partition from which nothing comes does not hold the watermark back, `punctuation` an
+    expression that says the watermark instead. Of a view's output, `bounds` says how far columns have come by its
+    watermark (`bourne.engine.bounds`). `id` tells this log from any other of the same name.
     """
 
     name: str
@@ -61,10 +63,18 @@ class LogInfo:
     tombstone: str | None = None
     weight: str | None = None
     table: str | None = None
+    idle_us: int | None = None
+    punctuation: str | None = None
+    bounds: tuple[tuple[str, str], ...] = ()
     id: bytes = field(default=bytes(16), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `log.json`."""
+        more = {
+            "idle_us": self.idle_us,
+            "punctuation": self.punctuation,
+            "bounds": [list(pair) for pair in self.bounds],
+        }
         return {
             "format": FORMAT,
             "name": self.name,
@@ -81,6 +91,7 @@ class LogInfo:
             "durability": self.durability,
             "request_id": self.request_id,
             "retention": self.retention.to_json(),
+            **{name: value for name, value in more.items() if value},
         }
 
 
@@ -100,6 +111,9 @@ def log_info_from_json(content: dict[str, Any]) -> LogInfo:
         tombstone=content.get("tombstone"),
         weight=content.get("weight"),
         table=content.get("table"),
+        idle_us=content.get("idle_us"),
+        punctuation=content.get("punctuation"),
+        bounds=tuple((name, text) for name, text in content.get("bounds", [])),
         id=bytes.fromhex(content["id"]),
     )
 

@@ -9,6 +9,7 @@ expression. Whatever is unknown (an operator, a field, a kind of expression) is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import duckdb
 
@@ -18,6 +19,7 @@ from bourne.schema import Column, Schema, quote
 from bourne.sql.bind_operators import OperatorReader
 from bourne.sql.binding import Binding, statements
 from bourne.sql.bound_values import UnknownType
+from bourne.sql.emit import split_emit
 from bourne.sql.plan import BoundQuery
 from bourne.sql.unstable import hide
 from bourne.sql.windows import rewrite_windows
@@ -35,13 +37,14 @@ def bind(
         NotMaintainable: it is right, but cannot be kept up to date incrementally yet.
     """
     try:
-        rewritten = rewrite_windows(sql, relations)
+        select, emit = split_emit(sql)
+        rewritten = replace(rewrite_windows(select, relations), original=sql)
         with _connect(relations) as connection:
             hide(connection)
             if needs_zones(rewritten.sql):
                 register_zones(connection)
             register(connection, functions)
-            return _bind(Binding(connection, rewritten, relations))
+            return replace(_bind(Binding(connection, rewritten, relations)), emit=emit)
     except UnknownType as error:
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
     except SqlError as error:

@@ -12,6 +12,7 @@ from typing import Literal as OneOf
 
 from bourne.errors import Span
 from bourne.schema import Schema
+from bourne.sql.emit import CHANGES, Emit
 from bourne.table_function import TableFunction
 
 
@@ -318,13 +319,15 @@ Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | Union | Win
 class BoundQuery:
     """A view's SQL after binding. `sql` is DuckDB's SQL: the user's with the window functions rewritten.
 
-    With a `function`, the view is what that makes of the plan's rows, and `schema` that of its rows.
+    With a `function`, the view is what that makes of the plan's rows, and `schema` that of its rows. `emit` says when rows
+    come out.
     """
 
     plan: Plan
     schema: Schema
     sql: str
     function: TableFunction | None = None
+    emit: Emit = CHANGES
 
 
 def walk(expression: Expr) -> Iterator[Expr]:

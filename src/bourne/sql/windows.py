@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import duckdb
 from sqlglot.tokens import Token, TokenType
 
-from bourne.duck import connect
 from bourne.errors import Span, SqlError
 from bourne.schema import Schema, quote
+from bourne.sql.intervals import Interval, NoInterval, read_interval
 from bourne.sql.text import Rewritten, tokenize
 from bourne.sql.zones import DAY_US, is_zone, window_kind
 
@@ -98,28 +98,6 @@ def _is_window_function(tokens: Sequence[Token], index: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Width:
-    """A constant interval: months, or microseconds."""
-
-    months: int
-    us: int
-
-    @property
-    def sql(self) -> str:
-        return f"to_months({self.months})" if self.months else f"to_microseconds({self.us})"
-
-    def times(self, count: int) -> _Width:
-        return _Width(self.months * count, self.us * count)
-
-    def divided_by(self, other: _Width) -> int | None:
-        """Return how often the other one fits in exactly; None if it does not."""
-        if bool(self.months) != bool(other.months):
-            return None
-        count, rest = divmod(self.months or self.us, other.months or other.us)
-        return None if rest or not count else count
-
-
-@dataclass(frozen=True, slots=True)
 class _Zone:
     """Local windows of one kind, as SQL."""
 
@@ -166,16 +144,16 @@ class _Call:
     def error(self, what: str, span: Span | None = None, hint: str | None = None) -> SqlError:
         return SqlError(what, sql=self.sql, span=span or self.span, hint=hint)
 
-    def width(self, number: int, what: str) -> _Width:
+    def width(self, number: int, what: str) -> Interval:
         """Return an argument, which has to be a constant interval above zero."""
         return self._interval(self.arguments[number], what, is_positive=True)
 
-    def offset(self) -> _Width | None:
+    def offset(self) -> Interval | None:
         """Return by how much later than usual windows begin, if that is said."""
         span = self.options.get("offset")
         return None if span is None else self._interval(span, "the offset", is_positive=False)
 
-    def zone(self, width: _Width) -> _Zone | None:
+    def zone(self, width: Interval) -> _Zone | None:
         """Return the time zone that windows of this width follow, if one is named."""
         span = self.options.get("timezone")
         if span is None:
@@ -183,12 +161,12 @@ class _Call:
         found = re.fullmatch(r"'([^']+)'", self.sql[span.start : span.end])
         if found is None or not is_zone(found[1]):
             raise self.error("there is no such time zone", span, "write for example timezone => 'Asia/Seoul'")
-        offset = self.offset() or _Width(0, 0)
+        offset = self.offset() or Interval(0, 0)
         if offset.months:
             raise self.error(
                 "an offset of months in a time zone", self.options["offset"], "write it in days or hours"
             )
-        day = _Width(0, DAY_US)
+        day = Interval(0, DAY_US)
         if not width.months and width.divided_by(day) is None:
             if day.divided_by(width) is None:
                 raise self.error(
@@ -197,25 +175,11 @@ class _Call:
             width = day
         return _Zone(found[1], window_kind(width.months, width.us, offset.us), self.time_type)
 
-    def _interval(self, span: Span, what: str, *, is_positive: bool) -> _Width:
-        text, example = self.sql[span.start : span.end], "write for example INTERVAL '10 seconds'"
-        query = f"""SELECT (datepart('year', i) * 12 + datepart('month', i))::BIGINT AS months,
-            epoch_us(i - to_months(months::INTEGER)) FROM (SELECT ({text})::INTERVAL AS i)"""
+    def _interval(self, span: Span, what: str, *, is_positive: bool) -> Interval:
         try:
-            months, us = connect().execute(query).fetchall()[0]
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise self.error(f"{what} is not a constant interval: {reason}", span, example) from error
-        if months is None:
-            raise self.error(f"{what} is NULL", span, example)
-        if months and us:
-            raise self.error(
-                f"{what} is neither of fixed length nor whole months", span,
-                "write months and years, or weeks, days, hours …, but not both",
-            )  # fmt: skip
-        if (months or us) < 0 or (is_positive and not (months or us)):
-            raise self.error(f"{what} is {'not above' if is_positive else 'below'} zero", span, example)
-        return _Width(months, us)
+            return read_interval(self.sql[span.start : span.end], is_positive=is_positive)
+        except NoInterval as error:
+            raise self.error(f"{what} {error.what}", span, error.hint) from error
 
 
 def _read_call(
@@ -388,7 +352,7 @@ def _cumulate(call: _Call) -> str:
     zone = call.zone(size)
     if zone is not None:
         is_part = not step.months and step.us < DAY_US and (size.months or size.us % DAY_US == 0)
-        if not is_part or DAY_US % step.us or size.divided_by(_Width(0, DAY_US)) != 1:
+        if not is_part or DAY_US % step.us or size.divided_by(Interval(0, DAY_US)) != 1:
             raise call.error("in a time zone, CUMULATE goes through a day in parts of it", call.arguments[0],
                              "take a size of a day, and a step that divides it")  # fmt: skip
         start, end = zone.start(call.time), zone.start(call.time, 1)
@@ -425,14 +389,14 @@ def _with(call: _Call, items: str) -> str:
     return f"(SELECT {call.columns}, {items} FROM {call.source})"
 
 
-def _bucket(width: _Width, time: str, offset: _Width | None) -> str:
+def _bucket(width: Interval, time: str, offset: Interval | None) -> str:
     """Return the start of the window of this width that a time is in."""
-    if offset is None or not (offset.months or offset.us):
+    if offset is None or offset.is_zero:
         return f"time_bucket({width.sql}, {time})"
     return f"time_bucket({width.sql}, {time} - {offset.sql}) + {offset.sql}"
 
 
-def _count(call: _Call, size: _Width, part: _Width, what: str) -> int:
+def _count(call: _Call, size: Interval, part: Interval, what: str) -> int:
     """Return how many times a slide or step fits in the size."""
     count = size.divided_by(part)
     if count is None:

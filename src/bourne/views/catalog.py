@@ -42,7 +42,7 @@ class ViewInfo:
     """One version of a view: its SQL, the logs and outputs of views that it reads, its rows' schema, its output's place.
 
     `functions` are the Python functions that it may call, each with what its answers depend on; `on_error` is what becomes
-    of records that it cannot compute.
+    of records that it cannot compute. `bounds` says how far its columns have come by its watermark.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ViewInfo:
     engine: int = ENGINE_VERSION
     functions: Mapping[str, str] = field(default_factory=dict)
     on_error: OnError = "fail"
+    bounds: tuple[tuple[str, str], ...] = ()
 
     @property
     def output(self) -> LogInfo:
@@ -67,6 +68,7 @@ class ViewInfo:
             key=KEY_COLUMN.name if self.changes == "upsert" else None,
             changes=self.changes,
             weight=WEIGHT_COLUMN.name if hidden else None,
+            bounds=self.bounds,
             id=self.id,
         )
 
@@ -187,7 +189,7 @@ class Catalog:
 
     def declare_view(
         self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,
-        functions: Mapping[str, str], on_error: OnError,
+        functions: Mapping[str, str], on_error: OnError, bounds: tuple[tuple[str, str], ...] = (),
     ) -> ViewInfo:  # fmt: skip
         """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
         newest = self.view(name)
@@ -197,7 +199,7 @@ class Catalog:
         folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
         info = ViewInfo(
             name, version, sql, tuple(inputs), schema, changes, folder / str(version), functions=functions,
-            on_error=on_error,
+            on_error=on_error, bounds=bounds,
         )  # fmt: skip
         if newest is not None and _is_same(newest, info):
             return replace(newest, inputs=info.inputs)
@@ -215,6 +217,7 @@ class Catalog:
                 "changes": changes,
                 "functions": dict(functions),
                 "on_error": on_error,
+                "bounds": [list(pair) for pair in bounds],
             }
             text = json.dumps(content, indent=1, ensure_ascii=False)
             write_durably(files, info.folder / "view.json", text.encode())
@@ -236,6 +239,7 @@ class Catalog:
             engine=content.get("engine", 0),
             functions=content.get("functions", {}),
             on_error=content.get("on_error", "fail"),
+            bounds=tuple((name, text) for name, text in content.get("bounds", [])),
         )
 
 
@@ -256,6 +260,7 @@ def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
             [each.name for each in view.inputs],
             view.functions,
             view.on_error,
+            view.bounds,
         )
         for view in (old, new)
     ]
@@ -265,7 +270,11 @@ def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
 def _is_fed_the_same(old: LogInfo, new: LogInfo) -> bool:
     """Say whether an input goes on as it was. Columns that it has got meanwhile do not count."""
     has_all_columns = all(new.schema.column(column.name) == column for column in old.schema.columns)
-    return has_all_columns and (old.id, old.time, old.watermark_us) == (new.id, new.time, new.watermark_us)
+    times = [
+        (each.id, each.time, each.watermark_us, each.idle_us, each.punctuation, each.bounds)
+        for each in (old, new)
+    ]
+    return has_all_columns and times[0] == times[1]
 
 
 def _folders(folder: Path) -> list[Path]:

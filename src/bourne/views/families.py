@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bourne.app import error_log_name
 from bourne.errors import DefinitionError
 from bourne.log.relation import is_exact
 from bourne.views.catalog import ViewInfo
@@ -43,16 +42,17 @@ def families(views: Mapping[str, ViewInfo]) -> list[list[str]]:
     return list({id(found): found for found in family.values()}.values())
 
 
-def check_errors(views: Mapping[str, ViewInfo]) -> None:
-    """Refuse error logs that cannot be kept: of views whose inputs are no plain rows, or that depend on their errors.
+def check_side_logs(views: Mapping[str, ViewInfo], owners: Mapping[str, str]) -> None:
+    """Refuse side logs that cannot be kept: of views whose inputs are no plain rows, or that depend on their own.
+
+    `owners` are the views by their side logs.
 
     Raises:
         DefinitionError: names the view and the input.
     """
-    owners = {error_log_name(name): name for name, view in views.items() if view.on_error == "log"}
-    for name in owners.values():
+    for name in dict.fromkeys(owners.values()):
         for each in views[name].inputs:
-            if not is_exact(each):
+            if views[name].on_error == "log" and not is_exact(each):
                 raise DefinitionError(
                     f"a record of {each.name!r} that cannot be computed cannot be left out: it says what becomes of "
                     "rows that were there before",
@@ -66,8 +66,8 @@ def check_errors(views: Mapping[str, ViewInfo]) -> None:
                 below = owners.get(each.name, each.name)
                 if below == name:
                     raise DefinitionError(
-                        f"view {name!r} depends on the log of its own errors", where=f"view {name!r}",
-                        found=f"it, or a view that it reads, reads {error_log_name(name)!r}",
+                        f"view {name!r} depends on the log of what it goes on without", where=f"view {name!r}",
+                        found=f"it, or a view that it reads, reads {each.name!r}",
                         hint="read that log in a view that this one does not read",
                     )  # fmt: skip
                 if below in views and below not in seen:

@@ -54,6 +54,11 @@ class KeyTable:
         """Return the key columns of some numbers."""
         return self._store.take(numbers)
 
+    def keep(self, numbers: Longs) -> None:
+        """Forget all keys but these, which are numbered anew in this order."""
+        self._index.keep(numbers)
+        self._store.keep(numbers)
+
     def nbytes(self) -> int:
         """Return the memory in use."""
         return self._index.nbytes() + self._store.nbytes()

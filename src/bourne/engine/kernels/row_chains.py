@@ -174,15 +174,44 @@ class RowChains:
         self._gone = 0
         _link(groups, 0, self._groups, self._links)
 
+    def keep_groups(self, groups: Longs) -> None:
+        """Forget the rows of all groups but these, which are numbered anew in this order, as the rows are."""
+        rows, owners = self._living()
+        places = np.full(max(len(self._groups), int(groups.max(initial=-1)) + 1), -1, np.int64)
+        places[groups] = np.arange(len(groups))
+        renumbered = places[owners]
+        is_kept = renumbered >= 0
+        self._keep(rows[is_kept], renumbered[is_kept])
+        if not self._is_append_only:  # a row's hash is of its group's number, too
+            self._index = HashIndex()
+            for some in slices(np.arange(len(self._store))):
+                self._index.assign(_hash(renumbered[is_kept][some], self._store.take(some)))
+
+    def keep_rows(self, rows: Longs) -> None:
+        """Forget all rows but these, ascending, which are numbered anew."""
+        owners = np.full(len(self._store), -1, np.int64)
+        _walk(self._groups, self._links, owners)
+        self._keep(rows, owners[rows])
+        if not self._is_append_only:
+            self._index.keep(rows)
+
+    def living(self) -> Longs:
+        """Return the numbers of all rows, ascending."""
+        return self._living()[0]
+
     def _close_gaps(self) -> None:
         """Number the rows anew if most of the numbers are of rows that are gone."""
         if self._gone <= max(_GAPS_MIN, len(self)):
             return
         rows, groups = self._living()
+        self._keep(rows, groups)
+        self._index.keep(rows)
+
+    def _keep(self, rows: Longs, groups: Longs) -> None:
+        """Keep these rows, of these groups; the index is the caller's."""
         self._store.keep(rows)
         self._counters = [counter[rows] for counter in self._counters]
         self._records = self._records[rows]
-        self._index.keep(rows)
         self._link_all(groups)
 
     def _living(self) -> tuple[Longs, Longs]:

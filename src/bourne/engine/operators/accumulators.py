@@ -64,6 +64,10 @@ class Accumulator(Protocol):
         """Return the function's value for some groups."""
         ...
 
+    def keep(self, groups: Groups) -> None:
+        """Forget all groups but these, which are numbered anew in this order."""
+        ...
+
     def nbytes(self) -> int:
         """Return the memory in use."""
         ...
@@ -86,6 +90,10 @@ class Arrays:
     def grow(self, groups: int) -> None:
         """Make room for groups up to this number (exclusive)."""
         self.arrays = {name: grown(array, groups) for name, array in self.arrays.items()}
+
+    def keep(self, groups: Groups) -> None:
+        """Forget all groups but these, which are numbered anew in this order."""
+        self.arrays = {name: array[groups] for name, array in self.arrays.items()}
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -197,7 +205,7 @@ class Average:
     def __init__(self, argument: pa.DataType, total: WholeSum | FloatSum) -> None:
         self._total = total
         self._scale = 10.0**argument.scale if pa.types.is_decimal128(argument) else 1.0
-        self.grow, self.update = total.grow, total.update
+        self.grow, self.update, self.keep = total.grow, total.update, total.keep
         self.save, self.load, self.nbytes = total.save, total.load, total.nbytes
 
     def result(self, groups: Groups) -> pa.Array:

@@ -20,7 +20,9 @@ from bourne.engine.delta import Delta, KeyedDelta, Weights, table_of
 from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.sums import first_touches
+from bourne.engine.moment import Moment
 from bourne.engine.operators.accumulators import Accumulator, Count
+from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.distinct import Pairs
 from bourne.engine.operators.linear import with_gone
 from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
@@ -58,8 +60,13 @@ class Aggregate:
         *,
         is_growing: bool = True,
         is_keyed: bool = False,
+        closing: Closing | None = None,
+        is_final: bool = False,
     ) -> None:
+        """With `closing` it forgets groups that are closed; with `is_final` they come out then, and only then."""
         self._keys = KeyTable(key_types)
+        self._closing = closing
+        self._is_final = is_final
         self._key_count = len(key_types)
         self._functions = tuple(functions)
         self._pairs = {each.argument: each.pairs for each in functions if each.pairs is not None}
@@ -70,7 +77,7 @@ class Aggregate:
         self._marks = np.zeros(1024, np.int64)
         self._stamp = 0
 
-    def step(self, delta: Delta) -> Delta | KeyedDelta:
+    def step(self, delta: Delta, moment: Moment | None = None) -> Delta | KeyedDelta:
         """Add the delta's rows; return what becomes of every group that they touched."""
         columns = [as_array(column) for column in delta.table.columns]
         known = len(self._keys)
@@ -78,6 +85,41 @@ class Aggregate:
         if not self._is_started:
             return self._start(groups, columns, delta)
         self._grow()
+        if self._closing is None or moment is None:
+            return self._change(groups, columns, delta, known)
+        self._closing.check(groups)
+        if len(self._keys) > known:
+            self._closing.add(self._keys.columns(np.arange(known, len(self._keys))), known)
+        if not self._is_final:
+            change = self._change(groups, columns, delta, known)
+            self._closing.due(moment)
+            self._forget()
+            return change
+        self._add(groups, columns, delta)
+        due = self._closing.due(moment)
+        due = due if self._is_growing else due[self._presence.counts(due) > 0]
+        final = Delta(table_of(self._results(due)))
+        self._forget()
+        return final
+
+    def _forget(self) -> None:
+        """Drop closed groups, once they are many."""
+        assert self._closing is not None
+        kept = self._closing.to_keep()
+        if kept is None:
+            return
+        for pairs in self._pairs.values():
+            pairs.keep(kept)
+        for accumulator in self._all():
+            accumulator.keep(kept)
+        self._keys.keep(kept)
+        self._marks = np.zeros(1024, np.int64)
+        self._grow()
+
+    def _change(
+        self, groups: Groups, columns: list[pa.Array], delta: Delta, known: int
+    ) -> Delta | KeyedDelta:
+        """Add rows; return what the groups that they touch become, and what they were."""
         self._stamp += 1
         touched = first_touches(groups, self._marks, self._stamp)
         was_there = self._are_there(touched, known)
@@ -180,8 +222,8 @@ class Aggregate:
 
     @property
     def rows(self) -> int:
-        """How many groups there are."""
-        return len(self._keys)
+        """How many groups there are, but for those that are closed."""
+        return len(self._keys) - (0 if self._closing is None else self._closing.closed)
 
     def _all(self) -> list[Accumulator]:
         return [self._presence, *(each.accumulator for each in self._functions)]
@@ -189,7 +231,8 @@ class Aggregate:
     def nbytes(self) -> int:
         """Return the memory in use."""
         pairs = sum(found.table.nbytes() for found in self._pairs.values())
-        return self._keys.nbytes() + pairs + sum(accumulator.nbytes() for accumulator in self._all())
+        closing = 0 if self._closing is None else self._closing.nbytes()
+        return self._keys.nbytes() + pairs + closing + sum(each.nbytes() for each in self._all())
 
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
@@ -198,6 +241,8 @@ class Aggregate:
             parts |= with_prefix(pairs.table.save(), f"pairs{argument}")
         for i, accumulator in enumerate(self._all()):
             parts |= with_prefix(accumulator.save(len(self._keys)), f"function{i}")
+        if self._closing is not None:
+            parts |= with_prefix(self._closing.save(), "closing")
         return parts
 
     def load(self, parts: dict[str, pa.Table]) -> None:
@@ -208,6 +253,8 @@ class Aggregate:
             pairs.table.load(part_of(parts, f"pairs{argument}"))
         for i, accumulator in enumerate(self._all()):
             accumulator.load(part_of(parts, f"function{i}"))
+        if self._closing is not None:
+            self._closing.load(part_of(parts, "closing"))
         self._grow()
 
 

@@ -26,7 +26,9 @@ class Pairs:
     """Numbers the pairs of group and value of one argument. NULLs are no values."""
 
     def __init__(self, target: pa.DataType) -> None:
+        self._target = target
         self.table = KeyTable([pa.int64(), target])
+        self.kept: Numbers = np.zeros(0, np.int64)  # by the last `keep`
 
     def assign(self, groups: Numbers, values: pa.Array) -> tuple[Numbers, NDArray[np.bool_] | None]:
         """Return the pair of each row that has a value, and which rows these are; None for all."""
@@ -35,6 +37,18 @@ class Pairs:
         is_there = pc.is_valid(values)
         kept = np.asarray(is_there.to_numpy(zero_copy_only=False), np.bool_)
         return self.table.assign([pa.array(groups[kept]), values.filter(is_there)], int(kept.sum())), kept
+
+    def keep(self, groups: Numbers) -> None:
+        """Forget the pairs of all groups but these, which are numbered anew in this order."""
+        owners, values = self.table.columns(np.arange(len(self.table)))
+        places = np.full(
+            int(max(groups.max(initial=-1), owners.to_numpy().max(initial=-1))) + 1, -1, np.int64
+        )
+        places[groups] = np.arange(len(groups))
+        renumbered = places[owners.to_numpy()]
+        self.kept = np.flatnonzero(renumbered >= 0)
+        kept, self.table = pa.array(self.kept), KeyTable([pa.int64(), self._target])
+        self.table.assign([pa.array(renumbered[self.kept]), values.take(kept)], len(kept))
 
 
 class Distinct:
@@ -50,6 +64,12 @@ class Distinct:
     def grow(self, groups: int) -> None:
         """Make room for groups up to this number (exclusive)."""
         self._inner.grow(groups)
+
+    def keep(self, groups: Numbers) -> None:
+        """Forget all groups but these, after the pairs did."""
+        self._counts = self._counts[self._pairs.kept]
+        self._marks = np.zeros(len(self._counts), np.int64)
+        self._inner.keep(groups)
 
     def update(self, groups: Numbers, values: pa.Array | None, weights: Weights | None) -> None:
         """Add one row per element, `groups` being numbers of pairs; `values` are not looked at."""

@@ -119,6 +119,14 @@ class TextExtreme(Arrays):
             return pa.nulls(len(groups), self._target)
         return self._texts.take(self.arrays["best"][groups], seen, self._target)
 
+    def keep(self, groups: Groups) -> None:
+        """Forget all groups but these, which are numbered anew in this order; and the texts of the others."""
+        super().keep(groups)
+        seen, texts = self.arrays["seen"], TextIndex()
+        values = self._texts.take(self.arrays["best"][seen], None, self._target)
+        self.arrays["best"][seen] = texts.assign(values)
+        self._texts, self._rows = texts, np.full(len(groups), -1, np.int64)
+
     def nbytes(self) -> int:
         """Return the memory in use."""
         return super().nbytes() + self._rows.nbytes + self._texts.nbytes()
@@ -169,6 +177,11 @@ class Retractable:
             self._inner.forget(lost)
             rows, row_groups = self._values.rows_of(lost)
             self._inner.update(row_groups, self._values.take(rows)[0], None)
+
+    def keep(self, groups: Groups) -> None:
+        """Forget all groups but these, which are numbered anew in this order."""
+        self._inner.keep(groups)
+        self._values.keep_groups(groups)
 
     def nbytes(self) -> int:
         """Return the memory in use."""

@@ -6,7 +6,7 @@ relations that the input streams stand for, whatever the cut into steps.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -52,6 +52,15 @@ class Operator(Protocol):
 
     def load(self, parts: dict[str, pa.Table]) -> None:
         """Become what `save` described."""
+        ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """An operator whose output changes when the clock goes on, though nothing comes in."""
+
+    def due_us(self) -> int | None:
+        """Return the clock at which something changes; None if nothing is to."""
         ...
 
 

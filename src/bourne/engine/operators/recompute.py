@@ -19,12 +19,16 @@ from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.consolidate import consolidate
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
+from bourne.engine.moment import Moment
+from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 
 # The column that tells a stage which group a row is of.
 GROUP = "__group"
+
+_NONE: Numbers = np.zeros(0, np.int64)
 
 # Takes rows of some groups (columns c0, c1, … and __group), gives the output's rows with the group of each, last.
 Compute = Callable[[pa.Table], pa.Table]
@@ -44,8 +48,16 @@ class Recompute:
         output_types: Sequence[pa.DataType],
         is_growing: bool,
         when_empty: pa.Table | None = None,
+        closing: Closing | None = None,
+        is_final: bool = False,
     ) -> None:
-        """`when_empty` is the output of a group without rows, where that is one: an aggregate over everything."""
+        """`when_empty` is the output of a group without rows, where that is one: an aggregate over everything.
+
+        With `closing` it forgets groups that are closed; with `is_final` they are computed then, once.
+        """
+        self._closing = closing
+        self._is_final = is_final
+        self._closed_rows = 0
         self._compute = compute
         self._key = tuple(key)
         self._keys = KeyTable([types[i] for i in key])
@@ -55,10 +67,44 @@ class Recompute:
         self._when_empty = when_empty
         self._is_started = when_empty is None
 
-    def step(self, delta: Delta) -> Delta:
+    def step(self, delta: Delta, moment: Moment | None = None) -> Delta:
         """Return how the output of the touched groups changes."""
+        if self._closing is None or moment is None:
+            return self._change(*self._take_in(delta), delta)
+        known = len(self._keys)
+        columns, groups = self._take_in(delta)
+        if len(self._keys) > known:
+            self._closing.add(self._keys.columns(np.arange(known, len(self._keys))), known)
+        result = Delta(table_of(self._output.take(_NONE)), None if self._is_final else _NONE)
+        if self._is_final:
+            self._input.update(groups, columns, None if self._is_growing else delta.signed())
+            due = self._closing.due(moment)
+            rows, row_groups = self._rows(due)
+            if len(row_groups):
+                result = Delta(table_of(self._results(rows, row_groups, due)[0]))
+        else:
+            if delta.rows or not self._is_started:
+                result = self._change(columns, groups, delta)
+            due = self._closing.due(moment)
+        self._closed_rows += int(self._input.count(due).sum())
+        kept = self._closing.to_keep(len(self._input), self._closed_rows)
+        if kept is not None:
+            self._closed_rows = 0
+            self._keys.keep(kept)
+            self._input.keep_groups(kept)
+            self._output.keep_groups(kept)
+        return result
+
+    def _take_in(self, delta: Delta) -> tuple[list[pa.Array], Numbers]:
+        """Return a delta's columns, and the group of each row."""
         columns = [as_array(column) for column in delta.table.columns]
         groups = self._keys.assign([columns[i] for i in self._key], delta.rows)
+        if self._closing is not None:
+            self._closing.check(groups)
+        return columns, groups
+
+    def _change(self, columns: list[pa.Array], groups: Numbers, delta: Delta) -> Delta:
+        """Take in rows; return how the output of the touched groups changes."""
         touched = _distinct(groups)
         if not self._is_started:
             touched = np.zeros(1, np.int64)
@@ -101,7 +147,7 @@ class Recompute:
     @property
     def rows(self) -> int:
         """How many rows it remembers, of input and output."""
-        return len(self._output) + len(self._input)
+        return len(self._output) + len(self._input) - self._closed_rows
 
     def nbytes(self) -> int:
         """Return the memory in use."""
@@ -110,6 +156,8 @@ class Recompute:
     def save(self) -> dict[str, pa.Table]:
         """Return the state as tables."""
         parts = with_prefix(self._keys.save(), "keys") | with_prefix(self._output.save(), "output")
+        if self._closing is not None:
+            parts |= with_prefix(self._closing.save(), "closing")
         return parts | with_prefix(self._input.save(), "input")
 
     def load(self, parts: dict[str, pa.Table]) -> None:
@@ -117,6 +165,9 @@ class Recompute:
         self._keys.load(part_of(parts, "keys"))
         self._output.load(part_of(parts, "output"))
         self._input.load(part_of(parts, "input"))
+        if self._closing is not None:
+            self._closing.load(part_of(parts, "closing"))
+            self._closed_rows = int(self._input.count(self._closing.closed_groups()).sum())
         self._is_started = True
 
 

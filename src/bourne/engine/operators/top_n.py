@@ -20,6 +20,8 @@ from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.ranks import first_rows_of, in_order, order_words
 from bourne.engine.kernels.row_store import RowStore
 from bourne.engine.kernels.sums import first_touches
+from bourne.engine.moment import Moment
+from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.operator import part_of, with_prefix
 
 Numbers = NDArray[np.int64]
@@ -48,8 +50,15 @@ class TopN:
         orders: Sequence[tuple[int, bool, bool]],
         n: int,
         has_rank: bool = False,
+        closing: Closing | None = None,
+        is_final: bool = False,
     ) -> None:
-        """`orders` are (column, is descending, are NULLs first)."""
+        """`orders` are (column, is descending, are NULLs first).
+
+        With `closing` it forgets groups that are closed; with `is_final` they come out then, and only then.
+        """
+        self._closing = closing
+        self._is_final = is_final
         self._rank = rank
         self._key = list(key)
         self._keys = KeyTable([types[i] for i in key])
@@ -67,12 +76,43 @@ class TopN:
         self._stamp = 0
         self._live = 0
 
-    def step(self, delta: Delta) -> Delta:
+    def step(self, delta: Delta, moment: Moment | None = None) -> Delta:
         """Return the rows that are pushed out and those that come in."""
+        if self._closing is None or moment is None:
+            return self._change(delta)
+        known = len(self._keys)
+        change = self._change(delta)
+        if len(self._keys) > known:
+            self._closing.add(self._keys.columns(np.arange(known, len(self._keys))), known)
+        due = self._closing.due(moment)
+        result = self._complete(due) if self._is_final else change
+        self._forget_rows(due)
+        kept = self._closing.to_keep()
+        if kept is not None:
+            self._keys.keep(kept)
+            self._rows = self._rows[kept]
+            self._marks, self._places = np.zeros(1024, np.int64), np.zeros(1024, np.int64)
+            self._grow()
+        return result
+
+    def _complete(self, groups: Numbers) -> Delta:
+        """Return the rows of some groups as they are."""
+        places, slots = np.nonzero(self._rows[groups] >= 0)
+        rows = self._rows[groups][places, slots]
+        return Delta(table_of(self._shown(self._store.take(rows), slots + 1)))
+
+    def _forget_rows(self, groups: Numbers) -> None:
+        self._live -= int((self._rows[groups] >= 0).sum())
+        self._rows[groups] = -1
+        self._clear()
+
+    def _change(self, delta: Delta) -> Delta:
         if not self._n:
             return Delta(table_of(self._shown([column.slice(0, 0) for column in delta.table.columns], 0)))
         columns = [as_array(column) for column in delta.table.columns]
         groups = self._keys.assign([columns[i] for i in self._key], delta.rows)
+        if self._closing is not None:
+            self._closing.check(groups)
         self._grow()
         self._stamp += 1
         touched = first_touches(groups, self._marks, self._stamp)
@@ -181,6 +221,8 @@ class TopN:
         """Return the state as tables."""
         rows = self._rows[: len(self._keys)]
         parts = with_prefix(self._keys.save(), "keys") | with_prefix(self._store.save(), "rows")
+        if self._closing is not None:
+            parts |= with_prefix(self._closing.save(), "closing")
         return parts | {
             "places": pa.table({f"row{i}": rows[:, i] for i in range(self._n)} or {"none": pa.nulls(0)})
         }
@@ -192,6 +234,8 @@ class TopN:
         if self._n and len(self._keys):
             self._rows = np.column_stack([column.to_numpy() for column in parts["places"].columns])
         self._live = int((self._rows >= 0).sum())
+        if self._closing is not None:
+            self._closing.load(part_of(parts, "closing"))
         self._grow()
 
 

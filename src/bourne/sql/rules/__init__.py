@@ -10,6 +10,7 @@ from bourne.sql.rules.damp_scalars import damp_scalars
 from bourne.sql.rules.expand_mark import expand_mark
 from bourne.sql.rules.fold_constants import fold_constants
 from bourne.sql.rules.growth import append_only
+from bourne.sql.rules.interval_joins import interval_joins
 from bourne.sql.rules.mark_to_semi import mark_to_semi
 from bourne.sql.rules.merge_functions import merge_functions
 from bourne.sql.rules.prune_columns import prune_columns
@@ -40,7 +41,7 @@ _RULES = (
 
 def optimise(plan: Plan) -> Plan:
     """Apply all rules until nothing changes."""
-    return damp_scalars(_settled(expand_mark(_settled(plan))))
+    return interval_joins(damp_scalars(_settled(expand_mark(_settled(plan)))))
 
 
 def _settled(plan: Plan) -> Plan:

@@ -1,0 +1,149 @@
+"""Watermarks: how far the event time of a view's inputs has come.
+
+Law: a partition's watermark is a function of its records: after each of them, the latest time so far less the declared
+lateness, or the latest statement of its own (punctuation). An input's is the least of its partitions', a view's the least
+of its inputs'; it never goes back. A partition from which nothing has come for a while, by the epochs' clock, does not hold
+the others back: that, and only that, depends on when the view looked; so an epoch's frame says what it came to.
+
+Times that no record can have, and NULL, say nothing (`limits.TIME_FIRST_US`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bourne.duck import connect
+from bourne.engine.kernels.arrays import as_array
+from bourne.engine.moment import NEVER
+from bourne.limits import TIME_END_US, TIME_FIRST_US
+from bourne.log.catalog import LogInfo
+from bourne.log.cursor import Piece
+from bourne.log.relation import column_of
+from bourne.schema import cast_back
+
+Longs = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Of some records: the watermark of each one's partition before it, and where its time is none."""
+
+    watermarks: Longs
+    is_absurd: NDArray[np.bool_]
+    times: Longs
+
+
+class InputWatermark:
+    """The watermark of one input: a log with a time, or a view whose rows have bounds."""
+
+    def __init__(self, info: LogInfo) -> None:
+        self.info = info
+        self.reached = [NEVER] * info.partitions
+        self.active_us: list[int | None] = [None] * info.partitions  # the clock when something came last
+        self._punctuation = _Punctuation(info) if info.punctuation is not None else None
+
+    def take_in(self, table: pa.Table, pieces: Sequence[Piece], clock_us: int) -> Behind | None:
+        """Take in records that were read; return what they were before. None for a view: its frames say it."""
+        if self.info.time is None:
+            for piece in pieces:
+                self.advance_to(piece.frame.meta.get("watermark"))
+            return None
+        times, is_absurd = _times(self.info, table)
+        stated = np.where(is_absurd, NEVER, times - self.info.watermark_us)
+        if self._punctuation is not None:
+            stated = self._punctuation.of(table)
+        before = np.empty(len(times), np.int64)
+        start = 0
+        for piece in pieces:
+            end = start + piece.frame.batch.num_rows
+            if end > start:
+                at = self.reached[piece.partition]
+                after = np.maximum.accumulate(stated[start:end])
+                before[start] = at
+                before[start + 1 : end] = np.maximum(after[:-1], at)
+                self.reached[piece.partition] = max(at, int(after[-1]))
+                self.active_us[piece.partition] = clock_us
+            start = end
+        return Behind(before, is_absurd, times)
+
+    def advance_to(self, watermark_us: int | None) -> None:
+        """Take over the watermark of the view that the input is."""
+        if watermark_us is not None:
+            self.reached = [max(self.reached[0], watermark_us)]
+
+    def value(self, clock_us: int, is_at_end: Sequence[bool]) -> int:
+        """Return the least watermark of the partitions, but for those that are idle; NEVER if none says anything."""
+        counted = [
+            at for number, at in enumerate(self.reached)
+            if not (is_at_end[number] and self._is_idle(number, clock_us))
+        ]  # fmt: skip
+        return min(counted, default=NEVER)
+
+    def _is_idle(self, partition: int, clock_us: int) -> bool:
+        since = self.active_us[partition]
+        return self.info.idle_us is not None and since is not None and clock_us - since >= self.info.idle_us
+
+    def begin(self, clock_us: int) -> None:
+        """Count the idle time of partitions from which nothing has come yet from now on."""
+        self.active_us = [clock_us if since is None else since for since in self.active_us]
+
+    def idle_at(self, clock_us: int) -> int | None:
+        """Return when the next partition becomes idle, if nothing comes."""
+        if self.info.idle_us is None:
+            return None
+        ends = [since + self.info.idle_us for since in self.active_us if since is not None]
+        return min((end for end in ends if end > clock_us), default=None)
+
+    def to_meta(self) -> list[Any]:
+        """Return what a frame keeps of it."""
+        return [[None if at == NEVER else at for at in self.reached], self.active_us]
+
+    def load(self, meta: Sequence[Any]) -> None:
+        """Become what `to_meta` returned."""
+        reached, active = meta
+        self.reached = [NEVER if at is None else at for at in reached]
+        self.active_us = list(active)
+
+
+def _times(info: LogInfo, table: pa.Table) -> tuple[Longs, NDArray[np.bool_]]:
+    """Return the records' times in microseconds, and which of them are no times."""
+    assert info.time is not None
+    column = as_array(column_of(info, table, info.time))
+    instants = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
+    times = instants.fill_null(NEVER).to_numpy(zero_copy_only=False)
+    return times, (times < TIME_FIRST_US) | (times >= TIME_END_US)
+
+
+class _Punctuation:
+    """What records say themselves: that no earlier ones follow."""
+
+    def __init__(self, info: LogInfo) -> None:
+        self._columns = ", ".join(cast_back(column) for column in info.schema.columns)
+        self._sql = f"""SELECT epoch_us(CAST(({info.punctuation}) AS TIMESTAMP)) FROM (SELECT {self._columns} FROM given)"""
+        self._connection = connect()
+
+    def of(self, table: pa.Table) -> Longs:
+        self._connection.register("given", table)
+        try:
+            found = as_array(self._connection.sql(self._sql).to_arrow_table().column(0))
+        finally:
+            self._connection.unregister("given")
+        stated = found.fill_null(NEVER).to_numpy(zero_copy_only=False)
+        return np.where((stated < TIME_FIRST_US) | (stated >= TIME_END_US), NEVER, stated)
+
+
+def is_timed(info: LogInfo) -> bool:
+    """Say whether an input has a watermark."""
+    return info.time is not None or bool(info.bounds)
+
+
+def least(values: Mapping[str, int]) -> int | None:
+    """Return a view's watermark from those of its inputs; None if nothing is known of one, or there is none."""
+    found = min(values.values(), default=NEVER)
+    return None if found == NEVER else found

@@ -1,0 +1,252 @@
+"""The law of event time: whatever the order of arrival within the lateness, the cut, the partitions, the restarts.
+
+The final result is DuckDB's over the same rows, where windows are written in plain SQL, by joining records with a list of
+windows. On the way, rows of `EMIT FINAL` are exactly those whose windows have ended by the watermark.
+
+    BOURNE_LONG=1 pytest tests/engine/test_event_time.py
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import bourne
+from bourne.duck import connect
+from bourne.engine import runner
+from bourne.testing import SimulatedClock
+
+_LONG = bool(os.environ.get("BOURNE_LONG"))
+_SETTINGS = settings(
+    max_examples=int(os.environ.get("BOURNE_EXAMPLES", "2000" if _LONG else "60")),
+    derandomize=not _LONG,
+    deadline=None,
+    print_blob=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+EPOCH = datetime(2024, 3, 9)  # the clocks of New York change on the day after
+SCHEMA = {"k": "integer", "v": "integer", "ts": "timestamp"}
+LATENESS_S = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """A view, and what it means over a table `t` with the records, and one `windows` of (s, e) that cover them."""
+
+    view: str
+    plain: str
+    size_s: int = 60
+    slide_s: int = 60
+    has_end: bool = True  # the rows have window_end
+
+
+def tumble(size: int = 60) -> str:
+    return f"TUMBLE(t, ts, INTERVAL {size} SECONDS)"
+
+
+JOINED = "t JOIN windows ON t.ts >= s AND t.ts < e"
+CASES = {
+    "count": Case(
+        f"SELECT k, window_start, window_end, count(*) AS n, sum(v) AS total, min(v) AS least, max(v) AS most, avg(v) AS mean "
+        f"FROM {tumble()} GROUP BY k, window_start, window_end",
+        f"SELECT k, s, e, count(*), sum(v), min(v), max(v), avg(v) FROM {JOINED} GROUP BY k, s, e",
+    ),
+    "distinct values": Case(
+        f"SELECT window_end, count(DISTINCT v) AS n, count(DISTINCT k) FILTER (v > 2) AS m FROM {tumble()} GROUP BY window_end",
+        f"SELECT e, count(DISTINCT v), count(DISTINCT k) FILTER (v > 2) FROM {JOINED} GROUP BY e",
+    ),
+    "anew": Case(
+        f"SELECT k, window_end, median(v) AS m, list(v ORDER BY v) AS vs FROM {tumble()} GROUP BY ALL",
+        f"SELECT k, e, median(v), list(v ORDER BY v) FROM {JOINED} GROUP BY ALL",
+    ),
+    "hop": Case(
+        "SELECT k, window_start, window_end, count(*) AS n FROM HOP(t, ts, INTERVAL 20 SECONDS, INTERVAL 1 MINUTE) GROUP BY ALL",
+        f"SELECT k, s, e, count(*) FROM {JOINED} GROUP BY ALL", slide_s=20,
+    ),
+    "distinct": Case(f"SELECT DISTINCT k, window_end FROM {tumble()}", f"SELECT DISTINCT k, e FROM {JOINED}"),
+    "having": Case(
+        f"SELECT k, window_end, sum(v) + 1 AS total FROM {tumble()} GROUP BY k, window_end HAVING sum(v) > 3",
+        f"SELECT k, e, sum(v) + 1 FROM {JOINED} GROUP BY k, e HAVING sum(v) > 3",
+    ),
+    "top": Case(
+        f"SELECT window_end, k, n FROM (SELECT window_end, k, count(*) AS n FROM {tumble()} GROUP BY ALL) "
+        "QUALIFY row_number() OVER (PARTITION BY window_end ORDER BY n DESC, k) <= 2",
+        f"SELECT e, k, n FROM (SELECT e, k, count(*) AS n FROM {JOINED} GROUP BY ALL) "
+        "QUALIFY row_number() OVER (PARTITION BY e ORDER BY n DESC, k) <= 2",
+    ),
+    "first rows": Case(
+        f"SELECT window_end, k, v, ts FROM {tumble()} QUALIFY row_number() OVER (PARTITION BY window_end ORDER BY v, ts, k) <= 3",
+        f"SELECT e, k, v, ts FROM {JOINED} QUALIFY row_number() OVER (PARTITION BY e ORDER BY v, ts, k) <= 3",
+    ),
+    "ranks": Case(
+        f"SELECT window_end, k, v, rank() OVER (PARTITION BY window_end ORDER BY v) AS place FROM {tumble()}",
+        f"SELECT e, k, v, rank() OVER (PARTITION BY e ORDER BY v) FROM {JOINED}",
+    ),
+    "nested": Case(
+        f"SELECT window_end, max(n) AS most FROM TUMBLE((SELECT k, window_start, window_end, count(*) AS n FROM {tumble(20)} "
+        "GROUP BY ALL), window_start, INTERVAL 1 MINUTE) GROUP BY window_end",
+        "SELECT e, max(n) FROM (SELECT e, k, time_bucket(INTERVAL 20 SECONDS, ts) AS part, count(*) AS n "
+        f"FROM {JOINED} GROUP BY ALL) GROUP BY e",
+    ),
+    "two sizes": Case(
+        f"SELECT window_end, count(*) AS n FROM {tumble()} GROUP BY window_end UNION ALL "
+        f"SELECT window_end, -count(*) FROM {tumble(120)} GROUP BY window_end",
+        f"SELECT e, count(*) FROM {JOINED} GROUP BY e UNION ALL SELECT date_add(time_bucket(INTERVAL 120 SECONDS, ts), "
+        "INTERVAL 120 SECONDS) AS f, -count(*) FROM t GROUP BY f",
+    ),
+    "plain sql": Case(
+        "SELECT date_trunc('minute', ts) + INTERVAL 1 MINUTE AS window_end, k, sum(v) AS total FROM t GROUP BY ALL",
+        f"SELECT e, k, sum(v) FROM {JOINED} GROUP BY ALL",
+    ),
+    "days": Case(
+        "SELECT window_end, count(*) AS n FROM TUMBLE(t, ts, INTERVAL 1 DAY, timezone => 'America/New_York') GROUP BY ALL",
+        "SELECT timezone('UTC', timezone('America/New_York', date_trunc('day', timezone('America/New_York', "
+        "timezone('UTC', ts))) + INTERVAL 1 DAY)) AS e, count(*) FROM t GROUP BY e",
+    ),
+    "cumulate": Case(
+        "SELECT window_start, window_end, count(*) AS n FROM CUMULATE(t, ts, INTERVAL 20 SECONDS, INTERVAL 1 MINUTE) GROUP BY ALL",
+        "SELECT s, e2, count(*) FROM (SELECT s, s + (n * INTERVAL 20 SECONDS) AS e2 FROM windows, range(1, 4) AS r(n)) "
+        "JOIN t ON t.ts >= s AND t.ts < e2 GROUP BY ALL",
+    ),
+}  # fmt: skip
+EMITS = {
+    "final": "EMIT FINAL",
+    "final, late": f"EMIT FINAL LATENESS INTERVAL {LATENESS_S} SECONDS",
+    "final, early": "EMIT FINAL EARLY INTERVAL 10 SECONDS",
+    "changes": "EMIT CHANGES",
+    "changes, closed": "EMIT CHANGES LATENESS INTERVAL 0 SECONDS",
+}
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Records in the order in which they come; how many at a time; and where the app is opened again."""
+
+    rows: list[tuple[int, int, int]]
+    steps: list[tuple[int, bool]]
+    partitions: int
+    seed: int
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> Arrival:
+    """Draw records that come within the lateness behind the latest of them."""
+    span = draw(st.sampled_from([100, 400, 30_000, 200_000]))
+    rows = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, span)), max_size=40))
+    delays = [draw(st.integers(0, LATENESS_S)) for _ in rows]
+    order = sorted(range(len(rows)), key=lambda i: rows[i][2] + delays[i])
+    steps = draw(st.lists(st.tuples(st.integers(1, 15), st.booleans()), min_size=1, max_size=6))
+    return Arrival([rows[i] for i in order], steps, draw(st.integers(1, 3)), 0)
+
+
+@_SETTINGS
+@given(arrival=arrivals(), case=st.sampled_from(list(CASES)), emit=st.sampled_from(list(EMITS)))
+def test_any_arrival_gives_the_batch_answer(arrival: Arrival, case: str, emit: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), arrival, CASES[case], EMITS[emit])
+
+
+@pytest.mark.parametrize("emit", list(EMITS))
+@pytest.mark.parametrize("case", list(CASES))
+def test_each_case(case: str, emit: str, tmp_path: Path) -> None:
+    rows = [(i % 5, i * 7 % 6, i * 11 + (i * 29) % LATENESS_S) for i in range(60)]
+    run(tmp_path, Arrival(rows, [(7, False), (9, True), (20, False)], 2, 0), CASES[case], EMITS[emit])
+
+
+def run(folder: Path, arrival: Arrival, case: Case, emit: str) -> None:
+    """Append step by step, and compare after each."""
+    app = bourne.App("times")
+    app.log(
+        "t",
+        schema=SCHEMA,
+        key="k",
+        time="ts",
+        watermark=f"{LATENESS_S} seconds",
+        partitions=arrival.partitions,
+    )
+    app.view("w", f"{case.view} {emit}", grows=True)
+    clock = SimulatedClock(1_700_000_000_000_000)
+    instance, given_rows = bourne.open(app, data=folder / "data", clock=clock), list[tuple[int, int, int]]()
+    try:
+        steps = [*arrival.steps, (len(arrival.rows), False)]
+        for count, is_restarted in steps:
+            rows, given_rows = (
+                arrival.rows[len(given_rows) :][:count],
+                arrival.rows[: len(given_rows) + count],
+            )
+            if rows:
+                instance.append("t", table(rows))
+            clock.advance(3_000_000)
+            instance.catch_up()
+            check(instance, case, emit, given_rows)
+            if is_restarted:
+                instance.close()
+                instance = bourne.open(app, data=folder / "data", clock=clock)
+                check(instance, case, emit, given_rows)
+        instance.catch_up(final=True)
+        assert answer(instance) == batch(case, given_rows)
+        if emit != EMITS["changes"]:
+            assert instance.query("SELECT count(*) FROM w_late").fetchall() == [(0,)]
+            assert instance.query("SELECT count(*) FROM w_errors").fetchall() == [(0,)]
+    finally:
+        instance.close()
+
+
+@pytest.fixture(autouse=True)
+def _saved_when_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_CLOSING_SNAPSHOT_ROWS", 1)
+
+
+def check(instance: Any, case: Case, emit: str, rows: list[tuple[int, int, int]]) -> None:
+    """Compare what there is now with what there should be by the watermark."""
+    found, expected = answer(instance), batch(case, rows)
+    if emit.startswith("EMIT CHANGES"):
+        assert found == expected
+        return
+    watermark_us = instance.status().views[0].watermark_us
+    names = instance.query("SELECT * FROM w").columns
+    at = names.index("window_end")
+    ended = [
+        row for row in expected
+        if watermark_us is not None and (row[at] - datetime(1970, 1, 1)) // timedelta(microseconds=1) <= watermark_us
+    ]  # fmt: skip
+    if emit in (EMITS["final"], EMITS["final, late"]):
+        assert found == ended
+    else:
+        assert all(row in found for row in ended)
+
+
+def answer(instance: Any) -> list[tuple[Any, ...]]:
+    return sorted(instance.query("SELECT * FROM w").fetchall(), key=repr)
+
+
+def table(rows: list[tuple[int, int, int]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    times = [EPOCH + timedelta(seconds=second) for second in columns[2]]
+    return pa.table({"k": pa.array(columns[0], pa.int32()), "v": pa.array(columns[1], pa.int32()),
+                     "ts": pa.array(times, pa.timestamp("us"))})  # fmt: skip
+
+
+def batch(case: Case, rows: list[tuple[int, int, int]]) -> list[tuple[Any, ...]]:
+    """Return DuckDB's answer, windows in plain SQL."""
+    connection = connect()
+    connection.register("given", table(rows))
+    connection.execute("CREATE TABLE t AS FROM given")
+    connection.execute(
+        f"""CREATE TABLE windows AS SELECT s, s + INTERVAL {case.size_s} SECONDS AS e
+        FROM (SELECT DISTINCT unnest(generate_series(date_trunc('hour', ts) - INTERVAL 1 HOUR,
+            date_trunc('hour', ts) + INTERVAL 2 HOURS, INTERVAL {case.slide_s} SECONDS)) AS s FROM t)"""
+    )
+    return sorted(connection.execute(case.plain).fetchall(), key=repr)
