@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.engine.graph import Graph
+from bourne.engine.join_times import JoinTimes
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.join import Join as JoinOperator
 from bourne.engine.operators.join import Residual, Side
@@ -32,18 +33,31 @@ def join(graph: Graph, plan: Join) -> int:
         number = graph.rule(graph, swapped)
         return graph.columns(order, number, plan, grows=graph.grows[number])
     if plan.kind == "inner" and plan.residual is not None:
-        return graph.linear(Filter(replace(plan, residual=None), (plan.residual,)))
+        bare = replace(plan, residual=None)
+        graph.of_plan[id(bare)] = (bare, _join(graph, bare, times=graph.join_times(plan)))
+        return graph.linear(Filter(bare, (plan.residual,)))
+    return _join(graph, plan, times=graph.join_times(plan))
+
+
+def _join(graph: Graph, plan: Join, *, times: JoinTimes) -> int:
     sides, numbers = [], []
-    for child, keys in (
-        (plan.left, [k.left for k in plan.keys]),
-        (plan.right, [k.right for k in plan.keys]),
+    for i, (child, keys) in enumerate(
+        ((plan.left, [k.left for k in plan.keys]), (plan.right, [k.right for k in plan.keys]))
     ):
-        number, columns = graph.with_columns(child, keys)
+        ends = times.ends[i]
+        number, columns = graph.with_columns(child, [*keys, *(end for end, _ in ends)], keep_to=times.used[i])
         numbers.append(number)
         node = graph.nodes[number]
         graph.check_types(node.types, plan.span)
-        sides.append(Side(node.arrow_types, columns, graph.grows[number]))
+        bounds = [graph.bound(text) for _, text in ends]
+        sides.append(
+            Side(
+                node.arrow_types, columns[: len(keys)], graph.grows[number],
+                tuple(zip(columns[len(keys) :], bounds, strict=True)), times.is_looking_up[i],
+            )
+        )  # fmt: skip
     left, right = sides
+    is_timed = bool(left.ends or right.ends)
     operator = JoinOperator(
         plan.kind, left, right, is_null_safe=[key.is_null_safe for key in plan.keys],
         residual=_residual(graph, plan, [len(side.types) for side in sides]),
@@ -59,11 +73,21 @@ def join(graph: Graph, plan: Join) -> int:
         operator, numbers, types, _join_label(plan), grows=grows,
         rule="every pair" if is_cross else "rows of each side by key",
         cost="O(delta x other side)" if is_cross else "O(delta and its matches)",
-        growth="every row of both sides", detail=describe(plan, graph.names), keeps_rows=True,
+        growth=_growth(sides), detail=describe(plan, graph.names), keeps_rows=not (left.ends and right.ends),
+        is_timed=is_timed,
     )  # fmt: skip
     if shown == list(range(len(types))):
         return joined
     return graph.columns(shown, joined, plan, grows=grows)
+
+
+def _growth(sides: Sequence[Side]) -> str:
+    kept = ["rows that can have partners" if side.ends else "every row" for side in sides]
+    return (
+        f"{kept[0]} of both sides"
+        if kept[0] == kept[1]
+        else f"{kept[0]} of the left side, {kept[1]} of the right"
+    )
 
 
 def _residual(graph: Graph, plan: Join, widths: Sequence[int]) -> Residual | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bourne.engine.bounds import bounds_of
+from bourne.engine.bounds import bounds_of, is_timeless
 from bourne.engine.circuit import Node
+from bourne.engine.join_times import JoinTimes, join_times
 from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.late import Late
 from bourne.engine.operators.linear import WEIGHT, Linear, Pick
@@ -22,7 +23,7 @@ from bourne.log.relation import only_grows
 from bourne.schema import arrow_type, is_storable
 from bourne.sql.emit import CHANGES, Emit
 from bourne.sql.outline import Names, describe
-from bourne.sql.plan import Expr, Filter, Get, Plan, Project, Ref, Union, Unnest, children, nodes
+from bourne.sql.plan import Expr, Filter, Get, Join, Plan, Project, Ref, Union, Unnest, children, nodes
 from bourne.sql.text import find_word
 
 # Columns, and which bound each has.
@@ -90,9 +91,15 @@ class Graph:
             self.of_plan[id(plan)] = (plan, self.rule(self, plan))
         return self.of_plan[id(plan)][1]
 
-    def with_columns(self, plan: Plan, expressions: Sequence[Expr]) -> tuple[int, tuple[int, ...]]:
-        """Return a node that gives a plan's columns and these expressions, and where those are."""
+    def with_columns(
+        self, plan: Plan, expressions: Sequence[Expr], *, keep_to: Iterable[int] = ()
+    ) -> tuple[int, tuple[int, ...]]:
+        """Return a node that gives a plan's columns and these expressions, and where those are.
+
+        It keeps to the bounds of the columns `keep_to`, of those that have one.
+        """
         wider, where = self._wider(plan, expressions)
+        self.guarantee(wider, keep_to)
         return self.linear(wider) if wider is not plan and isinstance(wider, Project) else self.compile(
             plan
         ), where
@@ -135,11 +142,23 @@ class Graph:
 
         No row comes from that node, and none is taken back, that is before one of these.
         """
+        times = self.guarantee(plan, wanted)
+        return self._compiled(plan), times
+
+    def guarantee(self, plan: Plan, wanted: Iterable[int]) -> Times:
+        """See to it that the node of a plan keeps to the bounds of some columns; return those that have one."""
         known = bounds_of(plan, self.inputs) if self.emit.closes else {}
         times = [(column, self.bound(known[column])) for column in dict.fromkeys(wanted) if column in known]
         if times:
             self._keep_to(plan, {column: known[column] for column, _ in times})
-        return self._compiled(plan), times
+        return times
+
+    def join_times(self, plan: Join) -> JoinTimes:
+        """Return what a join's conditions say of time."""
+        if not self.emit.closes:
+            return JoinTimes()
+        left, right = (bounds_of(child, self.inputs) for child in (plan.left, plan.right))
+        return join_times(plan, left, right, is_timeless(self.inputs))
 
     def _compiled(self, plan: Plan) -> int:
         if id(plan) in self.of_plan or not isinstance(plan, Project | Filter | Unnest):

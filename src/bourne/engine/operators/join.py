@@ -21,6 +21,8 @@ from bourne.engine.delta import Delta, Weights, concat, table_of
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
+from bourne.engine.moment import Moment
+from bourne.engine.operators.closing import instants
 from bourne.engine.operators.operator import ComputeError, part_of, with_prefix
 from bourne.sql.plan import JoinKind
 
@@ -30,17 +32,27 @@ Numbers = NDArray[np.int64]
 Residual = Callable[[pa.Table], NDArray[np.bool_]]
 
 
+# So few rows are not worth looking through for some that can go.
+_ENDED_MIN = 1 << 12
+
+
 class SecondMatch(ComputeError):
     """A subquery that has to give one value gave two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One input: its columns' types, which of them are the key, and whether it only grows."""
+    """One input: its columns' types, which of them are the key, and whether it only grows.
+
+    A row goes when one of the times `ends`, (column, number of its bound), is before its bound: then it has met all its
+    partners; or, where it is looking up, which partners it has counts no more.
+    """
 
     types: tuple[pa.DataType, ...]
     key: tuple[int, ...]
     is_growing: bool
+    ends: tuple[tuple[int, int], ...] = ()
+    is_looking_up: bool = False
 
 
 class Join:
@@ -72,15 +84,19 @@ class Join:
             for side, is_counting in zip(self._sides, self._counts, strict=True)
         )
         self._is_growing = left.is_growing and right.is_growing and kind in ("inner", "semi")
+        self._moment: Moment | None = None
+        self._kept = [0, 0]  # how many rows each side had when some were last forgotten
 
-    def step(self, left: Delta, right: Delta) -> Delta:
+    def step(self, left: Delta, right: Delta, moment: Moment | None = None) -> Delta:
         """Return the change of the pairs and of the rows without partners.
 
         Raises:
             SecondMatch: a row of a `single` join has two partners.
         """
+        self._moment = moment
         before = self._meet(left, 0)
         after = self._meet(right, 1)
+        self._forget()
         if self._kind == "single":
             for rows in (before[1], after[1]):
                 self._check_single(rows)
@@ -99,6 +115,9 @@ class Join:
         groups = self._groups(columns, delta.rows, side)
         other = self._stores[1 - side]
         rows, partners = other.match(groups)
+        if self._sides[1 - side].is_looking_up and len(rows):
+            is_open = ~self._have_ended(partners, 1 - side)
+            rows, partners = rows[is_open], partners[is_open]
         if self._residual is not None and len(rows):
             kept = self._residual(table_of(self._pairs(columns, rows, partners, side)))
             rows, partners = rows[kept], partners[kept]
@@ -148,6 +167,37 @@ class Join:
         mine = [column.take(index) for column in columns]
         theirs = self._stores[1 - side].take(partners)
         return [*theirs, *mine] if side else [*mine, *theirs]
+
+    # --- rows that have met all their partners ---
+
+    def _have_ended(self, rows: Numbers, side: int) -> NDArray[np.bool_]:
+        """Say which rows of a side can have no more partners, by what was closed before this step."""
+        assert self._moment is not None
+        ends = self._sides[side].ends
+        found = np.zeros(len(rows), np.bool_)
+        columns = self._stores[side].take_columns(rows, [column for column, _ in ends])
+        for values, (_, bound) in zip(columns, ends, strict=True):
+            found |= instants(values) < self._moment.bounds[bound].before
+        return found
+
+    def _forget(self) -> None:
+        """Forget such rows, and the keys without any, when there are twice as many as the last time."""
+        if self._moment is None:
+            return
+        for side, store in enumerate(self._stores):
+            if self._sides[side].ends and len(store) > 2 * self._kept[side] + _ENDED_MIN:
+                rows = store.living()
+                store.keep_rows(rows[~self._have_ended(rows, side)])
+                self._kept[side] = len(store)
+                self._forget_keys()
+
+    def _forget_keys(self) -> None:
+        known = np.arange(len(self._keys))
+        used = np.flatnonzero(sum(store.count(known) for store in self._stores))
+        if len(known) > 2 * len(used) + _ENDED_MIN:
+            self._keys.keep(used)
+            for store in self._stores:
+                store.keep_groups(used)
 
     # --- rows and the number of their partners ---
 
@@ -228,3 +278,4 @@ class Join:
         self._keys.load(part_of(parts, "keys"))
         for name, store in zip(("left", "right"), self._stores, strict=True):
             store.load(part_of(parts, name))
+        self._kept = [len(store) for store in self._stores]
