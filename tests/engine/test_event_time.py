@@ -166,6 +166,20 @@ CASES = {
         "SELECT e, count(*), sum(b.v) FROM t a JOIN u b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL 10 SECONDS AND "
         "a.ts + INTERVAL 10 SECONDS JOIN windows ON a.ts >= s AND a.ts < e GROUP BY e", is_closed_at_end=False,
     ),
+    "asof": Case(
+        "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts >= b.ts",
+        "SELECT a.k, a.v, b.v, a.ts FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts >= b.ts", is_closed_at_end=False,
+    ),
+    "asof left": Case(
+        "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts > b.ts",
+        "SELECT a.k, a.v, b.v, a.ts FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts > b.ts", is_closed_at_end=False,
+    ),
+    "windows of asof": Case(
+        "SELECT window_end, sum(w) AS total FROM TUMBLE((SELECT a.ts, b.v AS w FROM t a ASOF JOIN u b ON a.k = b.k AND "
+        "a.ts >= b.ts + INTERVAL 5 SECONDS), ts, INTERVAL 1 MINUTE) GROUP BY window_end",
+        "SELECT e, sum(b.v) FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts >= b.ts + INTERVAL 5 SECONDS "
+        "JOIN windows ON a.ts >= s AND a.ts < e GROUP BY e", is_closed_at_end=False,
+    ),
 }  # fmt: skip
 EMITS = {
     "final": "EMIT FINAL",
@@ -192,6 +206,10 @@ def arrivals(draw: st.DrawFn) -> Arrival:
     span = draw(st.sampled_from([100, 400, 30_000, 200_000]))
     rows = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, span)), max_size=40))
     delays = [draw(st.integers(0, LATENESS_S)) for _ in rows]
+    if not draw(st.booleans()):  # one record at a time, so that the nearest one is
+        rows = list({row[2]: row for row in rows}.values())
+    else:
+        rows = [row for row in rows if row[1] <= 3] or rows[:1]  # or none that could be nearest
     order = sorted(range(len(rows)), key=lambda i: rows[i][2] + delays[i])
     steps = draw(st.lists(st.tuples(st.integers(1, 15), st.booleans()), min_size=1, max_size=6))
     return Arrival([rows[i] for i in order], steps, draw(st.integers(1, 3)), 0)

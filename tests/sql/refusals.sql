@@ -4,8 +4,11 @@ SELECT i FROM orders USING SAMPLE 3 ROWS
 -- not: a sample | TABLESAMPLE
 SELECT i FROM orders TABLESAMPLE 10%
 
--- not: an ASOF join | ASOF
-SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i = b.i AND a.at >= b.at
+-- not: an ASOF RIGHT join | ASOF
+SELECT a.i FROM orders AS a ASOF RIGHT JOIN orders AS b ON a.i = b.i AND a.at >= b.at
+
+-- not: an ASOF join by INTEGER | ASOF
+SELECT a.i FROM orders AS a ASOF JOIN orders AS b ON a.i >= b.i
 
 -- not: a recursive CTE | RECURSIVE
 WITH RECURSIVE r AS (SELECT i FROM orders UNION ALL SELECT i + 1 FROM r WHERE i < 3) SELECT i FROM r

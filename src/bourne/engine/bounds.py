@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bourne.engine.join_times import join_times
+from bourne.engine.join_times import as_of_times, join_times
 from bourne.engine.monotone import Bounds, least, of_expressions, of_lists
 from bourne.engine.watermark import is_timed
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import only_grows
 from bourne.sql.plan import (
     Aggregate,
+    AsOf,
     Filter,
     Get,
     Join,
@@ -68,6 +69,8 @@ def bounds_of(plan: Plan, inputs: Mapping[str, LogInfo]) -> Bounds:
                 *({p.index for p in f.partitions if isinstance(p, Ref)} for f in functions)
             )
             return {i: below[i] for i in common if i in below}
+        case AsOf(left=left, right=right):
+            return as_of_times(plan, bounds_of(left, inputs), bounds_of(right, inputs)).bounds
         case Join(left=left, right=right):
             return join_times(
                 plan, bounds_of(left, inputs), bounds_of(right, inputs), is_timeless(inputs)

@@ -15,7 +15,7 @@ from bourne.engine.bounds import TIME
 from bourne.engine.circuit import Circuit, Node
 from bourne.engine.compile_groups import aggregate
 from bourne.engine.compile_inputs import get, values
-from bourne.engine.compile_joins import join
+from bourne.engine.compile_joins import as_of, join
 from bourne.engine.compile_order import top_n, windows
 from bourne.engine.graph import Graph, Times, check_storable, label_of, picked_columns
 from bourne.engine.kernels.stage import Databases, Stage
@@ -31,6 +31,7 @@ from bourne.schema import arrow_type
 from bourne.sql.outline import Names
 from bourne.sql.plan import (
     Aggregate,
+    AsOf,
     BoundQuery,
     Filter,
     Get,
@@ -140,6 +141,8 @@ def _rule(graph: Graph, plan: Plan) -> int:
             return graph.add(UnionOperator(), numbers, plan.types, "union", grows=grows)
         case Join():
             return join(graph, plan)
+        case AsOf():
+            return as_of(graph, plan)
         case Aggregate():
             return aggregate(graph, plan, is_keyed=False)
         case Window():

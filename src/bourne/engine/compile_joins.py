@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from bourne.engine.graph import Graph
 from bourne.engine.join_times import JoinTimes
 from bourne.engine.kernels.stage import Stage
+from bourne.engine.operators.as_of import AsOf as AsOfOperator
+from bourne.engine.operators.as_of import TimedSide
 from bourne.engine.operators.join import Join as JoinOperator
 from bourne.engine.operators.join import Residual, Side
 from bourne.engine.operators.linear import Pick
-from bourne.engine.stages import residual_sql
+from bourne.engine.stages import last_sql, residual_sql
 from bourne.sql.outline import describe
-from bourne.sql.plan import Expr, Filter, Join, Ref
+from bourne.sql.plan import AsOf, Expr, Filter, Join, Ref
 from bourne.sql.rules.tree import replace_refs
 
 
@@ -79,6 +81,40 @@ def _join(graph: Graph, plan: Join, *, times: JoinTimes) -> int:
     if shown == list(range(len(types))):
         return joined
     return graph.columns(shown, joined, plan, grows=grows)
+
+
+def as_of(graph: Graph, plan: AsOf) -> int:
+    times = graph.join_times(plan)
+    numbers, sides = [], []
+    for i, (child, keys, time) in enumerate(
+        (
+            (plan.left, [k.left for k in plan.keys], plan.left_time),
+            (plan.right, [k.right for k in plan.keys], plan.right_time),
+        )
+    ):
+        number, columns = graph.with_columns(child, [*keys, time], keep_to=times.used[i])
+        numbers.append(number)
+        node = graph.nodes[number]
+        graph.check_types(node.types, plan.span)
+        end = graph.bound(times.ends[i][0][1]) if times.ends[i] else None
+        sides.append(TimedSide(node.arrow_types, columns[:-1], columns[-1], graph.grows[number], end))
+    left, right = sides
+    types = (*graph.nodes[numbers[0]].types, *graph.nodes[numbers[1]].types)
+    operator = AsOfOperator(
+        left, right, rank=Stage(graph.databases.grouped, last_sql(graph.nodes[numbers[1]].types)).run, is_left=plan.is_left,
+        is_after=plan.comparison in ("<=", "<"), is_strict=plan.comparison in (">", "<"),
+        is_null_safe=[key.is_null_safe for key in plan.keys],
+    )  # fmt: skip
+    is_timed = any(side.end is not None for side in sides)
+    joined = graph.add(
+        operator, numbers, types, "asof join", grows=False, rule="touched keys matched anew",
+        cost="O(delta and the rows of its keys)",
+        growth="rows that can change partners" if is_timed else "every row of both sides",
+        detail=describe(plan, graph.names), keeps_rows=not is_timed, is_timed=is_timed,
+    )  # fmt: skip
+    width = len(left.types)
+    shown = [*range(len(plan.left.types)), *(width + i for i in range(len(plan.right.types)))]
+    return joined if shown == list(range(len(types))) else graph.columns(shown, joined, plan, grows=False)
 
 
 def _growth(sides: Sequence[Side]) -> str:

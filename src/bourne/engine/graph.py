@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bourne.engine.bounds import bounds_of, is_timeless
 from bourne.engine.circuit import Node
-from bourne.engine.join_times import JoinTimes, join_times
+from bourne.engine.join_times import JoinTimes, as_of_times, join_times
 from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.late import Late
 from bourne.engine.operators.linear import WEIGHT, Linear, Pick
@@ -23,7 +23,7 @@ from bourne.log.relation import only_grows
 from bourne.schema import arrow_type, is_storable
 from bourne.sql.emit import CHANGES, Emit
 from bourne.sql.outline import Names, describe
-from bourne.sql.plan import Expr, Filter, Get, Join, Plan, Project, Ref, Union, Unnest, children, nodes
+from bourne.sql.plan import AsOf, Expr, Filter, Get, Join, Plan, Project, Ref, Union, Unnest, children, nodes
 from bourne.sql.text import find_word
 
 # Columns, and which bound each has.
@@ -153,11 +153,13 @@ class Graph:
             self._keep_to(plan, {column: known[column] for column, _ in times})
         return times
 
-    def join_times(self, plan: Join) -> JoinTimes:
+    def join_times(self, plan: Join | AsOf) -> JoinTimes:
         """Return what a join's conditions say of time."""
         if not self.emit.closes:
             return JoinTimes()
         left, right = (bounds_of(child, self.inputs) for child in (plan.left, plan.right))
+        if isinstance(plan, AsOf):
+            return as_of_times(plan, left, right)
         return join_times(plan, left, right, is_timeless(self.inputs))
 
     def _compiled(self, plan: Plan) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
 from bourne.engine.monotone import Bounds, bound_of, greatest, is_constant, is_time, least
-from bourne.sql.plan import Call, Cast, Expr, Join, Plan, Ref
+from bourne.sql.plan import AsOf, Call, Cast, Expr, Join, Plan, Ref
 from bourne.sql.render import render
 from bourne.sql.rules.tree import conjuncts, refs, shift
 
@@ -64,6 +64,24 @@ def join_times(join: Join, left: Bounds, right: Bounds, is_timeless: Callable[[P
             looking_up[side] = True
     first, second = map(frozenset, used)
     return JoinTimes(ends, _output(join, given, ends), (first, second), (looking_up[0], looking_up[1]))
+
+
+def as_of_times(plan: AsOf, left: Bounds, right: Bounds) -> JoinTimes:
+    """Return what an ASOF join says: a row may get a nearer partner until the right side's time has come to its own."""
+    text = bound_of(plan.right_time, right)
+    if plan.comparison not in (">=", ">") or text is None:
+        return JoinTimes()
+    used = (frozenset(refs(plan.left_time)), frozenset(refs(plan.right_time)))
+    own = bound_of(plan.left_time, left)
+    ends: tuple[list[tuple[Expr, str]], list[tuple[Expr, str]]] = ([(plan.left_time, text)], [])
+    if own is not None:
+        ends[1].append((plan.right_time, own))
+    found = {
+        column: least([bound, inverse])
+        for column, bound in left.items()
+        if (inverse := _inverse(plan.left_time, column, text)) is not None
+    }
+    return JoinTimes(ends, found, used)
 
 
 def _lasting(bounds: Bounds) -> tuple[int, str]:

@@ -89,6 +89,13 @@ def rank_sql(plan: TopN, types: Sequence[str]) -> str:
     return f"SELECT {ROW}, row_number() OVER (PARTITION BY {GROUP} ORDER BY {order}) AS rank FROM {source}"
 
 
+def last_sql(types: Sequence[str]) -> str:
+    """Return the query that says which place each row (`__row`) has in its group, by all its columns."""
+    columns = [_column(i) for i in range(len(types))]
+    source = f"(SELECT {_select(_typed(types), [GROUP, ROW])} FROM {{input}})"
+    return f"SELECT {ROW}, row_number() OVER (PARTITION BY {GROUP} ORDER BY {', '.join(columns)}) AS rank FROM {source}"
+
+
 def empty_aggregate_sql(plan: Aggregate, types: Sequence[str]) -> str:
     """Return the query for an aggregate over everything when there is nothing."""
     items = [_braced(render_aggregation(a, _column)) for a in plan.aggregations]

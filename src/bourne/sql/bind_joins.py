@@ -13,9 +13,23 @@ from typing import get_args
 from bourne.sql.bind_lateral import undo_lateral
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json
-from bourne.sql.plan import Call, Expr, Join, JoinKey, JoinKind, Literal, Logic, Plan, Project, Ref, walk
+from bourne.sql.plan import (
+    AsOf,
+    Call,
+    Comparison,
+    Expr,
+    Join,
+    JoinKey,
+    JoinKind,
+    Literal,
+    Logic,
+    Plan,
+    Project,
+    Ref,
+    walk,
+)
 from bourne.sql.round_trip import read_checked
-from bourne.sql.rules.tree import shift
+from bourne.sql.rules.tree import project, shift
 
 _KINDS: dict[str, JoinKind] = {kind.upper(): kind for kind in get_args(JoinKind)} | {"OUTER": "full"}
 
@@ -51,6 +65,49 @@ def bind_join(binding: Binding, node: Json, left: Plan, right: Plan) -> Plan:
     span = binding.place(*_WORDS.get(kind, ("JOIN",)))
     join = Join(kind, left, right, tuple(keys), _conjunction(residuals), span)
     return _projected(undo_lateral(join), join, node)
+
+
+def bind_as_of(binding: Binding, node: Json, left: Plan, right: Plan) -> Plan:
+    """Read an ASOF join."""
+    binding.expect(
+        node, "join_type", "mark_index", "conditions", "left_projection_map", "right_projection_map"
+    )
+    kind, span = node.get("join_type", "INNER"), binding.place("ASOF")
+    if kind not in ("INNER", "LEFT"):
+        raise binding.refuse(
+            f"an ASOF {kind} join", "ASOF", hint="only inner and LEFT ones can be kept up to date"
+        )
+    keys: list[JoinKey] = []
+    times: list[tuple[Expr, Expr, Comparison]] = []
+    for condition in node["conditions"]:
+        if set(condition) != {"left", "right", "comparison"}:
+            raise binding.refuse("this condition of an ASOF join", "ASOF", span=span)
+        (left_part,) = read_checked(binding, [condition["left"]], left.types)
+        (right_part,) = read_checked(binding, [condition["right"]], right.types)
+        if condition["comparison"] in _KEYS:
+            keys.append(JoinKey(left_part, right_part, _KEYS[condition["comparison"]]))
+        elif condition["comparison"] in _NEAREST:
+            times.append((left_part, right_part, _NEAREST[condition["comparison"]]))
+    if len(times) != 1 or len(keys) + 1 != len(node["conditions"]):
+        raise binding.refuse("this condition of an ASOF join", "ASOF", span=span)
+    ((first, second, comparison),) = times
+    if not all(time.type in _TIMES for time in (first, second)):
+        raise binding.refuse(f"an ASOF join by {first.type}", "ASOF", hint="join by a date or a timestamp")
+    plan = AsOf(left, right, tuple(keys), first, second, comparison, kind == "LEFT", span)
+    width = len(left.types)
+    lefts = node.get("left_projection_map") or range(width)
+    rights = node.get("right_projection_map") or range(len(right.types))
+    return project(plan, [Ref(i, plan.types[i]) for i in (*lefts, *(width + i for i in rights))])
+
+
+_NEAREST: dict[str, Comparison] = {
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_LESSTHAN": "<",
+}
+
+_TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_S", "TIMESTAMP_MS")
 
 
 def _conditions(binding: Binding, node: Json, left: Plan, right: Plan) -> tuple[list[JoinKey], list[Expr]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from bourne.schema import Schema
 from bourne.sql.bind_aggregates import bind_aggregate
-from bourne.sql.bind_joins import bind_join
+from bourne.sql.bind_joins import bind_as_of, bind_join
 from bourne.sql.bind_lateral import bind_table_function, numbered_below, with_identity, with_positions
 from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
 from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
@@ -25,7 +25,6 @@ from bourne.sql.text import words_of
 _ROW_NUMBER = 2**64 - 1
 
 _REFUSED: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "LOGICAL_ASOF_JOIN": ("an ASOF join", ("ASOF",)),
     "LOGICAL_DELIM_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
     "LOGICAL_DEPENDENT_JOIN": ("a correlated subquery", ("EXISTS", "SELECT")),
     "LOGICAL_POSITIONAL_JOIN": ("a positional join", ("POSITIONAL",)),
@@ -88,6 +87,8 @@ class OperatorReader:
                 return bind_aggregate(binding, node, inputs[0])
             case "LOGICAL_COMPARISON_JOIN" | "LOGICAL_ANY_JOIN" | "LOGICAL_CROSS_PRODUCT":
                 return bind_join(binding, node, inputs[0], inputs[1])
+            case "LOGICAL_ASOF_JOIN":
+                return bind_as_of(binding, node, inputs[0], inputs[1])
             case "LOGICAL_DISTINCT":
                 return bind_distinct(binding, node, inputs[0])
             case "LOGICAL_UNION":

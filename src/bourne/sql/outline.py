@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bourne.sql.plan import (
     Aggregate,
+    AsOf,
     Call,
     Expr,
     Filter,
@@ -65,7 +66,7 @@ class Names:
         """Return the names of a node's columns; no two are the same."""
         return _distinct(self._trace(plan))
 
-    def of_pairs(self, join: Join) -> list[str]:
+    def of_pairs(self, join: Join | AsOf) -> list[str]:
         """Return the names of the columns of both sides of a join, whatever it hands on."""
         return _distinct([*self._trace(join.left), *self._trace(join.right)])
 
@@ -88,6 +89,8 @@ class Names:
                 return self._trace(inputs[0])
             case Unnest(child=child) | Window(child=child):
                 return [*self._trace(child), *self._computed(plan, len(child.types))]
+            case AsOf(left=left, right=right):
+                return [*self._trace(left), *self._trace(right)]
             case Join(left=left, right=right, kind=kind):
                 given = [
                     *self._trace(left),
@@ -121,9 +124,9 @@ def _carried(plan: Plan) -> Iterator[tuple[Plan, int, int]]:
     match plan:
         case Project(child=child, expressions=expressions) | Aggregate(child=child, groups=expressions):
             yield from ((child, i, e.index) for i, e in enumerate(expressions) if isinstance(e, Ref))
-        case Join(left=left):
+        case Join(left=left) | AsOf(left=left):
             yield from ((left, i, i) for i in range(len(left.types)))
-            if plan.kind not in ("semi", "anti", "mark"):
+            if isinstance(plan, AsOf) or plan.kind not in ("semi", "anti", "mark"):
                 yield from ((plan.right, len(left.types) + i, i) for i in range(len(plan.right.types)))
         case _:
             for child in children(plan):
@@ -184,6 +187,11 @@ def describe(plan: Plan, names: Names) -> str:
             return _describe_aggregate(plan, own, names.of(plan.child))
         case Join():
             return _describe_join(plan, names.of_pairs(plan))
+        case AsOf(left=left, right=right):
+            lefts, rights = names.of(left), names.of(right)
+            tests = [*(f"{_say(key.left, lefts)} = {_say(key.right, rights)}" for key in plan.keys),
+                     f"{_say(plan.left_time, lefts)} {plan.comparison} {_say(plan.right_time, rights)}"]  # fmt: skip
+            return f"asof {'left ' if plan.is_left else ''}join on {' AND '.join(tests)}"
         case Union():
             return "union all"
         case Window(child=child, functions=functions):

@@ -266,6 +266,32 @@ class Join:
                 return (*self.left.types, *self.right.types)
 
 
+Comparison = OneOf[">=", ">", "<=", "<"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Left rows, each with the one right row of equal keys whose time is nearest: `left_time comparison right_time`.
+
+    For `>=` and `>` that is the last one, for `<=` and `<` the first one. With `is_left` rows without one stay, padded.
+    Of right rows at the same time it is the last by all columns, so that the answer depends on the rows alone.
+    """
+
+    left: Plan
+    right: Plan
+    keys: tuple[JoinKey, ...]
+    left_time: Expr
+    right_time: Expr
+    comparison: Comparison
+    is_left: bool
+    span: Span | None = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return (*self.left.types, *self.right.types)
+
+
 @dataclass(frozen=True, slots=True)
 class Union:
     """All rows of all children (UNION ALL), column by column."""
@@ -312,7 +338,7 @@ class TopN:
 
 
 # A plan is a graph: a node that is read twice (a CTE) is one object with two parents.
-Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | Union | Window | TopN
+Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | AsOf | Union | Window | TopN
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +376,7 @@ def children(plan: Plan) -> tuple[Plan, ...]:
     match plan:
         case Get() | Values():
             return ()
-        case Join(left=left, right=right):
+        case Join(left=left, right=right) | AsOf(left=left, right=right):
             return (left, right)
         case Union(children=inputs):
             return inputs

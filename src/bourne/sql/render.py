@@ -12,6 +12,7 @@ from bourne.schema import quote
 from bourne.sql.plan import (
     Aggregate,
     Aggregation,
+    AsOf,
     Call,
     Case,
     Cast,
@@ -197,6 +198,18 @@ def _select(plan: Plan, inputs: Sequence[str]) -> str:
             return _select_aggregate(groups, aggregations, source)
         case Join():
             return _select_join(plan, inputs[0], inputs[1])
+        case AsOf():
+            condition = render_condition(plan.keys, None, len(plan.left.types))
+            times = (
+                render(plan.left_time, lambda i: f"l.c{i}"),
+                render(plan.right_time, lambda i: f"r.c{i}"),
+            )
+            shown = _items([*_columns(plan.left, "l."), *_columns(plan.right, "r.")])
+            kind = "LEFT " if plan.is_left else ""
+            return (
+                f"SELECT {shown} FROM {inputs[0]} AS l ASOF {kind}JOIN {inputs[1]} AS r "
+                f"ON {condition} AND {times[0]} {plan.comparison} {times[1]}"
+            )
         case Union():
             return " UNION ALL ".join(f"SELECT * FROM {name}" for name in inputs)
         case Window(child=child, functions=functions):

@@ -61,7 +61,7 @@ class RowChains:
         With weights, rows of one group with equal content are one row. A row whose weight is zero in the end is
         gone, but can be read until the next update; should it come again later, it is a new row.
         """
-        self._close_gaps()
+        self.close_gaps()
         if len(groups):
             self._groups = grown(self._groups, int(groups.max()) + 1)
         if self._is_append_only:
@@ -199,7 +199,7 @@ class RowChains:
         """Return the numbers of all rows, ascending."""
         return self._living()[0]
 
-    def _close_gaps(self) -> None:
+    def close_gaps(self) -> None:
         """Number the rows anew if most of the numbers are of rows that are gone."""
         if self._gone <= max(_GAPS_MIN, len(self)):
             return

@@ -7,14 +7,16 @@ a narrow one; groups always stay, as they decide how many rows there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bourne.sql.plan import (
     Aggregate,
+    AsOf,
     Filter,
     Get,
     Join,
+    JoinKey,
     Plan,
     Project,
     Ref,
@@ -91,6 +93,14 @@ def _reads(node: Plan, wanted: Columns) -> list[tuple[Plan, Columns]]:
             return [(child, wanted | refs((partitions, orders)))]
         case Union(children=inputs):
             return [(child, wanted) for child in inputs]
+        case AsOf(left=left, right=right, keys=keys):
+            count = len(left.types)
+            on_left = frozenset(i for i in wanted if i < count) | refs(node.left_time)
+            on_right = frozenset(i - count for i in wanted if i >= count) | refs(node.right_time)
+            return [
+                (left, on_left | refs(tuple(key.left for key in keys))),
+                (right, on_right | refs(tuple(key.right for key in keys))),
+            ]
         case Join(left=left, right=right, keys=keys, residual=residual):
             count = len(left.types)
             both = wanted | refs(residual)
@@ -151,8 +161,27 @@ def _rebuild(node: Plan, wanted: Columns, done: Done) -> tuple[Plan, tuple[int, 
             return replace(node, child=below, partitions=partitions, orders=orders), tuple(places)
         case Union(children=inputs):
             return Union(tuple(_with(*done[id(child)], kept, child) for child in inputs)), kept
+        case AsOf():
+            (_, left_columns), (_, right_columns) = _reads(node, wanted)
+            left, left_places = _narrow(node.left, left_columns, done)
+            right, right_places = _narrow(node.right, right_columns, done)
+            count = len(node.left.types)
+            nearest = replace(
+                node, left=left, right=right, left_time=renumber(node.left_time, left_places),
+                right_time=renumber(node.right_time, right_places),
+                keys=_renumbered(node.keys, left_places, right_places),
+            )  # fmt: skip
+            return nearest, (*left_places, *(old + count for old in right_places))
         case Join():
             return _rebuild_join(node, wanted, done)
+
+
+def _renumbered(
+    keys: Iterable[JoinKey], lefts: Mapping[int, int], rights: Mapping[int, int]
+) -> tuple[JoinKey, ...]:
+    return tuple(
+        replace(key, left=renumber(key.left, lefts), right=renumber(key.right, rights)) for key in keys
+    )
 
 
 def _rebuild_join(node: Join, wanted: Columns, done: Done) -> tuple[Plan, tuple[int, ...]]:
@@ -161,10 +190,7 @@ def _rebuild_join(node: Join, wanted: Columns, done: Done) -> tuple[Plan, tuple[
     right, right_places = _narrow(node.right, right_columns, done)
     count = len(node.left.types)
     both = left_places | {old + count: new + len(left_places) for old, new in right_places.items()}
-    keys = tuple(
-        replace(key, left=renumber(key.left, left_places), right=renumber(key.right, right_places))
-        for key in node.keys
-    )
+    keys = _renumbered(node.keys, left_places, right_places)
     rebuilt = replace(node, left=left, right=right, keys=keys, residual=renumber(node.residual, both))
     match node.kind:
         case "semi" | "anti":

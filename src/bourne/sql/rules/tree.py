@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from bourne.sql.plan import (
+    AsOf,
     Call,
     Expr,
     Filter,
@@ -57,7 +58,7 @@ def with_children(plan: Plan, inputs: Sequence[Plan]) -> Plan:
     """Return the node over other children; the node itself if they are the ones that it has."""
     if all(old is new for old, new in zip(children(plan), inputs, strict=True)):
         return plan
-    if isinstance(plan, Join):
+    if isinstance(plan, Join | AsOf):
         return replace(plan, left=inputs[0], right=inputs[1])
     if isinstance(plan, Union):
         return Union(tuple(inputs))
