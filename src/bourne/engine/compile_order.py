@@ -9,10 +9,12 @@ from bourne.engine.graph import Graph
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.linear import Pick
+from bourne.engine.operators.temporal import Temporal as TemporalOperator
+from bourne.engine.operators.temporal import Turn
 from bourne.engine.operators.top_n import TopN as TopNOperator
 from bourne.engine.stages import rank_sql
 from bourne.sql.outline import describe
-from bourne.sql.plan import Expr, TopN, Window
+from bourne.sql.plan import Expr, Temporal, TopN, Window
 
 # The first rows of each partition are kept in a matrix: up to so many each, or of all together.
 _FIRST_MAX = 64
@@ -74,6 +76,23 @@ def _first_rows(graph: Graph, plan: TopN, *, has_rank: bool) -> int:
     if shown == list(range(len(types))):
         return result
     return graph.add(Pick(shown), (result,), [types[i] for i in shown], "columns", grows=is_final)
+
+
+def temporal(graph: Graph, plan: Temporal) -> int:
+    """Return a node for rows that come and go as time goes on."""
+    width = len(plan.types)
+    number, columns = graph.with_columns(plan.child, [test.expression for test in plan.tests])
+    given = graph.nodes[number]
+    graph.check_types(given.types, None)
+    turns = [
+        Turn(column, test.comparison, test.offset_us, test.is_date)
+        for column, test in zip(columns, plan.tests, strict=True)
+    ]
+    return graph.add(
+        TemporalOperator(given.arrow_types, turns, width), (number,), plan.types, "filter by the clock", grows=False,
+        rule="rows come and go when their time has come", growth="rows whose time has not ended",
+        detail=describe(plan, graph.names), is_timed=True,
+    )  # fmt: skip
 
 
 def windows(graph: Graph, plan: Window) -> int:

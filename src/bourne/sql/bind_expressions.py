@@ -34,7 +34,7 @@ def read_expression(binding: Binding, node: Json, types: Sequence[str]) -> Expr:
     except UnknownType as error:
         span = binding.span(node)
         raise binding.refuse(f"type {error}", span=span, hint="CAST it to another type") from error
-    _check_calls(binding, expression)
+    check_calls(binding, expression)
     return expression
 
 
@@ -159,7 +159,7 @@ def _literal(binding: Binding, node: Json) -> Literal:
     return Literal(text, kind)
 
 
-def _check_calls(binding: Binding, expression: Expr) -> None:
+def check_calls(binding: Binding, expression: Expr) -> None:
     """Refuse functions whose answer depends on more than their arguments."""
     for part in walk(expression):
         if isinstance(part, Cast) and (name := hidden(part)) is not None:

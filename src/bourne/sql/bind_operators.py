@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from bourne.schema import Schema
 from bourne.sql.bind_aggregates import bind_aggregate
+from bourne.sql.bind_clock import asks_clock, read_clock_tests
 from bourne.sql.bind_joins import bind_as_of, bind_join
 from bourne.sql.bind_lateral import bind_table_function, numbered_below, with_identity, with_positions
 from bourne.sql.bind_limits import bind_count_of_limited, bind_limit, is_count_of_limited
@@ -17,8 +18,9 @@ from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.bind_windows import bind_window
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
-from bourne.sql.plan import Filter, Get, Literal, Plan, Project, Ref, Unnest, Values
+from bourne.sql.plan import Get, Literal, Plan, Project, Ref, Temporal, Unnest, Values
 from bourne.sql.round_trip import read_checked
+from bourne.sql.rules.tree import filtered
 from bourne.sql.text import words_of
 
 # The column index by which DuckDB asks for the row number.
@@ -173,7 +175,11 @@ def _are_alike(types: Sequence[str], written: Sequence[str]) -> bool:
 
 def _filter(binding: Binding, node: Json, child: Plan) -> Plan:
     binding.expect(node, "expressions", "projection_map")
-    plan = Filter(child, read_checked(binding, node["expressions"], child.types))
+    plain = [each for each in node["expressions"] if not asks_clock(each)]
+    plan = filtered(child, read_checked(binding, plain, child.types))
+    asking = [each for each in node["expressions"] if asks_clock(each)]
+    tests = [test for each in asking for test in read_clock_tests(binding, each, child.types)]
+    plan = Temporal(plan, tuple(tests)) if tests else plan
     picked = node.get("projection_map") or range(len(child.types))
     if list(picked) == list(range(len(child.types))):
         return plan

@@ -16,7 +16,7 @@ from bourne.schema import Schema
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Expr
 from bourne.sql.text import Rewritten, find_word
-from bourne.sql.unstable import named_in, past_hiding
+from bourne.sql.unstable import CLOCKS, named_in, past_hiding
 
 # How DuckDB calls a row number that no one wrote: of a LIMIT in a correlated subquery, or to tell rows apart.
 GENERATED = "limit_rownum"
@@ -110,10 +110,14 @@ class Binding:
             return self.refuse(
                 "error()", name, span=span, hint="TRY_CAST or CASE say what is to be in its place"
             )
+        hint = "record the value in the log when the event happens, and read it from there"
+        if name in CLOCKS:
+            hint += (
+                "; a condition in WHERE may compare a column with the clock: at > now() - INTERVAL '1 hour'"
+            )
         return self.refuse(
-            f"{name}(), whose answer changes from call to call,", name, "SELECT", span=span,
-            hint="record the value in the log when the event happens, and read it from there",
-        )  # fmt: skip
+            f"{name}(), whose answer changes from call to call,", name, "SELECT", span=span, hint=hint
+        )
 
     def check_keys(self, keys: Iterable[Expr], *words: str) -> None:
         """Refuse intervals as keys of groups: DuckDB shows any one of those that are equal, and these may differ."""

@@ -47,6 +47,26 @@ class NoInterval(ValueError):
         self.hint = hint
 
 
+def signed_us(text: str) -> int:
+    """Return the length of an interval of fixed length, of either sign, in microseconds.
+
+    Raises:
+        NoInterval: it is none, or has months.
+    """
+    negated = f"(-({text}))"
+    for sign, each in ((1, text), (-1, negated)):
+        try:
+            found = read_interval(each, is_positive=False)
+        except NoInterval:
+            if sign < 0:
+                raise
+            continue
+        if found.months:
+            raise NoInterval("has months, which have no fixed length")
+        return sign * found.us
+    raise NoInterval("is none")
+
+
 def read_interval(text: str, *, is_positive: bool = True) -> Interval:
     """Return the interval that a text, SQL, stands for.
 

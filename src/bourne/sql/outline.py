@@ -23,6 +23,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Temporal,
     Test,
     TopN,
     Union,
@@ -32,7 +33,7 @@ from bourne.sql.plan import (
     children,
     nodes,
 )
-from bourne.sql.render import render, render_aggregation, render_orders, render_window
+from bourne.sql.render import clock_text, render, render_aggregation, render_orders, render_window
 
 # What is said shorter than DuckDB needs it: texts in quotes stay as they are, of quoted names group 1 is the name; casts
 # of constants to the types of numbers and texts say no more than the constant; the rest are SQL's defaults.
@@ -83,7 +84,7 @@ class Names:
                 return self._of_expressions(plan, child, expressions)
             case Aggregate(child=child, groups=groups):
                 return [*self._of_expressions(plan, child, groups), *self._computed(plan, len(groups))]
-            case Filter(child=child) | TopN(child=child):
+            case Filter(child=child) | TopN(child=child) | Temporal(child=child):
                 return self._trace(child)
             case Union(children=inputs):
                 return self._trace(inputs[0])
@@ -199,6 +200,9 @@ def describe(plan: Plan, names: Names) -> str:
             calls = [_readable(render_window(function, column)) for function in functions]
             added = own[len(child.types) :]
             return f"window {', '.join(f'{c} AS {n}' for c, n in zip(calls, added, strict=True))}"
+        case Temporal(child=child, tests=tests):
+            given = names.of(child)
+            return f"filter {' AND '.join(f'{_say(t.expression, given)} {t.comparison} {clock_text(t)}' for t in tests)}"
         case TopN():
             return _describe_top(plan, names.of(plan.child))
 

@@ -197,6 +197,32 @@ class Filter:
         return self.child.types
 
 
+Comparison = OneOf[">=", ">", "<=", "<"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTest:
+    """`expression comparison (clock + offset)`, of a TIMESTAMP and the clock in UTC, or (`is_date`) its day's midnight."""
+
+    expression: Expr
+    comparison: Comparison
+    offset_us: int
+    is_date: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Temporal:
+    """Rows for which all tests are true, by the clock: they come and go as time goes on."""
+
+    child: Plan
+    tests: tuple[ClockTest, ...]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return self.child.types
+
+
 @dataclass(frozen=True, slots=True)
 class Unnest:
     """The child's columns, then one per unnested list; a row for each element of the longest list."""
@@ -264,9 +290,6 @@ class Join:
                 return (*self.left.types, "BOOLEAN")
             case _:
                 return (*self.left.types, *self.right.types)
-
-
-Comparison = OneOf[">=", ">", "<=", "<"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +361,7 @@ class TopN:
 
 
 # A plan is a graph: a node that is read twice (a CTE) is one object with two parents.
-Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | AsOf | Union | Window | TopN
+Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | AsOf | Union | Window | TopN | Temporal
 
 
 @dataclass(frozen=True, slots=True)

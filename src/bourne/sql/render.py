@@ -16,6 +16,7 @@ from bourne.sql.plan import (
     Call,
     Case,
     Cast,
+    ClockTest,
     Expr,
     Filter,
     Frame,
@@ -30,6 +31,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Temporal,
     Test,
     TopN,
     Union,
@@ -216,6 +218,17 @@ def _select(plan: Plan, inputs: Sequence[str]) -> str:
             return f"SELECT {_items([*_columns(child), *(render_window(f, _name) for f in functions)])} FROM {source}"
         case TopN():
             return _select_top(plan, source)
+        case Temporal(tests=tests):
+            texts = [
+                f"{render(test.expression, _name)} {test.comparison} {clock_text(test)}" for test in tests
+            ]
+            return f"SELECT * FROM {source} WHERE {' AND '.join(texts)}"
+
+
+def clock_text(test: ClockTest) -> str:
+    """Return what a test compares with, as SQL."""
+    clock = "CAST(current_date AS TIMESTAMP)" if test.is_date else "CAST(now() AS TIMESTAMP)"
+    return f"{clock} + to_microseconds({test.offset_us})" if test.offset_us else clock
 
 
 def _columns(plan: Plan, side: str = "") -> list[str]:

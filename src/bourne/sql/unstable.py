@@ -33,6 +33,12 @@ _CLOCKS = {
 # How a column is called is no part of its rows.
 _NAMES = frozenset({("alias", 1)})
 
+# Those that ask for the time of day, which conditions may (`bind_clock`); and whether that is cut to days.
+CLOCKS = {
+    "now": False, "get_current_timestamp": False, "transaction_timestamp": False, "current_localtimestamp": False,
+    "current_date": True, "today": True,
+}  # fmt: skip
+
 _MARK = "this changes from call to call: "
 
 

@@ -20,6 +20,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Temporal,
     TopN,
     Union,
     Unnest,
@@ -80,6 +81,8 @@ def _reads(node: Plan, wanted: Columns) -> list[tuple[Plan, Columns]]:
             return [(child, refs(tuple(expressions[i] for i in wanted)))]
         case Filter(child=child, predicates=predicates):
             return [(child, wanted | refs(predicates))]
+        case Temporal(child=child, tests=tests):
+            return [(child, wanted | refs(tests))]
         case Unnest(child=child, lists=lists):
             return [(child, frozenset(i for i in wanted if i < len(child.types)) | refs(lists))]
         case Aggregate(child=child, groups=groups, aggregations=aggregations):
@@ -135,6 +138,10 @@ def _rebuild(node: Plan, wanted: Columns, done: Done) -> tuple[Plan, tuple[int, 
         case Filter(child=child, predicates=predicates):
             below, places = _child(child, done)
             return Filter(below, renumber(predicates, places)), tuple(places)
+        case Temporal(child=child, tests=tests):
+            ((_, columns),) = _reads(node, wanted)
+            below, places = _narrow(child, columns, done)
+            return Temporal(below, renumber(tests, places)), tuple(places)
         case Unnest(child=child, lists=lists):
             below, places = _child(child, done)
             elements = range(len(child.types), len(node.types))
