@@ -57,6 +57,10 @@ def tumble(size: int = 60) -> str:
 
 
 JOINED = "t JOIN windows ON t.ts >= s AND t.ts < e"
+SESSIONS = (
+    "SELECT *, sum(is_new) OVER (PARTITION BY k ORDER BY ts) AS number FROM (SELECT *, "
+    "CASE WHEN ts - lag(ts) OVER (PARTITION BY k ORDER BY ts) < INTERVAL 15 SECONDS THEN 0 ELSE 1 END AS is_new FROM t)"
+)
 CASES = {
     "count": Case(
         f"SELECT k, window_start, window_end, count(*) AS n, sum(v) AS total, min(v) AS least, max(v) AS most, avg(v) AS mean "
@@ -179,6 +183,19 @@ CASES = {
         "a.ts >= b.ts + INTERVAL 5 SECONDS), ts, INTERVAL 1 MINUTE) GROUP BY window_end",
         "SELECT e, sum(b.v) FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts >= b.ts + INTERVAL 5 SECONDS "
         "JOIN windows ON a.ts >= s AND a.ts < e GROUP BY e", is_closed_at_end=False,
+    ),
+    "sessions": Case(
+        "SELECT k, window_start, window_end, count(*) AS n FROM SESSION(t, ts, INTERVAL 15 SECONDS PARTITION BY k) GROUP BY ALL",
+        f"SELECT k, min(ts), max(ts) + INTERVAL 15 SECONDS, count(*) FROM ({SESSIONS}) GROUP BY k, number",
+    ),
+    "rows of sessions": Case(
+        "SELECT k, v, window_start, window_end FROM SESSION(t, ts, INTERVAL 15 SECONDS, k)",
+        f"SELECT k, v, min(ts) OVER (PARTITION BY k, number), max(ts) OVER (PARTITION BY k, number) + INTERVAL 15 SECONDS "
+        f"FROM ({SESSIONS})",
+    ),
+    "sessions of all": Case(
+        "SELECT window_end, sum(v) AS total FROM SESSION(t, ts, INTERVAL 15 SECONDS) GROUP BY window_end",
+        f"SELECT max(ts) + INTERVAL 15 SECONDS, sum(v) FROM ({SESSIONS.replace('PARTITION BY k', '')}) GROUP BY number",
     ),
 }  # fmt: skip
 EMITS = {

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bourne.engine.join_times import as_of_times, join_times
-from bourne.engine.monotone import Bounds, least, of_expressions, of_lists
+from bourne.engine.monotone import Bounds, bound_of, least, of_expressions, of_lists
 from bourne.engine.watermark import is_timed
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import only_grows
@@ -29,6 +29,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Session,
     TopN,
     Union,
     Unnest,
@@ -69,6 +70,13 @@ def bounds_of(plan: Plan, inputs: Mapping[str, LogInfo]) -> Bounds:
                 *({p.index for p in f.partitions if isinstance(p, Ref)} for f in functions)
             )
             return {i: below[i] for i in common if i in below}
+        case Session(child=child, time=time):
+            text = bound_of(time, bounds_of(child, inputs))
+            return (
+                {}
+                if text is None or not _is_row_by_row(child)
+                else {len(child.types) + 1: f"({text}) + to_microseconds(1)"}
+            )
         case AsOf(left=left, right=right):
             return as_of_times(plan, bounds_of(left, inputs), bounds_of(right, inputs)).bounds
         case Join(left=left, right=right):
@@ -77,6 +85,11 @@ def bounds_of(plan: Plan, inputs: Mapping[str, LogInfo]) -> Bounds:
             ).bounds
         case _:
             return {}
+
+
+def _is_row_by_row(plan: Plan) -> bool:
+    """Say whether a plan is logs' records, each treated alone: a session of rows that may go could end earlier again."""
+    return all(isinstance(node, Get | Project | Filter | Unnest | Union) for node in nodes(plan))
 
 
 def is_timeless(inputs: Mapping[str, LogInfo]) -> Callable[[Plan], bool]:

@@ -16,7 +16,7 @@ from bourne.engine.circuit import Circuit, Node
 from bourne.engine.compile_groups import aggregate
 from bourne.engine.compile_inputs import get, values
 from bourne.engine.compile_joins import as_of, join
-from bourne.engine.compile_order import temporal, top_n, windows
+from bourne.engine.compile_order import session, temporal, top_n, windows
 from bourne.engine.graph import Graph, Times, check_storable, label_of, picked_columns
 from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
@@ -38,6 +38,7 @@ from bourne.sql.plan import (
     Join,
     Plan,
     Project,
+    Session,
     Temporal,
     TopN,
     Union,
@@ -152,6 +153,8 @@ def _rule(graph: Graph, plan: Plan) -> int:
             return top_n(graph, plan)
         case Temporal():
             return temporal(graph, plan)
+        case Session():
+            return session(graph, plan)
 
 
 def _keyed_output(graph: Graph) -> bool:

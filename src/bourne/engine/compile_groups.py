@@ -19,7 +19,7 @@ from bourne.engine.operators.recompute import Recompute
 from bourne.engine.stages import empty_aggregate_sql, recompute_sql
 from bourne.schema import arrow_type, is_storable
 from bourne.sql.outline import describe
-from bourne.sql.plan import Aggregate, Aggregation, Expr, Literal, Plan, Project, Ref, TopN, Window
+from bourne.sql.plan import Aggregate, Aggregation, Expr, Literal, Plan, Project, Ref, Session, TopN, Window
 
 
 def aggregate(graph: Graph, plan: Aggregate, *, is_keyed: bool) -> int:
@@ -88,12 +88,19 @@ def _groups_anew(graph: Graph, plan: Aggregate, *, why: str) -> int:
 
 
 def anew(
-    graph: Graph, plan: Aggregate | TopN | Window, number: int, key: Sequence[int], types: Sequence[str], label: str, *,
+    graph: Graph, plan: Aggregate | TopN | Window | Session, number: int, key: Sequence[int], types: Sequence[str], label: str, *,
     times: Times, rule: str, growth: str | None, cost: str = "O(delta)",
     when_empty: pa.Table | None = None,
 ) -> int:  # fmt: skip
     """Return a node that computes touched groups anew; `key` are the columns of node `number` that tell groups apart."""
-    given, span = graph.nodes[number], plan.functions[0].span if isinstance(plan, Window) else plan.span
+    given = graph.nodes[number]
+    span = (
+        plan.functions[0].span
+        if isinstance(plan, Window)
+        else None
+        if isinstance(plan, Session)
+        else plan.span
+    )
     graph.check_types((*given.types, *types), span)
     operator = Recompute(
         Stage(graph.databases.grouped, recompute_sql(plan, given.types)).run,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bourne.engine.bounds import bounds_of
 from bourne.engine.compile_groups import anew, until
-from bourne.engine.graph import Graph
+from bourne.engine.graph import Graph, Times
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.linear import Pick
+from bourne.engine.operators.session import Session as SessionOperator
 from bourne.engine.operators.temporal import Temporal as TemporalOperator
 from bourne.engine.operators.temporal import Turn
 from bourne.engine.operators.top_n import TopN as TopNOperator
 from bourne.engine.stages import rank_sql
 from bourne.sql.outline import describe
-from bourne.sql.plan import Expr, Temporal, TopN, Window
+from bourne.sql.plan import Expr, Ref, Session, Temporal, TopN, Window
+from bourne.sql.rules.tree import refs
 
 # The first rows of each partition are kept in a matrix: up to so many each, or of all together.
 _FIRST_MAX = 64
@@ -93,6 +97,44 @@ def temporal(graph: Graph, plan: Temporal) -> int:
         rule="rows come and go when their time has come", growth="rows whose time has not ended",
         detail=describe(plan, graph.names), is_timed=True,
     )  # fmt: skip
+
+
+def session(graph: Graph, plan: Session) -> int:
+    """Return a node for sessions: their own operator where the input only grows, else keys computed anew."""
+    number, columns = graph.with_columns(plan.child, [*plan.keys, plan.time])
+    width, key = len(plan.child.types), columns[:-1]
+    bounds = bounds_of(plan, graph.inputs) if graph.emit.closes else {}
+    times: Times = []
+    if bounds:
+        number, columns = graph.with_columns(
+            plan.child, [*plan.keys, plan.time], keep_to=sorted(refs(plan.time))
+        )
+        times = [(len(graph.nodes[number].types) + 1, graph.bound(bounds[width + 1]))]
+    given = graph.nodes[number]
+    types = (*given.types, *plan.types[width:])
+    if not graph.grows[number] or plan.time.type not in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
+        wide = replace(plan, time=Ref(columns[-1], plan.time.type))
+        result = anew(graph,
+            wide, number, key, types, "sessions", times=[],
+            rule="touched keys computed anew: rows are taken back", cost="O(partition)", growth="every row",
+        )  # fmt: skip
+    else:
+        graph.check_types(given.types, None)
+        is_final = graph.is_final and bool(times)
+        operator = SessionOperator(
+            given.arrow_types, key=key, time=columns[-1], gap_us=plan.gap_us, bound=times[0][1] if times else None,
+            is_final=is_final,
+        )  # fmt: skip
+        result = graph.add(
+            operator, (number,), types, "sessions", grows=is_final,
+            rule="sessions that new rows touch" + until(times, is_final=is_final), cost="O(delta and the sessions it touches)",
+            growth="rows of open sessions" if times else "every row", detail=describe(plan, graph.names),
+            keeps_rows=not times, is_timed=bool(times),
+        )  # fmt: skip
+    order = [*range(width), len(given.types), len(given.types) + 1]
+    if order == list(range(len(order))):
+        return result
+    return graph.columns(order, result, plan, grows=graph.grows[result])
 
 
 def windows(graph: Graph, plan: Window) -> int:

@@ -13,8 +13,8 @@ from bourne.engine.operators.linear import KEY, WEIGHT
 from bourne.engine.operators.recompute import GROUP
 from bourne.engine.operators.top_n import ROW
 from bourne.schema import quote
-from bourne.sql.plan import Aggregate, Expr, Filter, Join, Project, TopN, Unnest, Values, Window
-from bourne.sql.render import render, render_aggregation, render_order, render_window
+from bourne.sql.plan import Aggregate, Expr, Filter, Join, Project, Session, TopN, Unnest, Values, Window
+from bourne.sql.render import render, render_aggregation, render_order, render_window, session_sql
 
 LinearStep = Project | Filter | Unnest
 
@@ -61,7 +61,7 @@ def late_sql(
     return f"SELECT {columns}, {RECORD}, coalesce({late}, false) AS {IS_LATE} FROM (SELECT *, {time} FROM ({inner}))"
 
 
-def recompute_sql(plan: Aggregate | Window | TopN, types: Sequence[str]) -> str:
+def recompute_sql(plan: Aggregate | Window | TopN | Session, types: Sequence[str]) -> str:
     """Return the query that computes groups anew: the output's columns, then the group. Each group has a number."""
     source = f"(SELECT {_select(_typed(types), [GROUP])} FROM {{input}})"
     columns = [_column(i) for i in range(len(types))]
@@ -70,6 +70,10 @@ def recompute_sql(plan: Aggregate | Window | TopN, types: Sequence[str]) -> str:
             keys = [f"first({_text(group)})" for group in groups]
             items = [*keys, *(_braced(render_aggregation(a, _column)) for a in aggregations)]
             return f"SELECT {_select(items, [GROUP])} FROM {source} GROUP BY {GROUP}"
+        case Session(time=time):
+            inner = session_sql(source, columns, render(time, _column), plan.gap_us, [GROUP])
+            ends = _select([*columns, f"c{len(types)}", f"c{len(types) + 1}"], [GROUP])
+            return f"SELECT {ends} FROM ({inner.replace('SELECT ', f'SELECT {GROUP}, ', 1)})"
         case Window(functions=functions):
             calls = [_braced(render_window(function, _column, partition=GROUP)) for function in functions]
             return f"SELECT {_select([*columns, *calls], [GROUP])} FROM {source}"

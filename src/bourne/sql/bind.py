@@ -38,7 +38,7 @@ def bind(
     """
     try:
         select, emit = split_emit(sql)
-        rewritten = replace(rewrite_windows(select, relations), original=sql)
+        rewritten = replace(rewrite_windows(select, relations, is_view=True), original=sql)
         with _connect(relations) as connection:
             hide(connection)
             if needs_zones(rewritten.sql):

@@ -6,6 +6,7 @@ node with two parents; DuckDB's decorrelated subqueries are such expressions, to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from bourne.schema import Schema
@@ -18,10 +19,26 @@ from bourne.sql.bind_sets import bind_difference, bind_distinct, bind_union
 from bourne.sql.bind_windows import bind_window
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
-from bourne.sql.plan import Get, Literal, Plan, Project, Ref, Temporal, Unnest, Values
+from bourne.sql.plan import (
+    Call,
+    Expr,
+    Get,
+    Literal,
+    Plan,
+    Project,
+    Ref,
+    Session,
+    Temporal,
+    Unnest,
+    Values,
+    walk,
+)
 from bourne.sql.round_trip import read_checked
 from bourne.sql.rules.tree import filtered
 from bourne.sql.text import words_of
+from bourne.sql.windows import SESSION
+
+_DIGITS = re.compile(r"\d+")
 
 # The column index by which DuckDB asks for the row number.
 _ROW_NUMBER = 2**64 - 1
@@ -82,7 +99,7 @@ class OperatorReader:
         match node["type"]:
             case "LOGICAL_PROJECTION":
                 binding.expect(node, "table_index", "expressions")
-                return Project(inputs[0], read_checked(binding, node["expressions"], inputs[0].types))
+                return _project(inputs[0], read_checked(binding, node["expressions"], inputs[0].types))
             case "LOGICAL_FILTER":
                 return _filter(binding, node, inputs[0])
             case "LOGICAL_AGGREGATE_AND_GROUP_BY":
@@ -171,6 +188,33 @@ def _are_alike(types: Sequence[str], written: Sequence[str]) -> bool:
     """Compare types; where DuckDB has a row's number, here is an identity or any column: no one reads it as a number."""
     pairs = zip(types, written, strict=False)
     return len(types) == len(written) and all(b in (a, "BIGINT") for a, b in pairs)
+
+
+def _project(child: Plan, expressions: tuple[Expr, ...]) -> Plan:
+    """Return a projection, or the session that it is a mark of (`windows.SESSION`).
+
+    The mark is a struct, in the place of which a projection above it picks its first two fields.
+    """
+    place = _mark_in(child.expressions) if isinstance(child, Project) else None
+    if place is None or not isinstance(child, Project):
+        return Project(child, expressions)
+    mark = child.expressions[place]
+    assert isinstance(mark, Call)
+    time, _, gap, *keys = mark.arguments
+    (length,) = (part for part in walk(gap) if isinstance(part, Literal))
+    session = Session(child.child, tuple(keys), time, int(_DIGITS.findall(length.text)[0]))
+    ends = iter((Ref(len(child.child.types), time.type), Ref(len(child.child.types) + 1, time.type)))
+    return Project(
+        session, tuple(child.expressions[e.index] if isinstance(e, Ref) else next(ends) for e in expressions)
+    )
+
+
+def _mark_in(expressions: Sequence[Expr]) -> int | None:
+    """Return the place of a session's mark."""
+    for place, part in enumerate(expressions):
+        if isinstance(part, Call) and part.function == "struct_pack" and part.names[:1] == (SESSION,):
+            return place
+    return None
 
 
 def _filter(binding: Binding, node: Json, child: Plan) -> Plan:

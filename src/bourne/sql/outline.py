@@ -23,6 +23,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Session,
     Temporal,
     Test,
     TopN,
@@ -88,7 +89,7 @@ class Names:
                 return self._trace(child)
             case Union(children=inputs):
                 return self._trace(inputs[0])
-            case Unnest(child=child) | Window(child=child):
+            case Unnest(child=child) | Window(child=child) | Session(child=child):
                 return [*self._trace(child), *self._computed(plan, len(child.types))]
             case AsOf(left=left, right=right):
                 return [*self._trace(left), *self._trace(right)]
@@ -203,6 +204,10 @@ def describe(plan: Plan, names: Names) -> str:
         case Temporal(child=child, tests=tests):
             given = names.of(child)
             return f"filter {' AND '.join(f'{_say(t.expression, given)} {t.comparison} {clock_text(t)}' for t in tests)}"
+        case Session(child=child, keys=keys, time=time):
+            given = names.of(child)
+            each = f" of each {', '.join(_say(key, given) for key in keys)}" if keys else ""
+            return f"sessions{each} by {_say(time, given)}, {plan.gap_us / 1_000_000:g} s apart"
         case TopN():
             return _describe_top(plan, names.of(plan.child))
 

@@ -341,6 +341,25 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """The child's columns, then the start and the end of each row's session.
+
+    Rows of equal `keys` whose times follow each other in less than the gap are one session; it ends a gap after its last
+    row. A row whose time is NULL has none.
+    """
+
+    child: Plan
+    keys: tuple[Expr, ...]
+    time: Expr
+    gap_us: int
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The output columns' types."""
+        return (*self.child.types, self.time.type, self.time.type)
+
+
+@dataclass(frozen=True, slots=True)
 class TopN:
     """Of each partition the rows `offset` to `offset + limit` (all the rest, if None) in this order.
 
@@ -361,7 +380,21 @@ class TopN:
 
 
 # A plan is a graph: a node that is read twice (a CTE) is one object with two parents.
-Plan = Get | Values | Project | Filter | Unnest | Aggregate | Join | AsOf | Union | Window | TopN | Temporal
+Plan = (
+    Get
+    | Values
+    | Project
+    | Filter
+    | Unnest
+    | Aggregate
+    | Join
+    | AsOf
+    | Union
+    | Window
+    | TopN
+    | Temporal
+    | Session
+)
 
 
 @dataclass(frozen=True, slots=True)

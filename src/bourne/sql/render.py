@@ -31,6 +31,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Session,
     Temporal,
     Test,
     TopN,
@@ -218,11 +219,26 @@ def _select(plan: Plan, inputs: Sequence[str]) -> str:
             return f"SELECT {_items([*_columns(child), *(render_window(f, _name) for f in functions)])} FROM {source}"
         case TopN():
             return _select_top(plan, source)
+        case Session(child=child, keys=keys, time=time):
+            by = [render(key, _name) for key in keys]
+            return session_sql(source, _columns(child), render(time, _name), plan.gap_us, by)
         case Temporal(tests=tests):
             texts = [
                 f"{render(test.expression, _name)} {test.comparison} {clock_text(test)}" for test in tests
             ]
             return f"SELECT * FROM {source} WHERE {' AND '.join(texts)}"
+
+
+def session_sql(source: str, columns: Sequence[str], time: str, gap_us: int, by: Sequence[str]) -> str:
+    """Return the SELECT for sessions over a relation: its columns, then start and end as further ones c…"""
+    part = f"PARTITION BY {', '.join(by)} " if by else ""
+    gap = f"to_microseconds({gap_us})"
+    is_new = f"CASE WHEN {time} < lag({time}) OVER ({part}ORDER BY {time}) + {gap} THEN 0 ELSE 1 END"
+    marked = f"SELECT *, {is_new} AS __new FROM {source}"
+    numbered = f"SELECT *, sum(__new) OVER ({part}ORDER BY {time}) AS __session FROM ({marked})"
+    over = f"OVER (PARTITION BY {', '.join([*by, '__session'])})"
+    ends = [f"min({time}) {over}", f"max({time}) {over} + {gap}"]
+    return f"SELECT {_items([*columns, *ends])} FROM ({numbered})"
 
 
 def clock_text(test: ClockTest) -> str:

@@ -31,6 +31,9 @@ from bourne.sql.zones import DAY_US, is_zone, window_kind
 _TABLE_COMES = {TokenType.FROM, TokenType.JOIN, TokenType.COMMA}
 _ADDED = ("window_start", "window_end")
 
+# The field of a struct that stands for a session in a view, with its time.
+SESSION = "__session_time"
+
 # Windows of windows take the place of those that were there.
 _OTHERS = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end'))"
 _OTHERS_OF_SESSION = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end', '__new', '__session'))"
@@ -39,16 +42,20 @@ _OTHERS_OF_SESSION = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end', 
 _WINDOWS_PER_RECORD_MAX = 10_000
 
 
-def rewrite_windows(sql: str, relations: Mapping[str, Schema]) -> Rewritten:
+def rewrite_windows(sql: str, relations: Mapping[str, Schema], *, is_view: bool = False) -> Rewritten:
     """Return DuckDB's SQL for a text that may use window functions, and columns named like DuckDB's keywords.
+
+    In a view's, sessions are marks that `bind` understands, as they have an operator of their own.
 
     Raises:
         SqlError: a window function is used wrongly.
     """
-    return _rewrite(sql, relations, frozenset(_defined(tokenize(sql))))
+    return _rewrite(sql, relations, frozenset(_defined(tokenize(sql))), is_view=is_view)
 
 
-def _rewrite(sql: str, relations: Mapping[str, Schema], defined: Collection[str]) -> Rewritten:
+def _rewrite(
+    sql: str, relations: Mapping[str, Schema], defined: Collection[str], *, is_view: bool
+) -> Rewritten:
     tokens = tokenize(sql)
     columns = {column.name for schema in relations.values() for column in schema.columns}
     touchy = {name.casefold() for name in columns if not _can_stand_bare(name)}
@@ -58,7 +65,7 @@ def _rewrite(sql: str, relations: Mapping[str, Schema], defined: Collection[str]
     while index < len(tokens):
         token, replacement, last = tokens[index], None, index
         if _is_window_function(tokens, index):
-            call, last = _read_call(sql, tokens, index, relations, defined)
+            call, last = _read_call(sql, tokens, index, relations, defined, is_view=is_view)
             replacement = _FUNCTIONS[call.name].text(call) + call.alias
         elif token.token_type == TokenType.VAR and token.text.casefold() in touchy:
             following = tokens[index + 1].text.upper() if index + 1 < len(tokens) else ""
@@ -140,6 +147,7 @@ class _Call:
     options: Mapping[str, Span]
     keys: tuple[str, ...]
     alias: str
+    is_view: bool
 
     def error(self, what: str, span: Span | None = None, hint: str | None = None) -> SqlError:
         return SqlError(what, sql=self.sql, span=span or self.span, hint=hint)
@@ -183,8 +191,9 @@ class _Call:
 
 
 def _read_call(
-    sql: str, tokens: Sequence[Token], index: int, relations: Mapping[str, Schema], defined: Collection[str]
-) -> tuple[_Call, int]:
+    sql: str, tokens: Sequence[Token], index: int, relations: Mapping[str, Schema], defined: Collection[str], *,
+    is_view: bool,
+) -> tuple[_Call, int]:  # fmt: skip
     """Return the call at `index`, its form checked, and the index of its last token."""
     name = tokens[index].text.upper()
     usage = _FUNCTIONS[name]
@@ -213,7 +222,7 @@ def _read_call(
     if unknown is not None:
         raise SqlError(f"{name} has no option {unknown!r}", sql=sql, span=options[unknown],
                        hint=f"it has {', '.join(usage.options) or 'none'}")  # fmt: skip
-    source, alias, schema = _source(sql, positional[0], relations, defined)
+    source, alias, schema = _source(sql, positional[0], relations, defined, is_view=is_view)
     time = _column(sql, positional[1], alias, schema)
     time_type = _check_time(sql, positional, alias, schema, name)
     has_alias = last + 1 < len(tokens) and tokens[last + 1].token_type in (
@@ -223,7 +232,7 @@ def _read_call(
     call = _Call(
         name, sql, span, source, time, time_type, _OTHERS if is_nested else "*", tuple(positional[2:]), options,
         tuple(_column(sql, key, alias, schema) for key in keys),
-        "" if has_alias or alias is None else f" AS {quote(alias)}",
+        "" if has_alias or alias is None else f" AS {quote(alias)}", is_view,
     )  # fmt: skip
     return call, last
 
@@ -261,12 +270,12 @@ def _split_partition(tokens: Sequence[Token], span: Span) -> tuple[Span, Span | 
 
 
 def _source(
-    sql: str, span: Span, relations: Mapping[str, Schema], defined: Collection[str]
+    sql: str, span: Span, relations: Mapping[str, Schema], defined: Collection[str], *, is_view: bool
 ) -> tuple[str, str | None, Schema | None]:
     """Return what is read, as SQL; its name, if it has one; and its columns, if they are known."""
     text = sql[span.start : span.end]
     if text.startswith("("):  # a subquery, in which there may be windows, too
-        return _rewrite(text, relations, defined).sql, None, None
+        return _rewrite(text, relations, defined, is_view=is_view).sql, None, None
     name = _unquote(re.sub(r"(?i)^TABLE\s+", "", text))
     if name.casefold() in defined:
         return quote(name), name, None
@@ -371,6 +380,8 @@ def _session(call: _Call) -> str:
     if gap.months:
         raise call.error("the gap of a session is a number of months, which has no fixed length", call.arguments[0],
                          "write for example INTERVAL '30 days'")  # fmt: skip
+    if call.is_view:
+        return _marked_session(call, gap)
     keys = "".join(f"{key}, " for key in call.keys)
     by = f"PARTITION BY {keys.removesuffix(', ')} " if keys else ""
     before = f"lag({call.time}) OVER ({by}ORDER BY {call.time})"
@@ -383,6 +394,14 @@ def _session(call: _Call) -> str:
         f"(SELECT {columns}, min({call.time}) {over} AS window_start, "
         f"max({call.time}) {over} + {gap.sql} AS window_end FROM ({numbered}))"
     )
+
+
+def _marked_session(call: _Call, gap: Interval) -> str:
+    """Return what `bind` makes a session of: a struct that says which, in place of its start and end."""
+    keys = "".join(f", __key{i} := {key}" for i, key in enumerate(call.keys))
+    mark = f"struct_pack({SESSION} := {call.time}, __end := {call.time}, __gap := {gap.us}::BIGINT{keys}) AS __session"
+    start, end = f"__session.{SESSION} AS window_start", "__session.__end AS window_end"
+    return f"(SELECT * EXCLUDE (__session), {start}, {end} FROM (SELECT {call.columns}, {mark} FROM {call.source}))"
 
 
 def _with(call: _Call, items: str) -> str:

@@ -187,6 +187,22 @@ class RowChains:
             for some in slices(np.arange(len(self._store))):
                 self._index.assign(_hash(renumbered[is_kept][some], self._store.take(some)))
 
+    def join_groups(self, group: int, into: int) -> None:
+        """Put the rows of a group behind those of another one. Only where rows are not found by content."""
+        assert self._is_append_only
+        if group >= len(self._groups) or not self._groups[group, 2]:
+            return
+        self._groups = grown(self._groups, into + 1)
+        first, last, count = (int(each) for each in self._groups[group])
+        end = int(self._groups[into, 1])
+        if end:
+            self._links[end - 1, 1], self._links[first - 1, 0] = first, end
+        else:
+            self._groups[into, 0] = first
+        self._groups[into, 1] = last
+        self._groups[into, 2] += count
+        self._groups[group] = 0
+
     def keep_rows(self, rows: Longs) -> None:
         """Forget all rows but these, ascending, which are numbered anew."""
         owners = np.full(len(self._store), -1, np.int64)

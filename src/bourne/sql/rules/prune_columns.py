@@ -20,6 +20,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Session,
     Temporal,
     TopN,
     Union,
@@ -94,6 +95,8 @@ def _reads(node: Plan, wanted: Columns) -> list[tuple[Plan, Columns]]:
             return [(child, frozenset(i for i in wanted if i < count) | refs(used_functions))]
         case TopN(child=child, partitions=partitions, orders=orders):
             return [(child, wanted | refs((partitions, orders)))]
+        case Session(child=child, keys=parts, time=time):
+            return [(child, frozenset(i for i in wanted if i < len(child.types)) | refs((parts, time)))]
         case Union(children=inputs):
             return [(child, wanted) for child in inputs]
         case AsOf(left=left, right=right, keys=keys):
@@ -166,6 +169,11 @@ def _rebuild(node: Plan, wanted: Columns, done: Done) -> tuple[Plan, tuple[int, 
             below, places = _narrow(child, columns, done)
             partitions, orders = renumber((partitions, orders), places)
             return replace(node, child=below, partitions=partitions, orders=orders), tuple(places)
+        case Session(child=child, keys=parts, time=time):
+            below, places = _child(child, done)
+            parts, time = renumber((parts, time), places)
+            ends = range(len(child.types), len(node.types))
+            return replace(node, child=below, keys=parts, time=time), (*places, *ends)
         case Union(children=inputs):
             return Union(tuple(_with(*done[id(child)], kept, child) for child in inputs)), kept
         case AsOf():
