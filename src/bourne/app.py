@@ -89,6 +89,7 @@ class App:
         watermark: str = "0 seconds",
         idle: str | None = None,
         punctuation: str | None = None,
+        seen: Mapping[str, str] | None = None,
         partitions: int = 1,
         durability: Durability = "fsync",
         request_id: str | None = None,
@@ -112,6 +113,9 @@ class App:
                 default it does, for ever.
             punctuation: a column, or an SQL expression over columns, in place of `watermark`: a timestamp where a record
                 says that no earlier ones follow in its partition, else NULL.
+            seen: other logs, and for each the column (a whole number) that says which position in it the record's author
+                had seen, NULL for none: a view that reads both takes the record in only when it has come to there. Those
+                logs have one partition.
             partitions: into how many sequences the records are split, by `key`. Fixed once the log is made.
             durability: when an append is acknowledged: `"fsync"`, when no power cut can take it; `"interval"`, when no
                 crash of the process can (a power cut can take the last tenth of a second); `"none"`, the same without
@@ -145,7 +149,7 @@ class App:
             name, declared, key, time, watermark_us, partitions, durability, request_id,
             _age_us(keep, where=f"{where}, keep"), keep_bytes, _age_us(cold_after, where=f"{where}, cold_after"),
             compact, tombstone, changes, weight, _age_us(idle, where=f"{where}, idle"),
-            checked_punctuation(punctuation, declared, where=where),
+            checked_punctuation(punctuation, declared, where=where), tuple((seen or {}).items()),
         ))  # fmt: skip
 
     def table(

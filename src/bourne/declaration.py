@@ -44,6 +44,7 @@ class LogDefinition:
     weight: str | None = None
     idle_us: int | None = None
     punctuation: str | None = None
+    seen: tuple[tuple[str, str], ...] = ()
 
 
 class Problem(NamedTuple):
@@ -61,7 +62,13 @@ def checked(log: LogDefinition) -> LogDefinition:
     Raises:
         DefinitionError: something in it does not fit together.
     """
-    for problems in (_column_problems, _option_problems, _retention_problems, _change_problems):
+    for problems in (
+        _column_problems,
+        _option_problems,
+        _seen_problems,
+        _retention_problems,
+        _change_problems,
+    ):
         for problem in problems(log):
             raise DefinitionError(
                 problem.what, where=f"log {log.name!r}", expected=problem.expected, found=problem.found,
@@ -143,6 +150,21 @@ def _option_problems(log: LogDefinition) -> Iterator[Problem]:
         )  # fmt: skip
     if log.key is None and log.partitions > 1:
         yield Problem("several partitions without a key", hint="name a key column: key=…")
+
+
+def _seen_problems(log: LogDefinition) -> Iterator[Problem]:
+    for other, name in log.seen:
+        column = log.schema.column(name)
+        if column is None or column.type not in _WEIGHT_TYPES:
+            found = "no such column" if column is None else column.type
+            yield Problem(
+                f"the column {name!r}, which is to say what was seen of {other!r}, is no whole number",
+                ", ".join(_WEIGHT_TYPES), found, 'add it to the schema: "bigint"',
+            )  # fmt: skip
+        if other.casefold() == log.name.casefold():
+            yield Problem("a log that waits for itself", hint="its records are in order already")
+        if log.changes == "before_after":
+            yield Problem("seen= of rows that are kept before and after", hint="use another kind of changes")
 
 
 def _retention_problems(log: LogDefinition) -> Iterator[Problem]:

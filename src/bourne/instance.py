@@ -38,6 +38,7 @@ from bourne.errors import (
 )
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
+from bourne.log.causes import check_seen, with_seen
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.partition import check_partition_key
 from bourne.log.protocol import Appended
@@ -143,6 +144,7 @@ class Instance:
         owners = side_log_owners(app)
         relations |= {name: error_log(name) for name in owners}
         logs = list(relations.values())
+        check_seen(relations)
         views = self._compile_all(app, relations)
         check_side_logs({view.name: view for view in views}, owners)
         self._catalog.create(app.name, self._files)
@@ -264,7 +266,13 @@ class Instance:
             return self._logs[info.name]
 
     def append(
-        self, log: str, rows: Any, *, durability: Durability | None = None, request_id: str | None = None
+        self,
+        log: str,
+        rows: Any,
+        *,
+        durability: Durability | None = None,
+        request_id: str | None = None,
+        seen: Mapping[str, int] | None = None,
     ) -> Appended:
         """Append records to a log; they are durable when this returns (or as durable as was asked for).
 
@@ -274,6 +282,8 @@ class Instance:
                 list of dicts. All rows or none of each partition are taken.
             durability: `"fsync"`, `"interval"` or `"none"`; by default as the log was declared.
             request_id: an id of this call: a repeat writes nothing and returns the first offsets.
+            seen: of other logs, the position (the offset after the last record) that the author of the rows had seen. It
+                goes into the columns that the log declares for that (`App.log(seen=…)`).
 
         Returns: the records' offsets, in the order of `rows`.
 
@@ -283,7 +293,10 @@ class Instance:
             LogLocked: another process holds the log's lock and does not give it back.
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
-        return self.log(log).append(rows, durability=durability, request_id=request_id)
+        found = self.log(log)
+        if seen:
+            rows = with_seen(found.info, rows, seen)
+        return found.append(rows, durability=durability, request_id=request_id)
 
     def _log(self, name: str) -> LogInfo:
         self._check_open()
@@ -615,6 +628,7 @@ def _log_info(declared: LogDefinition) -> LogInfo:
         declared.watermark_us, declared.changes, declared.partitions, declared.durability, declared.request_id,
         Retention(declared.keep_us, declared.keep_bytes, declared.cold_after_us, declared.is_compacted),
         declared.tombstone, declared.weight, idle_us=declared.idle_us, punctuation=declared.punctuation,
+        seen=declared.seen,
     )  # fmt: skip
 
 

@@ -322,6 +322,17 @@ class _Rounds:
         except BourneError as error:
             return error
 
+    @staticmethod
+    def _within_causes(target: Positions, runners: Iterable[ViewRunner]) -> Positions:
+        """Return a target that all views can reach together: none before what its author had seen."""
+        before = None
+        while target != before:
+            before = target
+            for runner in runners:
+                own = {log: target[log] for log in runner.ends() if log in target}
+                target = {**target, **runner.within_causes(own)}
+        return target
+
     def _target(self, number: int, names: Sequence[str], until: Positions | None) -> Positions:
         """Return the position in each log that all views of a family are to reach in this round.
 
@@ -344,6 +355,7 @@ class _Rounds:
         for log, last in ends.items():
             parts = [max(at, min(at + share, end)) for at, end in zip(furthest[log], last, strict=True)]
             target[log] = last if log in tables else tuple(parts)  # a version of a table is never split
+        target = self._within_causes(target, runners)
         is_full = any(
             to - at == share for log in target for to, at in zip(target[log], furthest[log], strict=True)
         )

@@ -44,6 +44,7 @@ from bourne.engine.timeline import AtEnd, Timeline
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
+from bourne.log.causes import wait_for_causes
 from bourne.log.cursor import LogCursor, Piece
 from bourne.log.disk import disk_errors
 from bourne.log.reader import Frame, LogReader
@@ -157,6 +158,19 @@ class ViewRunner:
     def ends(self) -> Positions:
         """Return the end of each partition of each input, as of now."""
         return {name: reader.end_offsets() for name, reader in self._readers.items()}
+
+    def within_causes(self, until: Positions) -> Positions:
+        """Return how far of that this view can go: no record before what its author had seen."""
+        cursors = {name: reader for name, reader in self._readers.items() if name in until}
+        if not any(cursor.info.seen for cursor in cursors.values()):
+            return until
+        with self._working:
+            began = {name: cursor.positions for name, cursor in cursors.items()}
+            read = {name: cursor.read(until=until[name]) for name, cursor in cursors.items()}
+            wait_for_causes(read, cursors, began)
+            reached = {name: cursor.positions for name, cursor in cursors.items()}
+            self._seek(began)
+        return {**until, **reached}
 
     def lag(self) -> int:
         """Return how many records of the inputs are not reflected yet."""
@@ -288,6 +302,7 @@ class ViewRunner:
             is_all = is_whole or self._inputs[name].table is not None
             bounds = {} if is_all else {"rows_max": share, "bytes_max": size}
             found[name] = reader.read(until=None if until is None else until[name], **bounds)
+        wait_for_causes(found, self._readers, self._positions)
         return {name: pieces for name, pieces in found.items() if pieces}
 
     def _at_end(self, positions: Positions) -> AtEnd:
@@ -520,9 +535,9 @@ class ViewRunner:
         self._seek(self._positions)
 
     def _seek(self, positions: Positions) -> None:
-        for name, reader in self._readers.items():
-            if reader.positions != positions[name]:
-                reader.seek(positions[name])
+        for name, at in positions.items():
+            if self._readers[name].positions != at:
+                self._readers[name].seek(at)
 
     def _check_inputs(self, positions: Positions) -> None:
         """Refuse to go on where the view reflects records that an input does not have."""

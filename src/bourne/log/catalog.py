@@ -47,7 +47,8 @@ class LogInfo:
     there, `request_id` the one that holds ids of records. `table` is the file that the log of a static table follows.
     `idle_us` is after how long a partition from which nothing comes does not hold the watermark back, `punctuation` an
     expression that says the watermark instead. Of a view's output, `bounds` says how far columns have come by its
-    watermark (`bourne.engine.bounds`). `id` tells this log from any other of the same name.
+    watermark (`bourne.engine.bounds`). `seen` names logs, and for each the column that says which position in it a
+    record's author had seen. `id` tells this log from any other of the same name.
     """
 
     name: str
@@ -66,6 +67,7 @@ class LogInfo:
     idle_us: int | None = None
     punctuation: str | None = None
     bounds: tuple[tuple[str, str], ...] = ()
+    seen: tuple[tuple[str, str], ...] = ()
     id: bytes = field(default=bytes(16), compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class LogInfo:
             "idle_us": self.idle_us,
             "punctuation": self.punctuation,
             "bounds": [list(pair) for pair in self.bounds],
+            "seen": [list(pair) for pair in self.seen],
         }
         return {
             "format": FORMAT,
@@ -114,6 +117,7 @@ def log_info_from_json(content: dict[str, Any]) -> LogInfo:
         idle_us=content.get("idle_us"),
         punctuation=content.get("punctuation"),
         bounds=tuple((name, text) for name, text in content.get("bounds", [])),
+        seen=tuple((log, column) for log, column in content.get("seen", [])),
         id=bytes.fromhex(content["id"]),
     )
 
