@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bourne.log.retention import Maintained, Pin
     from bourne.running import Progress
     from bourne.views.result import Result
-    from bourne.views.status import LogStatus, Status, ViewStatus
+    from bourne.views.status import LogStatus, Status, ViewStatus, WatermarkStatus
 
 __version__ = "0.1.0"
 
@@ -87,6 +87,7 @@ __all__ = [
     "ValueMismatch",
     "ViewFailed",
     "ViewStatus",
+    "WatermarkStatus",
     "__version__",
     "check_proof",
     "open",
@@ -109,6 +110,7 @@ _HOMES = {
     "Result": "views.result",
     "Status": "views.status",
     "ViewStatus": "views.status",
+    "WatermarkStatus": "views.status",
     "check_proof": "log.proof",
     "open": "instance",
 }

@@ -203,6 +203,7 @@ class App:
         *,
         grows: bool = False,
         on_error: OnError = "fail",
+        emit: str | None = None,
         inputs: str | Sequence[str] | None = None,
         fn: Callable[[pa.Table], Any] | None = None,
         schema: Mapping[str, str] | None = None,
@@ -218,6 +219,8 @@ class App:
             name: its name in SQL and on disk.
             query: the SELECT, as a text or as an Ibis expression over tables from `ibis`.
             grows: it is known that its state grows for ever, where it does: opening does not warn then.
+            emit: what follows EMIT in the query: `"FINAL"`, `"CHANGES LATENESS INTERVAL '1 hour'"`, … For Ibis expressions; in
+                a text it may stand at the end itself.
             on_error: what becomes of a record that cannot be computed. `"fail"`: the view stands still before it, with
                 an error. `"log"`: the record goes to the log `NAME_errors`, and the view goes on without it. That is for
                 records that fail alone, before the view has to remember anything; whatever else fails stops the view.
@@ -238,12 +241,18 @@ class App:
         if on_error == "log":
             self._check_free(error_log_name(name), "log")
         if fn is None:
-            given = {"inputs": inputs, "schema": schema, "version": version}
+            given: dict[str, Any] = {"inputs": inputs, "schema": schema, "version": version}
             for option in (option for option, value in given.items() if value is not None):
                 raise DefinitionError(f"{option}= is for a view of a function", where=f"view {name!r}",
                                       hint="leave it out, or give the function: fn=…")  # fmt: skip
-            self.views[name] = ViewDefinition(name, sql_of(query, where=f"view {name!r}"), grows, on_error)
+            text = sql_of(query, where=f"view {name!r}")
+            if emit is not None:
+                text = f"{text.rstrip().removesuffix(';')} EMIT {emit}"
+            self.views[name] = ViewDefinition(name, text, grows, on_error)
             return
+        if emit is not None:
+            raise DefinitionError("emit= is for a view of a query", where=f"view {name!r}",
+                                  hint="leave it out: each row of a function comes out at once")  # fmt: skip
         if query is not None:
             raise DefinitionError("a view is a query or a function, not both", where=f"view {name!r}",
                                   hint="make two views of it: one reads the other")  # fmt: skip

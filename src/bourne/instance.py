@@ -339,6 +339,7 @@ class Instance:
         self,
         *,
         until_caught_up: bool = False,
+        final: bool = False,
         on_progress: Callable[[list[Progress]], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -346,6 +347,7 @@ class Instance:
 
         Args:
             until_caught_up: return when the views have taken in everything and the sources have ended.
+            final: then nothing follows, as in `catch_up`: a bounded input, such as a file through a pipe, closes its windows.
             on_progress: called after each round that took something in, from this thread.
             stop: set it, from any thread, to end the run after the current epochs.
 
@@ -364,6 +366,8 @@ class Instance:
                 on_progress=on_progress,
                 stop=stop or threading.Event(),
             )
+        if final and until_caught_up and not (stop is not None and stop.is_set()):
+            self._runners.catch_up(is_end=True)
         for source in self._sources:  # what they had handed over when they were told to stop
             self._feed(source)
 
@@ -488,9 +492,12 @@ class Instance:
         ends = {log.name: log.ends for log in logs} | {
             view.name: output_ends(view) for view in self._known_views()
         }
+        records = {log.name: log.end for log in logs}
         views = [
             view_status(
                 view,
+                late_records=records.get(late_log_name(view.name), 0),
+                failed_records=records.get(error_log_name(view.name), 0),
                 input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
                 rows=self._table(view.folder, view.output).num_rows,
             )

@@ -19,6 +19,12 @@ def run(
             "--until-caught-up", help="End when the sources have ended and all views are up to date."
         ),
     ] = False,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final", help="With --until-caught-up: nothing follows, so every window closes. For ever."
+        ),
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--app", metavar="NAME", help="Which app, if the file declares several.")
     ] = None,
@@ -45,6 +51,8 @@ def run(
                 f"{app.name}: {len(app.views)} views follow {len(app.logs)} logs in {data}", soft_wrap=True
             )
             with ViewProgress(console) as progress:
-                instance.run(until_caught_up=until_caught_up, on_progress=progress.update, stop=stop.event)
+                instance.run(
+                    until_caught_up=until_caught_up, final=final, on_progress=progress.update, stop=stop.event
+                )
     if stop.signal_number is not None and until_caught_up:
         raise typer.Exit(128 + stop.signal_number)  # ended before its aim

@@ -22,7 +22,7 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
 ) -> None:
-    """Show the logs (records, bytes) and the views (position, lag, rows, state, watermark), as committed."""
+    """Show the logs (records, bytes) and the views (position, lag, rows, state, watermark, late), as committed."""
     end_with_reader()
     import json
     from dataclasses import asdict
@@ -54,9 +54,18 @@ def _print(found: Status, *, with_state: bool) -> None:
             "rows": view.rows,
             "state": size_text(view.state_bytes),
             "output": size_text(view.output_bytes),
-            "watermark": _instant(view.watermark_us),
+            "watermark": "end" if view.is_complete else _instant(view.watermark_us),
+            "late": view.late_records,
+            "failed": view.failed_records,
         }
         for view in found.views
+    ]
+    times = [
+        {"view": view.name, "input": each.input, "partition": number, "watermark": _instant(at)}
+        for view in found.views
+        for each in view.watermarks
+        for number, at in enumerate(each.partitions)
+        if len(view.watermarks) > 1 or len(each.partitions) > 1
     ]
     pins = [
         {"log": log.name, "partition": pin.partition, "kept from": pin.offset, "for": pin.holder}
@@ -75,7 +84,7 @@ def _print(found: Status, *, with_state: bool) -> None:
         for each in view.state
         if with_state
     ]
-    shown = [rows for rows in (logs, views, operators, pins) if rows]
+    shown = [rows for rows in (logs, views, times, operators, pins) if rows]
     tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in shown]
     print("\n".join("".join(lines) for lines in tables), end="")
 

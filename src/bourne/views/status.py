@@ -44,8 +44,24 @@ class OperatorStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WatermarkStatus:
+    """How far the time of one input of a view has come, in microseconds of event time; None: nothing is known.
+
+    `partitions` says it of each partition of a log: the least holds the view back.
+    """
+
+    input: str
+    watermark_us: int | None
+    partitions: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """How far a view is. `watermark_us` is in microseconds of event time; None before the first record.
+    """How far a view is. `watermark_us` is in microseconds of event time, the least of `watermarks`, but for idle ones;
+    None as long as nothing is known. `is_complete` says that its inputs have ended (`catch_up(final=True)`).
+
+    `late_records` counts the records that came too late for it (they are in the log `NAME_late`), `failed_records` those
+    that it goes on without (in `NAME_errors`).
 
     `inputs` are the logs and views that it reads, `position` the sum of its offsets in them. `state` says what each of
     its operators remembers, `state_rows` and `state_bytes` are the sums.
@@ -63,6 +79,10 @@ class ViewStatus:
     state_bytes: int
     output_bytes: int
     state: tuple[OperatorStatus, ...] = ()
+    watermarks: tuple[WatermarkStatus, ...] = ()
+    is_complete: bool = False
+    late_records: int = 0
+    failed_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +127,14 @@ def _states(meta: Mapping[str, Any]) -> list[OperatorState]:
     return [OperatorState(*each) for each in meta.get("state", [])]
 
 
-def view_status(view: ViewInfo, *, input_ends: Mapping[str, Sequence[int]], rows: int) -> ViewStatus:
+def view_status(
+    view: ViewInfo,
+    *,
+    input_ends: Mapping[str, Sequence[int]],
+    rows: int,
+    late_records: int,
+    failed_records: int,
+) -> ViewStatus:
     """Return how far a view is; `input_ends` are the ends of its inputs, `rows` how many rows it has."""
     reader = LogReader(view.folder, view.output)
     try:
@@ -131,7 +158,17 @@ def view_status(view: ViewInfo, *, input_ends: Mapping[str, Sequence[int]], rows
         state_bytes=sum(each.bytes for each in state),
         output_bytes=output_bytes,
         state=state,
+        watermarks=tuple(_watermark(name, found) for name, found in meta.get("watermarks", {}).items()),
+        is_complete=meta.get("end", False),
+        late_records=late_records,
+        failed_records=failed_records,
     )
+
+
+def _watermark(name: str, found: Sequence[Any]) -> WatermarkStatus:
+    reached: Sequence[int | None] = found[0]
+    known = [at for at in reached if at is not None]
+    return WatermarkStatus(name, min(known) if len(known) == len(reached) else None, tuple(reached))
 
 
 def _lag(ends: Sequence[int], reached: Sequence[int]) -> int:
