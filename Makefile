@@ -11,7 +11,7 @@ WORKERS ?= 2
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: .venv/demo ## Replay the 336,776 flights of New York 2013 and query three views of them
+demo: .venv/demo ## Replay the 336,776 flights of New York 2013 and query the views of them
 	@$(BIN)/python examples/flights.py --data $(DEMO_DATA)
 
 test: check ## Check the code and run all tests

@@ -22,6 +22,8 @@ ONE_SHOT = {
     "carrier_hours": "SELECT carrier, date_trunc('hour', left_at), count(*), avg(dep_delay) FROM flights GROUP BY ALL",
     "routes": "SELECT origin, dest, count(*), avg(arr_delay) FROM flights GROUP BY ALL",
     "long_delays": "SELECT left_at, carrier, flight, origin, dest, dep_delay FROM flights WHERE dep_delay >= 180",
+    "flights_in_weather": """SELECT f.left_at, f.carrier, f.flight, f.origin, f.dep_delay, w.observed_at, w.wind_speed, w.precip,
+        w.visib FROM flights f ASOF JOIN weather w ON f.origin = w.origin AND f.left_at >= w.observed_at""",
 }
 
 
@@ -136,3 +138,22 @@ def test_the_bridge_counts_lines_from_a_socket_and_remembers_them(tmp_path, port
             "SELECT sum(crossings), bool_and(second(window_start) % 10 = 0) FROM windows"
         ).fetchall()
     assert windows == [(8, True)]
+
+
+def test_purchases_get_the_rate_of_their_own_moment(tmp_path):
+    shown = start("exchange.py", "--data", tmp_path / "data")
+    out, err = shown.communicate(timeout=120)
+    assert (shown.returncode, err) == (0, "")
+    assert "50,000 purchases, 5,000 rates" in out
+    with bourne.open(data=tmp_path / "data") as exchange:
+        euros = "SELECT p.id, p.currency, p.amount * r.rate AS euros, p.at FROM purchases p ASOF JOIN rates r " \
+                "ON p.currency = r.currency AND p.at >= r.at"  # fmt: skip
+        for view in ("converted", "settled"):
+            assert (
+                exchange.query(f"SELECT count(*) FROM {view}").fetchall()
+                == exchange.query(f"SELECT count(*) FROM ({euros})").fetchall()
+            )
+            missing = f"SELECT count(*) FROM ({euros} EXCEPT ALL SELECT id, currency, euros, at FROM {view})"
+            assert exchange.query(missing).fetchall() == [(0,)]
+        late = "SELECT count(*) FROM settled_late"
+        assert exchange.query(late).fetchall() == [(0,)]

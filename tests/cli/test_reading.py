@@ -201,6 +201,8 @@ def test_status(bourne_here, tmp_path):
         "state",
         "output",
         "watermark",
+        "late",
+        "failed",
     ]
     assert lines[6].split()[:6] == ["large", "1", "orders", "3", "0", "1"]
     found = json.loads(bourne_here("status", "--json").stdout)
