@@ -27,9 +27,14 @@ ONE_SHOT = {
 }
 
 
+# A shell that starts the suite in the background lets its processes ignore Ctrl-C; these are to hear it.
+HEARING = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); " \
+          "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"  # fmt: skip
+
+
 def start(name: str, *arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        [sys.executable, "-c", HEARING, str(EXAMPLES / name), *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
     )  # fmt: skip
 

@@ -112,7 +112,8 @@ class App:
             idle: after how long without records a partition does not hold the watermark back, e.g. `"1 minute"`. By
                 default it does, for ever.
             punctuation: a column, or an SQL expression over columns, in place of `watermark`: a timestamp where a record
-                says that no earlier ones follow in its partition, else NULL.
+                says that no earlier ones follow in its partition, else NULL. A column called like a word of SQL needs
+                quotes: `'"at"'`.
             seen: other logs, and for each the column (a whole number) that says which position in it the record's author
                 had seen, NULL for none: a view that reads both takes the record in only when it has come to there. Those
                 logs have one partition.

@@ -96,6 +96,7 @@ def checked_punctuation(text: str | None, schema: Schema, *, where: str) -> str 
         raise DefinitionError(
             f"the punctuation cannot be read: {str(error).splitlines()[0]}", where=where,
             expected="a column, or an SQL expression over columns", found=text,
+            hint='put columns that are called like words of SQL into quotes: "at"',
         ) from error  # fmt: skip
     if not kind.startswith("TIMESTAMP"):
         raise DefinitionError(

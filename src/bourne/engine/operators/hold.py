@@ -24,6 +24,8 @@ from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 
+_NONE: Numbers = np.zeros(0, np.int64)
+
 # So few times that are over are not worth the work.
 _OVER_MIN = 1 << 12
 
@@ -57,16 +59,19 @@ class Hold:
     def step(self, delta: Delta, moment: Moment | None = None) -> Delta:
         """Take in changes; return those that come out."""
         assert moment is not None
+        early = self._early(moment.clock_us)
         if delta.rows:
             self._take_in(delta)
         due = self._due(moment)
         self._is_waiting[due] = False
-        if self._early_us is not None:
-            slot = moment.clock_us // self._early_us
-            if self._slot not in (-1, slot):
-                due = np.arange(len(self._times))
-            self._slot = slot
-        return self._let_out(due)
+        return self._let_out(np.union1d(due, early))
+
+    def _early(self, clock_us: int) -> Numbers:
+        """Return the times of what has waited for the interval that begins now."""
+        if self._early_us is None:
+            return _NONE
+        before, self._slot = self._slot, clock_us // self._early_us
+        return np.arange(len(self._times)) if before not in (-1, self._slot) else _NONE
 
     def _due(self, moment: Moment) -> Numbers:
         """Return the times that are complete and that changes wait for."""

@@ -1,0 +1,306 @@
+"""Event time as users see it: windows that close though nothing more comes for their key, idle partitions, absurd times.
+
+The law itself is in tests/engine/test_event_time.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bourne
+from bourne.errors import DefinitionError, NotMaintainable, SqlError
+from bourne.testing import SimulatedClock
+
+MINUTE_US = 60_000_000
+SCHEMA = {"k": "varchar", "at": "timestamp"}
+COUNTED = "SELECT k, window_start, count(*) AS n FROM TUMBLE(t, at, INTERVAL 1 MINUTE) GROUP BY k, window_start EMIT FINAL"
+SESSIONS = """SELECT k, window_start, window_end, count(*) AS n
+              FROM SESSION(t, at, INTERVAL 10 SECONDS PARTITION BY k) GROUP BY ALL """
+
+
+class Bench:
+    """An app of one log `t` and one view `v`, opened, with a clock that only moves when told to."""
+
+    def __init__(self, folder: Path, sql: str, **log: Any) -> None:
+        self.app = bourne.App("times")
+        self.app.log("t", schema=SCHEMA, key="k", time="at", **log)
+        self.app.view("v", sql, grows=True)
+        self.clock = SimulatedClock(1_767_225_600_000_000)
+        self._folder = folder / "data"
+        self.instance = bourne.open(self.app, data=self._folder, clock=self.clock)
+
+    def append(self, *records: str) -> None:
+        """Append records, each `key time`, in one call, and catch up."""
+        rows = [dict(zip(("k", "at"), record.split(" ", 1), strict=True)) for record in records]
+        self.instance.append(
+            "t", [{"k": row["k"], "at": None if row["at"] == "-" else row["at"]} for row in rows]
+        )
+        self.instance.catch_up()
+
+    def rows(self, sql: str = "SELECT * FROM v ORDER BY ALL") -> list[str]:
+        return [" ".join(map(_text, row)) for row in self.instance.query(sql).fetchall()]
+
+    def close(self) -> None:
+        self.instance.close()
+
+    def restart(self) -> None:
+        self.instance.close()
+        self.instance = bourne.open(self.app, data=self._folder, clock=self.clock)
+
+    @property
+    def status(self) -> Any:
+        return self.instance.status().views[0]
+
+
+def _text(value: Any) -> str:
+    return f"{value:%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+
+
+@pytest.fixture
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    def make(sql: str, **log: Any) -> Bench:
+        bench = Bench(tmp_path, sql, **log)
+        request.addfinalizer(bench.close)
+        return bench
+
+    return make
+
+
+def test_a_key_that_never_comes_again_still_closes(make: Any) -> None:
+    bench = make(COUNTED)
+    bench.append("ann 2026-01-01 00:00:10")
+    bench.append("bo 2026-01-01 00:01:00")
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+
+
+def test_a_window_after_a_gap_of_a_year(make: Any) -> None:
+    bench = make(COUNTED)
+    bench.append("ann 2026-01-01 00:00:10")
+    bench.append("ann 2027-01-01 00:00:00")
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+    bench.append("ann 2028-06-01 00:00:00")
+    assert len(bench.rows()) == 2
+    assert bench.status.state_rows == 1  # no state for the windows between
+
+
+def test_a_late_record_joins_three_sessions_into_one(make: Any) -> None:
+    bench = make(SESSIONS + "EMIT CHANGES LATENESS INTERVAL 1 MINUTE")
+    bench.append(
+        "ann 2026-01-01 00:00:00",
+        "ann 2026-01-01 00:00:12",
+        "ann 2026-01-01 00:00:30",
+        "bo 2026-01-01 00:00:20",
+    )
+    assert bench.rows() == [
+        "ann 01-01 00:00:00 01-01 00:00:10 1", "ann 01-01 00:00:12 01-01 00:00:22 1",
+        "ann 01-01 00:00:30 01-01 00:00:40 1", "bo 01-01 00:00:20 01-01 00:00:30 1",
+    ]  # fmt: skip
+    bench.restart()
+    bench.append("ann 2026-01-01 00:00:21")
+    assert bench.rows()[:2] == ["ann 01-01 00:00:00 01-01 00:00:10 1", "ann 01-01 00:00:12 01-01 00:00:40 3"]
+    bench.append("ann 2026-01-01 00:00:06")
+    assert bench.rows() == ["ann 01-01 00:00:00 01-01 00:00:40 5", "bo 01-01 00:00:20 01-01 00:00:30 1"]
+
+
+def test_a_session_is_not_closed_before_a_record_that_may_still_come(make: Any) -> None:
+    bench = make(SESSIONS + "EMIT FINAL", watermark="1 minute")
+    bench.append("ann 2026-01-01 00:00:00", "ann 2026-01-01 00:01:05")
+    assert bench.rows() == []
+    bench.append("ann 2026-01-01 00:00:09")
+    bench.append("ann 2026-01-01 00:01:19")
+    assert bench.rows() == ["ann 01-01 00:00:00 01-01 00:00:19 2"]
+
+
+def test_a_partition_that_is_empty_for_ever_holds_back_unless_it_may_be_idle(make: Any) -> None:
+    bench = make(COUNTED, partitions=2)
+    bench.append("a 2026-01-01 00:00:00", "a 2026-01-01 00:05:00")
+    assert bench.rows() == []
+    assert bench.status.watermark_us is None
+    (mark,) = bench.status.watermarks
+    assert sorted(mark.partitions, key=str) == [1_767_225_900_000_000, None]  # which says who holds it back
+
+
+def test_idle_partitions_do_not_hold_others_back(make: Any) -> None:
+    bench = make(COUNTED, partitions=2, idle="1 minute")
+    bench.append("a 2026-01-01 00:00:00", "a 2026-01-01 00:05:00")
+    assert bench.rows() == []
+    bench.clock.advance(MINUTE_US - 1)
+    bench.instance.catch_up()
+    assert bench.rows() == []
+    bench.append("a 2026-01-01 00:06:00")
+    bench.clock.advance(1)  # only the other partition is idle now
+    bench.instance.catch_up()
+    assert bench.rows() == ["a 01-01 00:00:00 1", "a 01-01 00:05:00 1"]
+    epoch = bench.status.epoch
+    bench.instance.catch_up()
+    assert bench.status.epoch == epoch
+    bench.restart()
+    other = next(k for k in "bcdefgh" if _partition(k) != _partition("a"))
+    bench.append(f"{other} 2026-01-01 00:05:30", f"{other} 2026-01-01 00:06:01")
+    assert bench.rows("SELECT error FROM v_late")[0].startswith("late")
+    bench.append("a 2026-01-01 00:07:00")
+    assert len(bench.rows()) == 2  # the other one holds back again
+    bench.append(f"{other} 2026-01-01 00:07:00")
+    assert bench.rows()[2:] == ["a 01-01 00:06:00 1", f"{other} 01-01 00:06:00 1"]
+
+
+def _partition(key: str) -> int:
+    import pyarrow as pa  # noqa: PLC0415
+
+    from bourne.log.partition import split  # noqa: PLC0415
+
+    table = pa.table({"k": [key]})
+    return next(number for number, _, _ in split(table, "k", 2, keys=table.column("k")))
+
+
+def test_records_may_say_the_watermark_themselves(make: Any) -> None:
+    bench = make(COUNTED, punctuation="""CASE WHEN k = 'mark' THEN "at" END""")
+    bench.append("ann 2026-01-01 00:00:10", "ann 2026-01-01 00:03:10")
+    assert bench.rows() == []
+    bench.append("ann 2026-01-01 00:00:20", "mark 2026-01-01 00:02:00")
+    assert bench.rows() == ["ann 01-01 00:00:00 2"]
+    bench.append("ann 2026-01-01 00:01:59")
+    assert bench.status.late_records == 1
+
+
+@pytest.mark.parametrize("time", ["-", "0001-01-01 00:00:00", "9999-12-31 00:00:00", "2900-01-01 00:00:00"])
+def test_a_time_that_is_none_does_not_move_the_watermark(make: Any, time: str) -> None:
+    bench = make(COUNTED)
+    bench.append("ann 2026-01-01 00:00:10", f"bo {time}", "ann 2026-01-01 00:00:20")
+    assert bench.rows() == []
+    bench.append("ann 2026-01-01 00:01:20")
+    bench.restart()
+    assert bench.rows() == ["ann 01-01 00:00:00 2"]
+    assert bench.rows("SELECT input_offset, error FROM v_errors") == [
+        "1 its time, at, is none: NULL, or not from the year 1000 to 2899"
+    ]
+    assert (bench.status.failed_records, bench.status.late_records) == (1, 0)
+
+
+def test_which_records_are_late_does_not_depend_on_the_cut(tmp_path: Path) -> None:
+    records = [f"{'ab'[i % 2]} 2026-01-01 00:{(i * 37) % 60:02}:00" for i in range(60)]
+    answers = []
+    for number, size in enumerate((1, 7, 60)):
+        bench = Bench(tmp_path / str(number), COUNTED, watermark="5 minutes")
+        for start in range(0, len(records), size):
+            bench.append(*records[start : start + size])
+        bench.instance.catch_up(final=True)
+        answers.append((bench.rows(), bench.rows("SELECT input_offset, error FROM v_late ORDER BY ALL")))
+        bench.instance.close()
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][1]
+
+
+def test_nothing_follows_the_end(make: Any) -> None:
+    bench = make(COUNTED, watermark="1 hour")
+    bench.append("ann 2026-01-01 00:00:10")
+    bench.instance.catch_up(final=True)
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+    assert bench.status.is_complete
+    bench.restart()
+    bench.append("ann 2026-01-01 05:00:00")
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+    assert bench.status.late_records == 1
+    assert "have ended" in bench.rows("SELECT error FROM v_late")[0]
+
+
+def test_early_rows_come_by_the_clock(make: Any) -> None:
+    bench = make(COUNTED + " EARLY INTERVAL 10 SECONDS")
+    bench.append("ann 2026-01-01 00:00:10")
+    assert bench.rows() == []
+    bench.clock.advance(10_000_000)
+    bench.instance.catch_up()
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+    bench.append("ann 2026-01-01 00:00:11")
+    assert bench.rows() == ["ann 01-01 00:00:00 1"]
+    bench.restart()
+    bench.clock.advance(10_000_000)
+    bench.instance.catch_up()
+    assert bench.rows() == ["ann 01-01 00:00:00 2"]
+
+
+def test_what_is_closed_is_forgotten(make: Any) -> None:
+    bench = make(COUNTED)
+    for hour in range(20):
+        rows = [{"k": f"k{i % 50}", "at": datetime(2026, 1, 1, hour, i // 50, i % 50)} for i in range(3000)]
+        bench.instance.append("t", rows)
+        bench.instance.catch_up()
+        assert bench.status.state_rows <= 50
+    assert bench.status.state_bytes < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("declare", "error", "message"),
+    [
+        ({"time": "k"}, DefinitionError, "the time column 'k' is a VARCHAR"),
+        ({"watermark": "1 second"}, DefinitionError, "a watermark without a time"),
+        ({"idle": "1 second"}, DefinitionError, "idle without a time"),
+        ({"time": "at", "idle": "0 seconds"}, DefinitionError, "an age of nothing"),
+        ({"time": "at", "punctuation": "k"}, DefinitionError, "the punctuation is no timestamp"),
+        ({"time": "at", "punctuation": "nope"}, DefinitionError, "the punctuation cannot be read"),
+        ({"time": "at", "punctuation": '"at"', "watermark": "1 second"}, DefinitionError, "said twice"),
+    ],
+)
+def test_bad_logs(declare: dict[str, str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        bourne.App("times").log("t", schema=SCHEMA, **declare)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error", "message"),
+    [
+        ("SELECT k, count(*) AS n FROM t GROUP BY k EMIT FINAL", NotMaintainable, "EMIT FINAL of rows that are never complete"),
+        ("SELECT count(*) AS n FROM t EMIT FINAL", NotMaintainable, "EMIT FINAL of rows that are never complete"),
+        ("SELECT a.k FROM t a LEFT JOIN t b ON a.k = b.k EMIT FINAL", NotMaintainable, "never complete"),
+        ("SELECT k FROM t EMIT FINAL LATENESS INTERVAL 1 MONTH", SqlError, "LATENESS is a number of months"),
+        ("SELECT k FROM t EMIT FINAL LATENESS INTERVAL '-1 hour'", SqlError, "LATENESS is below zero"),
+        ("SELECT k FROM t EMIT FINAL EARLY INTERVAL '0 hours'", SqlError, "EARLY is not above zero"),
+        ("SELECT k FROM t EMIT FINAL EARLY k", SqlError, "EARLY is not a constant interval"),
+        ("SELECT k FROM t EMIT CHANGES EARLY INTERVAL 1 HOUR", SqlError, "EMIT CHANGES is never early"),
+        ("SELECT k FROM t EMIT FINAL TWICE", SqlError, "EMIT cannot be read from 'TWICE' on"),
+        ("SELECT k FROM t EMIT FINAL LATENESS INTERVAL 1 HOUR LATENESS INTERVAL 1 HOUR", SqlError, "LATENESS is there twice"),
+    ],
+)  # fmt: skip
+def test_bad_views(tmp_path: Path, sql: str, error: type[Exception], message: str) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA, time="at")
+    app.view("v", sql, grows=True)
+    with pytest.raises(error, match=message) as caught:
+        bourne.open(app, data=tmp_path / "data")
+    assert isinstance(caught.value, SqlError)
+    assert caught.value.span is not None
+    assert caught.value.hint is not None
+
+
+def test_names_of_side_logs_are_kept_free(tmp_path: Path) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA, time="at")
+    app.log("v_late", schema=SCHEMA)
+    app.view("v", COUNTED)
+    with pytest.raises(DefinitionError, match="view 'v' needs a log 'v_late', but that name is taken"):
+        bourne.open(app, data=tmp_path / "data")
+
+
+def test_windows_of_a_final_view(tmp_path: Path) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA, time="at")
+    app.view(
+        "minutes",
+        COUNTED.replace("window_start,", "window_start, window_end,").replace(
+            "k, window_start EMIT", "k, window_start, window_end EMIT"
+        ),
+    )
+    app.view(
+        "hours",
+        "SELECT window_start, sum(n) AS n FROM TUMBLE(minutes, window_start, INTERVAL 1 HOUR) GROUP BY window_start EMIT FINAL",
+    )
+    with bourne.open(app, data=tmp_path / "data") as instance:
+        instance.append("t", [{"k": "a", "at": f"2026-01-01 0{i // 60}:{i % 60:02}:30"} for i in range(130)])
+        instance.catch_up()
+        assert instance.query("SELECT n FROM hours ORDER BY window_start").fetchall() == [(60,), (60,)]
+        instance.catch_up(final=True)
+        assert instance.query("SELECT n FROM hours ORDER BY window_start").fetchall() == [(60,), (60,), (10,)]
