@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check fuzz fuzz-sql chaos bench bench-cost bench-peers nexmark clean
+.PHONY: help demo test check fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -41,6 +41,9 @@ bench-cost: .venv/dev ## Measure a step while the state grows to 10 M keys, and 
 
 bench-peers: .venv/dev ## Measure Nexmark next to DuckDB, Apache Flink and Pathway, and write docs/benchmarks_peers.md (EVENTS=, QUERIES=; needs a JDK)
 	@$(BIN)/python -m benchmarks.peers --events $(or $(EVENTS),10000000) $(QUERIES)
+
+bench-flat: .venv/dev ## Follow 100 M events through closing windows, and write docs/benchmarks_event_time.md (EVENTS=)
+	@$(BIN)/python -m benchmarks.flat_memory
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark

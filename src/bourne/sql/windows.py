@@ -290,7 +290,8 @@ def _column(sql: str, span: Span, source: str | None, schema: Schema | None) -> 
     """Return an argument that is a column; one of columns that are not known may be any expression of them."""
     text = sql[span.start : span.end]
     if schema is None:
-        return text if re.fullmatch(r'\w+|"[^"]+"', text) else f"({text})"
+        is_name = re.fullmatch(r'\w+|"[^"]+"', text)
+        return quote(_unquote(text)) if is_name else f"({text})"
     column = schema.column(_unquote(text))
     if column is None:
         raise SqlError(
