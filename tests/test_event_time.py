@@ -181,11 +181,16 @@ def test_a_time_that_is_none_does_not_move_the_watermark(make: Any, time: str) -
     assert (bench.status.failed_records, bench.status.late_records) == (1, 0)
 
 
-def test_which_records_are_late_does_not_depend_on_the_cut(tmp_path: Path) -> None:
+HOPS = """SELECT k, window_start, count(*) AS n FROM HOP(t, at, INTERVAL 1 MINUTE, INTERVAL 10 MINUTES)
+          GROUP BY k, window_start EMIT FINAL"""
+
+
+@pytest.mark.parametrize("sql", [COUNTED, HOPS, SESSIONS + "EMIT FINAL"])
+def test_which_records_are_late_does_not_depend_on_the_cut(tmp_path: Path, sql: str) -> None:
     records = [f"{'ab'[i % 2]} 2026-01-01 00:{(i * 37) % 60:02}:00" for i in range(60)]
     answers = []
     for number, size in enumerate((1, 7, 60)):
-        bench = Bench(tmp_path / str(number), COUNTED, watermark="5 minutes")
+        bench = Bench(tmp_path / str(number), sql, watermark="5 minutes", partitions=2)
         for start in range(0, len(records), size):
             bench.append(*records[start : start + size])
         bench.instance.catch_up(final=True)

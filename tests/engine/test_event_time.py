@@ -79,6 +79,25 @@ CASES = {
         "SELECT k, window_start, window_end, count(*) AS n FROM HOP(t, ts, INTERVAL 20 SECONDS, INTERVAL 1 MINUTE) GROUP BY ALL",
         f"SELECT k, s, e, count(*) FROM {JOINED} GROUP BY ALL", slide_s=20,
     ),
+    "hop, more": Case(
+        "SELECT k + 1 AS l, window_end, sum(v) AS total, avg(v) AS mean, min(v) AS least, max(v) AS most, bool_and(v > 1) AS large, "
+        "count(*) FILTER (v > 2) AS n, avg(v / 2) AS half, max(k::VARCHAR) AS name "
+        "FROM HOP(t, ts, INTERVAL 10 SECONDS, INTERVAL 1 MINUTE, offset => INTERVAL 3 SECONDS) WHERE v <> 5 "
+        "GROUP BY k + 1, window_end HAVING count(*) > 1",
+        "SELECT k + 1, e + INTERVAL 3 SECONDS, sum(v), avg(v), min(v), max(v), bool_and(v > 1), count(*) FILTER (v > 2), avg(v / 2), "
+        "max(k::VARCHAR) FROM t JOIN windows ON t.ts >= s + INTERVAL 3 SECONDS AND t.ts < e + INTERVAL 3 SECONDS WHERE v <> 5 "
+        "GROUP BY ALL HAVING count(*) > 1", slide_s=10,
+    ),
+    "hop of days": Case(
+        "SELECT window_end, count(*) AS n FROM HOP(t, ts, INTERVAL 1 DAY, INTERVAL 3 DAYS, timezone => 'America/New_York') GROUP BY 1",
+        "SELECT timezone('UTC', timezone('America/New_York', date_trunc('day', timezone('America/New_York', "
+        "timezone('UTC', ts))) + to_days(n::INTEGER))) AS e, count(*) FROM t, range(1, 4) AS r(n) GROUP BY e",
+    ),
+    "windows in two groups": Case(
+        "SELECT window_end, k, n, sum(n) OVER (PARTITION BY window_end) AS m FROM (SELECT window_end, k, count(*) AS n "
+        "FROM HOP(t, ts, INTERVAL 20 SECONDS, INTERVAL 1 MINUTE) GROUP BY ALL)",
+        f"SELECT e, k, n, sum(n) OVER (PARTITION BY e) FROM (SELECT e, k, count(*) AS n FROM {JOINED} GROUP BY ALL)", slide_s=20,
+    ),
     "distinct": Case(f"SELECT DISTINCT k, window_end FROM {tumble()}", f"SELECT DISTINCT k, e FROM {JOINED}"),
     "having": Case(
         f"SELECT k, window_end, sum(v) + 1 AS total FROM {tumble()} GROUP BY k, window_end HAVING sum(v) > 3",

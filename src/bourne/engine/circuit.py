@@ -102,7 +102,7 @@ class Circuit:
         return min((at for at in found if at is not None), default=None)
 
     def late(self) -> dict[str, dict[int, int]]:
-        """Return, of each log, which records of the last step were too late, and for how many rows."""
+        """Return, of each log, which records of the last step were too late, and for how many rows; 0: for a part of one."""
         found: dict[str, dict[int, int]] = {}
         for node in self.nodes:
             if isinstance(node.operator, Late) and len(node.operator.rejected):
@@ -110,6 +110,9 @@ class Circuit:
                 known = found.setdefault(node.operator.relation, {})
                 for record, count in zip(records.tolist(), counts.tolist(), strict=True):
                     known[record] = max(count, known.get(record, 0))
+            if isinstance(node.operator, Late):
+                for record in np.unique(node.operator.partly).tolist():
+                    found.setdefault(node.operator.relation, {}).setdefault(record, 0)
         return found
 
     def initial(self) -> Delta | KeyedDelta:

@@ -17,6 +17,7 @@ from bourne.engine.compile_groups import aggregate
 from bourne.engine.compile_inputs import get, values
 from bourne.engine.compile_joins import as_of, join
 from bourne.engine.compile_order import session, temporal, top_n, windows
+from bourne.engine.compile_panes import panes
 from bourne.engine.graph import Graph, Times, check_storable, label_of, picked_columns
 from bourne.engine.kernels.stage import Databases, Stage
 from bourne.engine.operators.aggregate import Aggregate as AggregateOperator
@@ -146,7 +147,8 @@ def _rule(graph: Graph, plan: Plan) -> int:
         case AsOf():
             return as_of(graph, plan)
         case Aggregate():
-            return aggregate(graph, plan, is_keyed=False)
+            number = panes(graph, plan)
+            return aggregate(graph, plan, is_keyed=False) if number is None else number
         case Window():
             return windows(graph, plan)
         case TopN():

@@ -28,7 +28,7 @@ def get(graph: Graph, plan: Get) -> int:
         graph.check_types(needed.values(), None)
         graph.of_relation[plan.relation] = _input(graph, plan.relation, needed)
     number = graph.of_relation[plan.relation]
-    names = list(needed)
+    names = graph.nodes[number].columns if graph.has_late(plan.relation) else list(needed)
     picked = [names.index(name) for name in plan.columns]
     if picked == list(range(len(graph.nodes[number].types))):
         return number

@@ -13,7 +13,7 @@ from bourne.engine.bounds import bounds_of, is_timeless
 from bourne.engine.circuit import Node
 from bourne.engine.join_times import JoinTimes, as_of_times, join_times
 from bourne.engine.kernels.stage import Databases, Stage
-from bourne.engine.operators.late import Late
+from bourne.engine.operators.late import RECORD, WATERMARK, Late
 from bourne.engine.operators.linear import WEIGHT, Linear, Pick
 from bourne.engine.operators.operator import Operator
 from bourne.engine.stages import LinearStep, late_sql, linear_sql
@@ -174,7 +174,7 @@ class Graph:
         self.kept[id(plan)] = plan
         steps, below = self.linear_part(plan)
         if isinstance(below, Get) and self.has_late(below.relation):
-            self.of_plan[id(plan)] = (plan, self._late(steps, below, plan, bounds))
+            self.of_plan[id(plan)] = (plan, self.late(steps, below, plan, bounds))
             return
         if isinstance(below, Union):
             for child in below.children:
@@ -198,14 +198,20 @@ class Graph:
         info = self.inputs.get(relation)
         return self.emit.closes and info is not None and info.time is not None and only_grows(info)
 
-    def _late(self, steps: Sequence[LinearStep], get: Get, plan: Plan, bounds: Mapping[int, str]) -> int:
+    def late(
+        self, steps: Sequence[LinearStep], get: Get, plan: Plan, bounds: Mapping[int, str], *,
+        raised: Mapping[int, str] | None = None,
+    ) -> int:  # fmt: skip
+        """Return a node for linear steps over a log's records, without those that are before one of the bounds.
+
+        Columns that are `raised` are not before theirs: a record that is so is late in part.
+        """
         self.check_types(plan.types, None)
-        number = (
-            self.rule(self, get) if get.relation not in self.of_relation else self.of_relation[get.relation]
-        )
-        number = self.of_relation[get.relation]
-        names = list(self.needed[get.relation])
-        query = late_sql(steps, get.types, plan.types, bounds, self.emit.lateness_us or 0)
+        needed = self.needed[get.relation]
+        types = (*needed.values(), "TIMESTAMP", "BIGINT")
+        number = self.rule(self, Get(get.relation, (*needed, WATERMARK, RECORD), types))
+        names = list(needed)
+        query = late_sql(steps, get.types, plan.types, bounds, self.emit.lateness_us or 0, raised or {})
         operator = Late(
             get.relation, Stage(self.databases.linear, query), picked=[names.index(name) for name in get.columns],
             times=[(column, self.bound(text)) for column, text in bounds.items()],

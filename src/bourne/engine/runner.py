@@ -675,7 +675,7 @@ def _late(info: LogInfo, table: pa.Table, row: int, count: int) -> str:
     time, watermark = (column_of(info, table, name)[row].cast(pa.string()) for name in (info.time, WATERMARK))
     if not watermark.is_valid:
         return f"late: its time is {time}, and the view's inputs have ended or gone on without it"
-    several = f", for {count} of its rows" if count > 1 else ""
+    several = "" if count == 1 else f" for {count} of its windows" if count else " for some of its windows"
     return f"late{several}: its time is {time}, the watermark was at {watermark}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bourne.engine.bounds import TIME
-from bourne.engine.operators.late import IS_LATE, RECORD, WATERMARK
+from bourne.engine.operators.late import IS_LATE, IS_PARTLY, RECORD, WATERMARK
 from bourne.engine.operators.linear import KEY, WEIGHT
 from bourne.engine.operators.recompute import GROUP
 from bourne.engine.operators.top_n import ROW
@@ -52,13 +52,22 @@ def late_sql(
     made: Sequence[str],
     bounds: Mapping[int, str],
     lateness_us: int,
+    raised: Mapping[int, str],
 ) -> str:
-    """Return `linear_sql` over a log's records, with which record each row is of, and whether it is late."""
-    columns = ", ".join(_column(i) for i in range(len(made)))
+    """Return `linear_sql` over a log's records, with which record each row is of, and whether it is late, or partly so.
+
+    Columns that are `raised` are no earlier than their bound.
+    """
+    columns = ", ".join(
+        f"greatest({_column(i)}, {_braced(raised[i])}) AS {_column(i)}" if i in raised else _column(i)
+        for i in range(len(made))
+    )
+    partly = " OR ".join(f"{_column(column)} < {_braced(text)}" for column, text in raised.items()) or "false"
     late = " OR ".join(f"{_column(column)} < {_braced(text)}" for column, text in bounds.items())
     time = f"{quote(WATERMARK)} - to_microseconds({lateness_us}) AS {TIME}"
     inner = linear_sql(steps, types, (WATERMARK, RECORD))
-    return f"SELECT {columns}, {RECORD}, coalesce({late}, false) AS {IS_LATE} FROM (SELECT *, {time} FROM ({inner}))"
+    flags = f"coalesce({late}, false) AS {IS_LATE}, coalesce({partly}, false) AS {IS_PARTLY}"
+    return f"SELECT {columns}, {RECORD}, {flags} FROM (SELECT *, {time} FROM ({inner}))"
 
 
 def recompute_sql(plan: Aggregate | Window | TopN | Session, types: Sequence[str]) -> str:

@@ -68,6 +68,10 @@ class Accumulator(Protocol):
         """Forget all groups but these, which are numbered anew in this order."""
         ...
 
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add to each of some groups what another accumulator of the same kind has of another group."""
+        ...
+
     def nbytes(self) -> int:
         """Return the memory in use."""
         ...
@@ -126,6 +130,10 @@ class Count(Arrays):
         else:
             count_rows(groups, self.arrays["counts"])
 
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add the counts of groups of another one."""
+        count_weights(groups, ALL_VALID, other.arrays["counts"][others], self.arrays["counts"])
+
     def counts(self, groups: Groups) -> NDArray[np.int64]:
         """Return the counts as numbers."""
         return self.arrays["counts"][groups]
@@ -160,6 +168,12 @@ class WholeSum(Count):
         if has_overflow:
             raise _too_large()
 
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add the sums of groups of another one."""
+        super().merge(groups, other, others)
+        if sum_wides(groups, other.arrays["sums"][others], ALL_VALID, self.arrays["sums"]):
+            raise _too_large()
+
     def _widened(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         high = np.zeros_like(numbers) if self._is_unsigned_64 else numbers >> 63
         return np.stack([numbers, high], axis=1)
@@ -190,6 +204,11 @@ class FloatSum(Count):
         super().update(groups, values, weights)
         sum_doubles(groups, doubles(values), validity(values), self.arrays["sums"])
 
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add the sums of groups of another one."""
+        super().merge(groups, other, others)
+        sum_doubles(groups, other.as_doubles(others), ALL_VALID, self.arrays["sums"])
+
     def as_doubles(self, groups: Groups) -> NDArray[np.float64]:
         """Return the sums."""
         return take_sums(self.arrays["sums"], groups)
@@ -207,6 +226,10 @@ class Average:
         self._scale = 10.0**argument.scale if pa.types.is_decimal128(argument) else 1.0
         self.grow, self.update, self.keep = total.grow, total.update, total.keep
         self.save, self.load, self.nbytes = total.save, total.load, total.nbytes
+
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add the sums of groups of another one."""
+        self._total.merge(groups, other._total, others)
 
     def result(self, groups: Groups) -> pa.Array:
         """Return the averages; NULL for a group without values."""
@@ -232,6 +255,11 @@ class Booleans(Count):
             count_valid(groups, is_true, self.arrays["trues"])
         else:
             count_weights(groups, is_true, weights, self.arrays["trues"])
+
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Add the counts of groups of another one."""
+        super().merge(groups, other, others)
+        count_weights(groups, ALL_VALID, other.arrays["trues"][others], self.arrays["trues"])
 
     def result(self, groups: Groups) -> pa.Array:
         """Return whether all, or any, are true."""

@@ -71,6 +71,10 @@ class Distinct:
         self._marks = np.zeros(len(self._counts), np.int64)
         self._inner.keep(groups)
 
+    def merge(self, groups: Numbers, other: object, others: Numbers) -> None:
+        """Never: the values of two groups may be the same."""
+        raise NotImplementedError
+
     def update(self, groups: Numbers, values: pa.Array | None, weights: Weights | None) -> None:
         """Add one row per element, `groups` being numbers of pairs; `values` are not looked at."""
         known = len(self._pairs.table)

@@ -57,6 +57,10 @@ class Extreme(Arrays):
         else:
             extreme_longs(groups, _ordered(values), valid, self._is_max, best, seen)
 
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Compare with the extremes of groups of another one."""
+        self.update(groups, other.result(others), None)
+
     def forget(self, groups: Groups) -> None:
         """Begin anew with some groups."""
         self.arrays["seen"][groups] = False
@@ -105,6 +109,10 @@ class TextExtreme(Arrays):
         winners = touched[better]
         best[winners] = self._texts.assign(candidates.filter(pa.array(better)))
         seen[winners] = True
+
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Compare with the extremes of groups of another one."""
+        self.update(groups, other.result(others), None)
 
     def forget(self, groups: Groups) -> None:
         """Begin anew with some groups."""
@@ -182,6 +190,10 @@ class Retractable:
         """Forget all groups but these, which are numbered anew in this order."""
         self._inner.keep(groups)
         self._values.keep_groups(groups)
+
+    def merge(self, groups: Groups, other: Any, others: Groups) -> None:
+        """Never: what takes rows back is not merged."""
+        raise NotImplementedError
 
     def nbytes(self) -> int:
         """Return the memory in use."""

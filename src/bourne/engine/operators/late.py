@@ -25,11 +25,14 @@ from bourne.engine.operators.operator import Stateless
 # Columns of an input: a record's watermark, NULL where it is not behind it; and which record of the epoch it is.
 WATERMARK = "__watermark"
 RECORD = "__record"
-IS_LATE = "__is_late"
+IS_LATE, IS_PARTLY = "__is_late", "__is_partly_late"
 
 
 class Late(Stateless):
-    """Runs a stage over the records of a log. `rejected` are the late ones of the last step, a row each."""
+    """Runs a stage over the records of a log. `rejected` are the late ones of the last step, a row each.
+
+    `partly` are those that are late for some of what they would count in, and stay.
+    """
 
     def __init__(
         self, relation: str, stage: Stage, *, picked: Sequence[int], times: Sequence[tuple[int, int]]
@@ -37,6 +40,7 @@ class Late(Stateless):
         """`picked` are the input's columns that the stage reads; `times` says of the output's which bound each has."""
         self.relation = relation
         self.rejected: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.partly: NDArray[np.int64] = np.zeros(0, np.int64)
         self._stage = stage
         self._picked = list(picked)
         self._times = tuple(times)
@@ -50,12 +54,15 @@ class Late(Stateless):
         given = pa.Table.from_arrays([*columns, watermarks, records], [*names, WATERMARK, RECORD])
         result = self._stage.run(given)
         is_late = np.zeros(result.num_rows, np.bool_)
+        self.partly = np.zeros(0, np.int64)
         if watermarks.null_count < len(watermarks):
             is_late |= as_array(result.column(IS_LATE)).to_numpy(zero_copy_only=False)
+            is_partly = as_array(result.column(IS_PARTLY)).to_numpy(zero_copy_only=False) & ~is_late
+            self.partly = as_array(result.column(RECORD)).to_numpy()[is_partly]
         for column, bound in self._times:
             if moment.bounds[bound].before != NEVER:
                 is_late |= instants(as_array(result.column(column))) < moment.bounds[bound].before
-        rows = result.drop_columns([RECORD, IS_LATE])
+        rows = result.drop_columns([RECORD, IS_LATE, IS_PARTLY])
         if not is_late.any():
             self.rejected = np.zeros(0, np.int64)
             return Delta(rows)
