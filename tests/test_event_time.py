@@ -309,3 +309,46 @@ def test_windows_of_a_final_view(tmp_path: Path) -> None:
         assert instance.query("SELECT n FROM hours ORDER BY window_start").fetchall() == [(60,), (60,)]
         instance.catch_up(final=True)
         assert instance.query("SELECT n FROM hours ORDER BY window_start").fetchall() == [(60,), (60,), (10,)]
+
+
+ARRIVALS = "SELECT k, window_end, count(*) AS n FROM {} GROUP BY k, window_end EMIT FINAL"
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ("TUMBLE(t, now(), INTERVAL 1 MINUTE)", ["a 01-01 00:01:00 2", "a 01-01 00:02:00 1"]),
+        ("HOP(t, now(), INTERVAL 1 MINUTE, INTERVAL 2 MINUTES)",
+         ["a 01-01 00:01:00 2", "a 01-01 00:02:00 3", "a 01-01 00:03:00 1"]),
+        ("TUMBLE(t, NOW ( ), INTERVAL 1 DAY, timezone => 'Asia/Seoul')", ["a 01-01 15:00:00 3"]),
+    ],
+)  # fmt: skip
+def test_windows_by_the_time_of_arrival(make: Any, windows: str, expected: list[str]) -> None:
+    bench = make(ARRIVALS.format(windows))
+    bench.append("a 2020-01-01 00:00:00")
+    bench.clock.advance(50_000_000)
+    bench.append("a 2019-01-01 00:00:00")  # whatever its own time is
+    bench.restart()
+    bench.clock.advance(20_000_000)
+    bench.append("a 2020-06-01 00:00:00")
+    bench.clock.advance(2 * 24 * 60 * MINUTE_US)
+    bench.instance.catch_up()
+    assert bench.rows() == expected
+    epoch = bench.status.epoch
+    bench.restart()
+    bench.instance.catch_up()
+    assert (bench.rows(), bench.status.epoch, bench.status.late_records) == (expected, epoch, 0)
+
+
+@pytest.mark.parametrize(
+    "windows",
+    ["TUMBLE((SELECT k FROM t), now(), INTERVAL 1 MINUTE)", "TUMBLE(u, now(), INTERVAL 1 MINUTE)"],
+)
+def test_what_does_not_arrive(tmp_path: Path, windows: str) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA)
+    app.log("u", schema=SCHEMA, key="k", changes="upsert")
+    app.view("v", ARRIVALS.format(windows), grows=True)
+    with pytest.raises(NotMaintainable, match="by the time of arrival") as caught:
+        bourne.open(app, data=tmp_path / "data")
+    assert caught.value.span is not None

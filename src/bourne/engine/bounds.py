@@ -36,9 +36,13 @@ from bourne.sql.plan import (
     Window,
     nodes,
 )
+from bourne.sql.unstable import ARRIVAL
 
 # What a bound calls the time that the log has come to: a TIMESTAMP.
 TIME: Final = "__time"
+
+# And the epoch's clock, before which no record arrives any more.
+CLOCK: Final = "__clock"
 
 
 def bounds_of(plan: Plan, inputs: Mapping[str, LogInfo]) -> Bounds:
@@ -105,12 +109,13 @@ def is_timeless(inputs: Mapping[str, LogInfo]) -> Callable[[Plan], bool]:
 def _of_log(info: LogInfo | None, columns: Sequence[str], types: Sequence[str]) -> Bounds:
     if info is None or not only_grows(info):
         return {}
+    arrival = {i: CLOCK for i, name in enumerate(columns) if name == ARRIVAL}
     if info.bounds:
         known = dict(info.bounds)
-        return {i: known[name] for i, name in enumerate(columns) if name in known}
+        return arrival | {i: known[name] for i, name in enumerate(columns) if name in known}
     if info.time is None:
-        return {}
-    return {
+        return arrival
+    return arrival | {
         i: TIME if types[i] == "TIMESTAMP" else f"CAST({TIME} AS {types[i]})"
         for i, name in enumerate(columns)
         if name.casefold() == info.time.casefold()

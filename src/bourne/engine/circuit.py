@@ -19,6 +19,7 @@ from bourne.engine.operators.operator import Operator, Timed, part_of, with_pref
 from bourne.log.catalog import Changes
 from bourne.log.relation import SignedRows
 from bourne.sql.emit import CHANGES, Emit
+from bourne.sql.unstable import ARRIVAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ class Circuit:
     def late_relations(self) -> frozenset[str]:
         """The logs whose records may come too late."""
         return frozenset(node.relation for node in self.nodes if node.relation and WATERMARK in node.columns)
+
+    @property
+    def arrival_relations(self) -> frozenset[str]:
+        """The logs of whose records it is asked when they arrive."""
+        return frozenset(node.relation for node in self.nodes if node.relation and ARRIVAL in node.columns)
 
     @property
     def is_timed(self) -> bool:

@@ -15,10 +15,13 @@ from bourne.engine.operators.late import RECORD, WATERMARK
 from bourne.engine.operators.linear import Pick
 from bourne.engine.operators.operator import Operator
 from bourne.engine.stages import values_sql
+from bourne.errors import NotMaintainable
 from bourne.log.relation import is_exact, is_keyed, key_column, only_grows, relation_schema
 from bourne.schema import arrow_type
 from bourne.sql.outline import describe
 from bourne.sql.plan import Get, Values
+from bourne.sql.text import find_word
+from bourne.sql.unstable import ARRIVAL
 
 
 def get(graph: Graph, plan: Get) -> int:
@@ -39,6 +42,11 @@ def get(graph: Graph, plan: Get) -> int:
 def _input(graph: Graph, relation: str, needed: Mapping[str, str]) -> int:
     """Return the node that turns the changes of a log into signed rows: those of its columns that are needed."""
     info, columns, types = graph.inputs.get(relation), list(needed), list(needed.values())
+    if ARRIVAL in needed and info is not None and not only_grows(info):
+        raise NotMaintainable(
+            f"windows by the time of arrival, of {relation!r}, which changes its mind,", sql=graph.sql,
+            span=find_word(graph.sql, "now"), hint="its rows do not arrive, they change: name a log of plain records",
+        )  # fmt: skip
     if graph.has_late(relation):
         columns, types = [*columns, WATERMARK, RECORD], [*types, "TIMESTAMP", "BIGINT"]
     arrow = [arrow_type(spelled) for spelled in types]

@@ -51,6 +51,7 @@ from bourne.log.reader import Frame, LogReader
 from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
+from bourne.sql.unstable import ARRIVAL
 from bourne.udf import first_alone, reason
 
 # Running a recorded epoch again takes as long as this many rows, however few it has.
@@ -334,7 +335,8 @@ class ViewRunner:
         behind = self._timeline.take_in(tables, pieces, clock_us)
         self._timeline.begin(clock_us)
         given = {
-            name: self._timeline.with_hidden(name, table, behind.get(name)) for name, table in tables.items()
+            name: self._timeline.with_hidden(name, table, behind.get(name), clock_us)
+            for name, table in tables.items()
         }
         absurd = {
             name: {
@@ -405,11 +407,10 @@ class ViewRunner:
 
     def _signed(self, name: str, table: pa.Table) -> SignedRows:
         rows = signed_rows(self._inputs[name], table)
-        if WATERMARK not in table.column_names:
-            return rows
         given = rows.table
-        for hidden in (WATERMARK, RECORD):
-            given = given.append_column(hidden, table.column(hidden))
+        for hidden in (ARRIVAL, WATERMARK, RECORD):
+            if hidden in table.column_names:
+                given = given.append_column(hidden, table.column(hidden))
         return SignedRows(given, rows.weights, rows.keys)
 
     def _locate(self, tables: Mapping[str, pa.Table], at: Mapping[str, Places]) -> str:

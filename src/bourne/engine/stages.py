@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bourne.engine.bounds import TIME
+from bourne.engine.bounds import CLOCK, TIME
 from bourne.engine.operators.late import IS_LATE, IS_PARTLY, RECORD, WATERMARK
 from bourne.engine.operators.linear import KEY, WEIGHT
 from bourne.engine.operators.recompute import GROUP
@@ -64,7 +64,9 @@ def late_sql(
     )
     partly = " OR ".join(f"{_column(column)} < {_braced(text)}" for column, text in raised.items()) or "false"
     late = " OR ".join(f"{_column(column)} < {_braced(text)}" for column, text in bounds.items())
-    time = f"{quote(WATERMARK)} - to_microseconds({lateness_us}) AS {TIME}"
+    time = (
+        f"{quote(WATERMARK)} - to_microseconds({lateness_us}) AS {TIME}, CAST(NULL AS TIMESTAMP) AS {CLOCK}"
+    )
     inner = linear_sql(steps, types, (WATERMARK, RECORD))
     flags = f"coalesce({late}, false) AS {IS_LATE}, coalesce({partly}, false) AS {IS_PARTLY}"
     return f"SELECT {columns}, {RECORD}, {flags} FROM (SELECT *, {time} FROM ({inner}))"

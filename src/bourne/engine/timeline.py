@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bourne.engine.bounds import TIME
+from bourne.engine.bounds import CLOCK, TIME
 from bourne.engine.circuit import Circuit
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.moment import ALWAYS, NEVER, Bound, Moment
@@ -20,6 +20,10 @@ from bourne.engine.operators.late import RECORD, WATERMARK
 from bourne.engine.watermark import Behind, InputWatermark, is_timed, least
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import Piece
+from bourne.sql.unstable import ARRIVAL
+
+# How often it is looked whether the clock has closed a window.
+_LOOK_US = 100_000
 
 # Of each input, whether all of each partition was read.
 AtEnd = Mapping[str, Sequence[bool]]
@@ -32,11 +36,13 @@ class Timeline:
         self._inputs = {name: InputWatermark(info) for name, info in inputs.items() if is_timed(info)}
         self._lateness_us = circuit.emit.lateness_us or 0
         self._late_relations = circuit.late_relations
+        self._arrival_relations = circuit.arrival_relations
+        self._texts = circuit.bounds
+        self._has_clock = any(CLOCK in text for text in circuit.bounds)
         self._database = circuit.database
         names = ", ".join(f"epoch_us(CAST({text} AS TIMESTAMP))" for text in circuit.bounds)
-        self._sql = (
-            f"SELECT {names} FROM (SELECT make_timestamp(unnest([$1, $2])) AS {TIME})" if names else ""
-        )
+        times = f"make_timestamp(unnest([$1, $2]::BIGINT[])) AS {TIME}, make_timestamp($3::BIGINT) AS {CLOCK}"
+        self._sql = f"SELECT {names} FROM (SELECT {times})" if names else ""
         self.moment = Moment(bounds=(Bound(),) * len(circuit.bounds))
 
     @property
@@ -67,8 +73,11 @@ class Timeline:
         """Take over how far a view is that is an input."""
         self._inputs[name].advance_to(watermark_us)
 
-    def with_hidden(self, name: str, table: pa.Table, behind: Behind | None) -> pa.Table:
-        """Return a log's records with the columns that say which are behind their watermark."""
+    def with_hidden(self, name: str, table: pa.Table, behind: Behind | None, clock_us: int) -> pa.Table:
+        """Return a log's records with the columns that say when they arrive, and which are behind their watermark."""
+        if name in self._arrival_relations:
+            at = pa.array(np.full(table.num_rows, clock_us)).cast(pa.timestamp("us"))
+            table = table.append_column(ARRIVAL, at)
         if name not in self._late_relations or behind is None:
             return table
         reached = behind.watermarks
@@ -87,18 +96,28 @@ class Timeline:
 
     def is_due(self, clock_us: int, at_end: AtEnd) -> bool:
         """Say whether time has gone on though nothing came."""
-        return self._watermark(clock_us, at_end) != self.moment.watermark_us
+        watermark = self._watermark(clock_us, at_end)
+        if watermark != self.moment.watermark_us:
+            return True
+        return self._has_clock and any(
+            new.closed != old.closed
+            for new, old in zip(
+                self._bounds(watermark, clock_us, is_end=False), self.moment.bounds, strict=True
+            )
+        )
 
     def due_us(self) -> int | None:
         """Return the clock when an input may become idle."""
         found = [each.idle_at(self.moment.clock_us) for each in self._inputs.values()]
+        if self._has_clock:
+            found.append(self.moment.clock_us + _LOOK_US)
         return min((at for at in found if at is not None), default=None)
 
     def advance(self, clock_us: int, at_end: AtEnd, *, is_end: bool) -> Moment:
         """Go on to an epoch at this clock, what it read being taken in; return its moment."""
         watermark = self._watermark(clock_us, at_end)
         is_end = is_end or self.moment.is_end
-        bounds = self._bounds(watermark, is_end=is_end)
+        bounds = self._bounds(watermark, clock_us, is_end=is_end)
         return self._go_to(Moment(clock_us, watermark, bounds, is_end))
 
     def repeat(self, meta: Mapping[str, Any]) -> Moment:
@@ -122,21 +141,25 @@ class Timeline:
         found, known = least(values), self.moment.watermark_us
         return found if known is None or (found is not None and found > known) else known
 
-    def _bounds(self, watermark_us: int | None, *, is_end: bool) -> tuple[Bound, ...]:
+    def _bounds(self, watermark_us: int | None, clock_us: int, *, is_end: bool) -> tuple[Bound, ...]:
         old = self.moment.bounds
         if is_end:
             return tuple(Bound(ALWAYS, ALWAYS, each.closed) for each in old)
-        if watermark_us is None or watermark_us == self.moment.watermark_us or not old:
+        is_same = watermark_us is None or watermark_us == self.moment.watermark_us
+        if not old or (is_same and not self._has_clock):
             return tuple(Bound(each.complete, each.closed, each.closed) for each in old)
         assert self._database is not None
         cursor = self._database.cursor()
-        given = [watermark_us, watermark_us - self._lateness_us]
+        late_us = None if watermark_us is None else watermark_us - self._lateness_us
+        given = [watermark_us, late_us, clock_us]
         table = cursor.sql(self._sql, params=given).to_arrow_table()
         cursor.close()
         found = [as_array(column).to_pylist() for column in table.columns]
         return tuple(
-            Bound(max(each.complete, complete), max(each.closed, closed), each.closed)
-            for each, (complete, closed) in zip(old, found, strict=True)
+            Bound(each.complete, each.closed, each.closed)
+            if watermark_us is None and TIME in text
+            else Bound(max(each.complete, complete), max(each.closed, closed), each.closed)
+            for each, text, (complete, closed) in zip(old, self._texts, found, strict=True)
         )
 
     # --- kept with each epoch ---

@@ -20,8 +20,8 @@ from bourne.sql.bind_operators import OperatorReader
 from bourne.sql.binding import Binding, statements
 from bourne.sql.bound_values import UnknownType
 from bourne.sql.emit import split_emit
-from bourne.sql.plan import BoundQuery
-from bourne.sql.unstable import hide
+from bourne.sql.plan import BoundQuery, nodes
+from bourne.sql.unstable import ARRIVAL, hide, is_left
 from bourne.sql.windows import rewrite_windows
 from bourne.sql.zones import needs_zones, register_zones
 from bourne.udf import Udf, register
@@ -73,6 +73,10 @@ def _bind(binding: Binding) -> BoundQuery:
                            hint=f"this one is {statement.type.name}")  # fmt: skip
     binding.check_hiding()
     plan = OperatorReader(binding).read(binding.plan_json(text.sql))
+    if any(is_left(node, ARRIVAL) for node in nodes(plan)):
+        raise binding.refuse(
+            "the time of arrival, here,", "now", hint="only windows may ask for it: TUMBLE(log, now(), …)"
+        )
     return BoundQuery(plan, _schema(binding), text.sql)
 
 

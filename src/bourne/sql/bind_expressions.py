@@ -14,7 +14,7 @@ from bourne.limits import SQL_DEPTH_MAX
 from bourne.sql.binding import Binding
 from bourne.sql.bound_values import WHOLE_NUMBERS, Json, UnknownType, literal_text, type_of, type_text
 from bourne.sql.plan import Call, Case, Cast, Expr, Lambda, Literal, Logic, Order, Parameter, Ref, Test, walk
-from bourne.sql.unstable import hidden, is_unstable
+from bourne.sql.unstable import ARRIVAL, hidden, is_mark, is_unstable
 
 _TESTS = {
     "OPERATOR_NOT": "NOT",
@@ -162,9 +162,11 @@ def _literal(binding: Binding, node: Json) -> Literal:
 def check_calls(binding: Binding, expression: Expr) -> None:
     """Refuse functions whose answer depends on more than their arguments."""
     for part in walk(expression):
-        if isinstance(part, Cast) and (name := hidden(part)) is not None:
+        if isinstance(part, Cast) and (name := hidden(part)) not in (None, ARRIVAL):
+            assert name is not None
             raise binding.refuse_unstable(name, part.span)
-        if isinstance(part, Call) and not _is_failure(part) and is_unstable(part):
+        is_kept = isinstance(part, Call) and (_is_failure(part) or is_mark(part, ARRIVAL))
+        if isinstance(part, Call) and not is_kept and is_unstable(part):
             raise binding.refuse_unstable(part.function, part.span)
 
 

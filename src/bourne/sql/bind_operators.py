@@ -21,6 +21,7 @@ from bourne.sql.binding import Binding
 from bourne.sql.bound_values import Json, type_of, type_text
 from bourne.sql.plan import (
     Call,
+    Cast,
     Expr,
     Get,
     Literal,
@@ -34,8 +35,9 @@ from bourne.sql.plan import (
     walk,
 )
 from bourne.sql.round_trip import read_checked
-from bourne.sql.rules.tree import filtered
+from bourne.sql.rules.tree import filtered, replace_parts
 from bourne.sql.text import words_of
+from bourne.sql.unstable import ARRIVAL, hidden
 from bourne.sql.windows import SESSION
 
 _DIGITS = re.compile(r"\d+")
@@ -99,7 +101,8 @@ class OperatorReader:
         match node["type"]:
             case "LOGICAL_PROJECTION":
                 binding.expect(node, "table_index", "expressions")
-                return _project(inputs[0], read_checked(binding, node["expressions"], inputs[0].types))
+                expressions = read_checked(binding, node["expressions"], inputs[0].types)
+                return _project(*_with_arrival(binding, inputs[0], expressions))
             case "LOGICAL_FILTER":
                 return _filter(binding, node, inputs[0])
             case "LOGICAL_AGGREGATE_AND_GROUP_BY":
@@ -230,7 +233,28 @@ def _filter(binding: Binding, node: Json, child: Plan) -> Plan:
     return Project(plan, tuple(Ref(index, child.types[index]) for index in picked))
 
 
-def _unnest(binding: Binding, node: Json, child: Plan) -> Unnest:
+def _with_arrival(
+    binding: Binding, child: Plan, expressions: tuple[Expr, ...]
+) -> tuple[Plan, tuple[Expr, ...]]:
+    """Return expressions that ask when records arrive over a log with that as one more column."""
+    if not any(
+        hidden(part) == ARRIVAL for each in expressions for part in walk(each) if isinstance(part, Cast)
+    ):
+        return child, expressions
+    if not isinstance(child, Get):
+        raise binding.refuse(
+            "a window by the time of arrival, of what is no log,",
+            "now",
+            hint="name a log: TUMBLE(log, now(), …)",
+        )
+    log = Get(child.relation, (*child.columns, ARRIVAL), (*child.types, "TIMESTAMP"))
+    at = Ref(len(child.types), "TIMESTAMP")
+    return log, replace_parts(
+        expressions, lambda part: at if isinstance(part, Cast) and hidden(part) == ARRIVAL else None
+    )
+
+
+def _unnest(binding: Binding, node: Json, child: Plan) -> Plan:
     binding.expect(node, "unnest_index", "expressions")
     for expression in node["expressions"]:
         known = {
@@ -247,7 +271,11 @@ def _unnest(binding: Binding, node: Json, child: Plan) -> Unnest:
     if not child.types:  # DuckDB counts the column of what is read without FROM
         child = Values(((Literal("true", "BOOLEAN"),),), ("BOOLEAN",))
     lists = read_checked(binding, [expression["child"] for expression in node["expressions"]], child.types)
-    return Unnest(child, lists, tuple(type_of(expression) for expression in node["expressions"]))
+    below, lists = _with_arrival(binding, child, lists)
+    plan = Unnest(below, lists, tuple(type_of(expression) for expression in node["expressions"]))
+    width, more = len(child.types), len(below.types)
+    kept = [*range(width), *range(more, more + len(lists))]
+    return plan if width == more else Project(plan, tuple(Ref(i, plan.types[i]) for i in kept))
 
 
 def _values(binding: Binding, node: Json, child: Plan) -> Values:

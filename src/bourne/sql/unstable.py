@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import duckdb
 
 from bourne.duck import connect
 from bourne.sql.bound_values import Json
-from bourne.sql.plan import Call, Cast, Expr, Literal
+from bourne.sql.plan import Call, Cast, Expr, Literal, Plan
 
 # The only kind of function that a view may call: its answer depends on its arguments alone.
 _STABLE = "CONSISTENT"
@@ -24,6 +25,7 @@ _STABLE = "CONSISTENT"
 # DuckDB calls these stable, but they depend on the clock or on DuckDB's version. (`age` of one argument counts from
 # today; that of two is what it says.)
 _CLOCKS = {
+    "__arrival": "() AS CAST({} AS TIMESTAMP)",
     "current_localtime": "() AS CAST({} AS TIME)",
     "current_localtimestamp": "() AS CAST({} AS TIMESTAMP)",
     "version": "() AS CAST({} AS VARCHAR)",
@@ -32,6 +34,9 @@ _CLOCKS = {
 
 # How a column is called is no part of its rows.
 _NAMES = frozenset({("alias", 1)})
+
+# What a window function's `now()` becomes: the clock of the epoch that takes the record in, a hidden column of its log.
+ARRIVAL = "__arrival"
 
 # Those that ask for the time of day, which conditions may (`bind_clock`); and whether that is cut to days.
 CLOCKS = {
@@ -60,6 +65,22 @@ def hidden(expression: Expr) -> str | None:
         case Cast(argument=Call(function="error", arguments=(Literal(text=text),))):
             return named_in(text)
     return None
+
+
+def is_mark(call: Call, name: str) -> bool:
+    """Say whether a call is what is left of a function."""
+    match call:
+        case Call(function="error", arguments=(Literal(text=text),)):
+            return named_in(text) == name
+    return False
+
+
+def is_left(node: Plan, name: str) -> bool:
+    """Say whether what is left of a function is in a plan's node, its children aside."""
+    own = [
+        getattr(node, f.name) for f in fields(node) if f.name not in {"child", "children", "left", "right"}
+    ]
+    return f"{_MARK}{name}" in repr(own)
 
 
 def named_in(message: str) -> str | None:

@@ -26,6 +26,7 @@ from bourne.errors import Span, SqlError
 from bourne.schema import Schema, quote
 from bourne.sql.intervals import Interval, NoInterval, read_interval
 from bourne.sql.text import Rewritten, tokenize
+from bourne.sql.unstable import ARRIVAL
 from bourne.sql.zones import DAY_US, is_zone, window_kind
 
 _TABLE_COMES = {TokenType.FROM, TokenType.JOIN, TokenType.COMMA}
@@ -223,7 +224,7 @@ def _read_call(
         raise SqlError(f"{name} has no option {unknown!r}", sql=sql, span=options[unknown],
                        hint=f"it has {', '.join(usage.options) or 'none'}")  # fmt: skip
     source, alias, schema = _source(sql, positional[0], relations, defined, is_view=is_view)
-    time = _column(sql, positional[1], alias, schema)
+    time = _column(sql, positional[1], alias, schema, is_view=is_view)
     time_type = _check_time(sql, positional, alias, schema, name)
     has_alias = last + 1 < len(tokens) and tokens[last + 1].token_type in (
         TokenType.ALIAS, TokenType.VAR, TokenType.IDENTIFIER,
@@ -286,9 +287,11 @@ def _source(
     return quote(found), found, relations[found]
 
 
-def _column(sql: str, span: Span, source: str | None, schema: Schema | None) -> str:
+def _column(sql: str, span: Span, source: str | None, schema: Schema | None, *, is_view: bool = False) -> str:
     """Return an argument that is a column; one of columns that are not known may be any expression of them."""
     text = sql[span.start : span.end]
+    if _asks_now(text):
+        return f"{ARRIVAL}()" if is_view else "CAST(now() AS TIMESTAMP)"
     if schema is None:
         is_name = re.fullmatch(r'\w+|"[^"]+"', text)
         return quote(_unquote(text)) if is_name else f"({text})"
@@ -305,8 +308,8 @@ def _check_time(
     sql: str, given: Sequence[Span], source: str | None, schema: Schema | None, name: str
 ) -> str | None:
     """Return the type of the time, if it is known. Refuse one that is none, and columns that are there already."""
-    if schema is None:
-        return None
+    if schema is None or _asks_now(sql[given[1].start : given[1].end]):
+        return "TIMESTAMP" if schema is not None else None
     time = _unquote(sql[given[1].start : given[1].end])
     column = schema.column(time)
     assert column is not None
@@ -322,6 +325,10 @@ def _check_time(
             hint="give that column another name",
         )  # fmt: skip
     return column.type
+
+
+def _asks_now(text: str) -> bool:
+    return re.fullmatch(r"(?i)now\s*\(\s*\)", text) is not None
 
 
 # --- what stands for it -------------------------------------------------------------------------------------

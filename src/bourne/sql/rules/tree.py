@@ -125,6 +125,23 @@ def replace_refs(part: T, change: Callable[[Ref], Expr]) -> T:
     return result
 
 
+def replace_parts(part: T, change: Callable[[Any], Expr | None]) -> T:
+    """Return the part with each expression in it replaced for which `change` gives another one."""
+    changed: Any = change(part)
+    if changed is not None:
+        pass
+    elif isinstance(part, tuple):
+        changed = tuple(replace_parts(item, change) for item in part)
+    elif is_dataclass(part) and not isinstance(part, type):
+        changed = replace(
+            part, **{f.name: replace_parts(getattr(part, f.name), change) for f in fields(part)}
+        )
+    else:
+        changed = part
+    result: T = changed
+    return result
+
+
 def unplaced(part: T) -> T:
     """Return the part without its places in the text: two parts that mean the same are equal then."""
     changed: Any = part
