@@ -81,6 +81,9 @@ def test_a_call_says_it_for_all_its_rows(tmp_path: Path) -> None:
             "messages", [{"id": 1, "author": "ann"}, {"id": 2, "author": "ann"}], seen={"friends": 1}
         )
         assert instance.query("SELECT friends_seen FROM messages").fetchall() == [(1,), (1,)]
+        for wrong in ("x", 1.5, 1 << 63, -1, True):
+            with pytest.raises(InputError, match="no such position in 'friends'"):
+                instance.append("messages", [{"id": 3, "author": "ann"}], seen={"friends": wrong})  # type: ignore[dict-item]
         with pytest.raises(InputError, match="does not say what was seen of 'foes'"):
             instance.append("messages", [{"id": 3, "author": "ann"}], seen={"foes": 1})
 
@@ -117,3 +120,13 @@ def test_bad_declarations(tmp_path: Path, seen: dict[str, str], message: str) ->
     with pytest.raises(DefinitionError, match=message):
         app.log("messages", schema={"author": "varchar", "friends_seen": "bigint"}, seen=seen)
         bourne.open(app, data=tmp_path / "data")
+
+
+def test_at_the_end_nothing_waits_any_more(tmp_path: Path) -> None:
+    with bourne.open(make_app(), data=tmp_path / "data") as instance:
+        instance.append("friends", FRIENDS)
+        instance.append("messages", [{"id": 1, "author": "ann", "friends_seen": 9}])
+        instance.catch_up()
+        assert instance.query("SELECT * FROM told").fetchall() == []
+        instance.catch_up(final=True)
+        assert len(instance.query("SELECT * FROM told").fetchall()) == 2

@@ -352,3 +352,87 @@ def test_what_does_not_arrive(tmp_path: Path, windows: str) -> None:
     with pytest.raises(NotMaintainable, match="by the time of arrival") as caught:
         bourne.open(app, data=tmp_path / "data")
     assert caught.value.span is not None
+
+
+def two_logs(folder: Path, sql: str, **log: Any) -> Any:
+    """Open an app of two logs, an upsert log of names and one view."""
+    app = bourne.App("two")
+    for name in ("t", "u"):
+        app.log(name, schema=SCHEMA, time="at", **log)
+    app.log("names", schema={"k": "varchar", "name": "varchar"}, key="k", changes="upsert")
+    app.view("v", sql, grows=True)
+    return bourne.open(app, data=folder / "data", clock=SimulatedClock(1_767_225_600_000_000))
+
+
+def test_what_is_looked_up_stays_when_rows_are_forgotten(tmp_path: Path) -> None:
+    with two_logs(
+        tmp_path,
+        "SELECT at, k, (SELECT name FROM names n WHERE n.k = t.k) AS name FROM t EMIT FINAL",
+        watermark="1 hour",
+    ) as found:
+        found.append("names", [{"k": str(n), "name": "x"} for n in range(10)])
+        for hour in range(4):
+            rows = [
+                {"k": str(n % 10), "at": datetime(2026, 1, 1, hour, n // 100, n % 60)} for n in range(5000)
+            ]
+            found.append("t", rows)
+            found.catch_up()
+            found.append("names", [{"k": "1", "name": f"y{hour}"}])
+        found.catch_up(final=True)
+        assert found.query("SELECT count(*) FROM v").fetchall() == [(20_000,)]
+        assert found.query("SELECT DISTINCT name FROM v WHERE k = '2'").fetchall() == [("x",)]
+
+
+def test_a_table_whose_own_rows_come_out_cannot_be_closed_over(tmp_path: Path) -> None:
+    for join in (
+        "names n LEFT JOIN t ON n.k = t.k",
+        "t RIGHT JOIN names n ON n.k = t.k",
+        "t FULL JOIN names n ON n.k = t.k",
+    ):
+        with pytest.raises(NotMaintainable, match="never complete"):
+            two_logs(tmp_path, f"SELECT n.name, t.at FROM {join} EMIT FINAL")
+
+
+def test_a_month_later_is_no_order_of_instants(tmp_path: Path) -> None:
+    with pytest.raises(NotMaintainable, match="never complete"):
+        two_logs(
+            tmp_path, "SELECT at + INTERVAL 1 MONTH AS due, count(*) AS n FROM t GROUP BY due EMIT FINAL"
+        )
+
+
+def test_an_idle_log_does_not_hold_another_one_back(tmp_path: Path) -> None:
+    union = "(SELECT at FROM t UNION ALL SELECT at FROM u)"
+    sql = f"SELECT window_start, count(*) AS n FROM TUMBLE({union}, at, INTERVAL 1 MINUTE) GROUP BY window_start EMIT FINAL"
+    with two_logs(tmp_path, sql, idle="1 minute") as found:
+        found.append("u", [{"k": "a", "at": "2026-01-01 00:00:10"}])
+        for minute in range(3):
+            found.append("t", [{"k": "a", "at": f"2026-01-01 00:0{minute}:10"}])
+            found.catch_up()
+            found._clock.advance(MINUTE_US)
+        found.append("t", [{"k": "a", "at": "2026-01-01 00:03:00"}])
+        found.catch_up()
+        assert found.query("SELECT n FROM v ORDER BY window_start").fetchall() == [(2,), (1,), (1,)]
+
+
+@pytest.mark.parametrize("kind", ["timestamp_s", "timestamp_ms", "timestamp_ns", "timestamptz"])
+@pytest.mark.parametrize("emit", ["", "EMIT FINAL"])
+def test_times_of_every_kind(tmp_path: Path, kind: str, emit: str) -> None:
+    app = bourne.App("kinds")
+    app.log("t", schema={"k": "varchar", "at": kind}, time="at")
+    for name, windows in (
+        ("tumble", "TUMBLE(t, at, INTERVAL 1 MINUTE)"),
+        ("session", "SESSION(t, at, INTERVAL 1 MINUTE, k)"),
+    ):
+        app.view(
+            name, f"SELECT window_end, count(*) AS n FROM {windows} GROUP BY window_end {emit}", grows=True
+        )
+    with bourne.open(app, data=tmp_path / "data") as found:
+        found.append("t", [{"k": "a", "at": f"2026-01-01 00:0{minute}:00"} for minute in (1, 5)])
+        found.catch_up(final=True)
+        for name in ("tumble", "session"):
+            assert found.query(f"SELECT n FROM {name}").fetchall() == [(1,), (1,)]
+
+
+def test_an_offset_that_some_months_have_not(tmp_path: Path) -> None:
+    with pytest.raises(SqlError, match="an offset of 28 days or more beside months"):
+        two_logs(tmp_path, "SELECT * FROM TUMBLE(t, at, INTERVAL 1 MONTH, offset => INTERVAL '30 days')")

@@ -273,7 +273,7 @@ class _Rounds:
         for number, family in enumerate(self._families):
             names = [name for name in family if name not in self.failures]
             if len(family) > 1 and names:
-                target = self._target(number, names, until)
+                target = self._target(number, names, until, is_end=is_end)
                 targets |= dict.fromkeys(names, target)
         taken: dict[str, int] = {}
         for level in self._levels:
@@ -333,7 +333,9 @@ class _Rounds:
                 target = {**target, **runner.within_causes(own)}
         return target
 
-    def _target(self, number: int, names: Sequence[str], until: Positions | None) -> Positions:
+    def _target(
+        self, number: int, names: Sequence[str], until: Positions | None, *, is_end: bool
+    ) -> Positions:
         """Return the position in each log that all views of a family are to reach in this round.
 
         It is one epoch after the furthest of them: after a crash some are further than others.
@@ -355,7 +357,7 @@ class _Rounds:
         for log, last in ends.items():
             parts = [max(at, min(at + share, end)) for at, end in zip(furthest[log], last, strict=True)]
             target[log] = last if log in tables else tuple(parts)  # a version of a table is never split
-        target = self._within_causes(target, runners)
+        target = target if is_end else self._within_causes(target, runners)
         is_full = any(
             to - at == share for log in target for to, at in zip(target[log], furthest[log], strict=True)
         )

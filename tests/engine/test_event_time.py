@@ -143,6 +143,25 @@ CASES = {
         "SELECT s, e2, count(*) FROM (SELECT s, s + (n * INTERVAL 20 SECONDS) AS e2 FROM windows, range(1, 4) AS r(n)) "
         "JOIN t ON t.ts >= s AND t.ts < e2 GROUP BY ALL",
     ),
+    "read twice": Case(
+        "WITH c AS (SELECT * FROM TUMBLE(t, ts, INTERVAL 1 MINUTE)) SELECT window_end, count(*) AS n, max(ts) AS latest FROM c "
+        "GROUP BY window_end UNION ALL SELECT window_end, -count(*), ts FROM c GROUP BY window_end, ts",
+        f"WITH c AS (SELECT * FROM {JOINED}) SELECT e, count(*), max(ts) FROM c GROUP BY e UNION ALL "
+        "SELECT e, -count(*), ts FROM c GROUP BY e, ts", is_closed_at_end=False,
+    ),
+    "months": Case(
+        "SELECT ts + INTERVAL 1 DAY AS window_end, date_trunc('day', ts) + INTERVAL 1 MONTH AS due, count(*) AS n FROM t GROUP BY ALL",
+        "SELECT ts + INTERVAL 1 DAY, date_trunc('day', ts) + INTERVAL 1 MONTH, count(*) FROM t GROUP BY ALL", is_closed_at_end=False,
+    ),
+    "windows of a union": Case(
+        "SELECT window_end, count(*) AS n FROM TUMBLE((SELECT k, ts FROM t UNION ALL SELECT k, ts FROM u), ts, INTERVAL 1 MINUTE) "
+        "GROUP BY window_end",
+        "SELECT e, count(*) FROM (SELECT ts FROM t UNION ALL SELECT ts FROM u) x JOIN windows ON ts >= s AND ts < e GROUP BY e",
+    ),
+    "a value looked up": Case(
+        "SELECT k, v, ts AS window_end, (SELECT max(b.v) FROM u b WHERE b.k = a.k AND b.ts = a.ts) AS w FROM t a",
+        "SELECT k, v, ts, (SELECT max(b.v) FROM u b WHERE b.k = a.k AND b.ts = a.ts) FROM t a", is_closed_at_end=False,
+    ),
     "interval join": Case(
         "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a JOIN u b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL 1 MINUTE",
         "SELECT a.k, a.v, b.v, a.ts FROM t a JOIN u b ON a.k = b.k AND b.ts BETWEEN a.ts AND a.ts + INTERVAL 1 MINUTE",

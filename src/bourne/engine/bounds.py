@@ -116,7 +116,7 @@ def _of_log(info: LogInfo | None, columns: Sequence[str], types: Sequence[str]) 
     if info.time is None:
         return arrival
     return arrival | {
-        i: TIME if types[i] == "TIMESTAMP" else f"CAST({TIME} AS {types[i]})"
+        i: TIME if types[i] == "TIMESTAMP" else f"TRY_CAST({TIME} AS {types[i]})"
         for i, name in enumerate(columns)
         if name.casefold() == info.time.casefold()
     }

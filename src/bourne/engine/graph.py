@@ -24,6 +24,7 @@ from bourne.schema import arrow_type, is_storable
 from bourne.sql.emit import CHANGES, Emit
 from bourne.sql.outline import Names, describe
 from bourne.sql.plan import AsOf, Expr, Filter, Get, Join, Plan, Project, Ref, Union, Unnest, children, nodes
+from bourne.sql.rules.tree import refs
 from bourne.sql.text import find_word
 
 # Columns, and which bound each has.
@@ -40,7 +41,7 @@ class Graph:
         """`rule` compiles a plan that is new here; it returns the number of the node that gives its output."""
         self.emit = emit
         self.bounds: list[str] = []
-        self.kept: dict[int, Plan] = {}  # those whose output keeps to the bounds that were asked for
+        self.kept: dict[int, tuple[Plan, Mapping[int, str]]] = {}  # which keep to which bounds
         self.databases = databases
         self.sql = sql
         self.inputs = inputs
@@ -169,19 +170,24 @@ class Graph:
 
     def _keep_to(self, plan: Plan, bounds: Mapping[int, str]) -> None:
         """Compile a plan so that its output keeps to bounds: where it reads a log, late records are set aside."""
-        if id(plan) in self.kept:
+        known = self.kept[id(plan)][1] if id(plan) in self.kept else {}
+        if set(bounds) <= set(known):
             return
-        self.kept[id(plan)] = plan
+        bounds = {**known, **bounds}  # a new node, for all; who has the old one needs no more than that
+        self.kept[id(plan)] = (plan, bounds)
         steps, below = self.linear_part(plan)
         if isinstance(below, Get) and self.has_late(below.relation):
             self.of_plan[id(plan)] = (plan, self.late(steps, below, plan, bounds))
             return
+        used = _used(steps, bounds)
         if isinstance(below, Union):
             for child in below.children:
-                self._keep_to(child, bounds_of(child, self.inputs))
+                found = bounds_of(child, self.inputs)
+                self._keep_to(child, {column: found[column] for column in found if column in used})
             self.of_plan.pop(id(below), None)  # what was compiled before does not keep to them
         elif steps:
-            self._keep_to(below, bounds_of(below, self.inputs))
+            found = bounds_of(below, self.inputs)
+            self._keep_to(below, {column: found[column] for column in found if column in used})
         if steps:
             self.of_plan.pop(id(plan), None)
 
@@ -258,6 +264,21 @@ class Graph:
         """Refuse types whose values are not the same after a trip through Arrow."""
         for spelled in types:
             check_storable(spelled, self.sql, span)
+
+
+def _used(steps: Sequence[LinearStep], columns: Iterable[int]) -> frozenset[int]:
+    """Return the columns below some linear steps that these columns above them are computed from."""
+    used = frozenset(columns)
+    for step in reversed(steps):
+        match step:
+            case Project(expressions=expressions):
+                used = refs(tuple(expressions[i] for i in used))
+            case Unnest(child=child, lists=lists):
+                width = len(child.types)
+                used = frozenset(i for i in used if i < width) | refs(
+                    tuple(lists[i - width] for i in used if i >= width)
+                )
+    return used
 
 
 def check_storable(spelled: str, sql: str, span: Span | None = None) -> None:

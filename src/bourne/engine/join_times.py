@@ -57,7 +57,8 @@ def join_times(join: Join, left: Bounds, right: Bounds, is_timeless: Callable[[P
         if text is not None:
             ends[1 - condition.side].append((condition.later, text))
     for side, other in ((0, join.right), (1, join.left)):
-        if not ends[side] and given[side] and not given[1 - side] and is_timeless(other):
+        is_plain = not ends[side] and given[side] and not given[1 - side] and is_timeless(other)
+        if is_plain and not _is_preserved(join, 1 - side):
             column, text = _lasting(given[side])
             ends[side].append((Ref(column, (join.left, join.right)[side].types[column]), text))
             used[side].add(column)
@@ -82,6 +83,11 @@ def as_of_times(plan: AsOf, left: Bounds, right: Bounds) -> JoinTimes:
         if (inverse := _inverse(plan.left_time, column, text)) is not None
     }
     return JoinTimes(ends, found, used)
+
+
+def _is_preserved(join: Join, side: int) -> bool:
+    """Say whether rows of a side come out by themselves: where one has partners depends on what was forgotten then."""
+    return join.kind in (("full", "right") if side else ("full", "left", "semi", "anti", "single", "mark"))
 
 
 def _lasting(bounds: Bounds) -> tuple[int, str]:

@@ -244,7 +244,7 @@ class ViewRunner:
         if self._failure is not None:
             raise self._failure
         try:
-            pieces = self._read(until, is_whole=is_whole)
+            pieces = self._read(until, is_whole=is_whole, is_end=is_end)
             positions = self._read_positions()
             rows = _count(positions) - _count(self._positions)
             clock_us, at_end = self._timeline.clock(self._clock.now_us()), self._at_end(positions)
@@ -291,10 +291,13 @@ class ViewRunner:
             )  # fmt: skip
         self._failure = error
 
-    def _read(self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool) -> dict[str, list[Piece]]:
+    def _read(
+        self, until: Mapping[str, Sequence[int]] | None, *, is_whole: bool, is_end: bool
+    ) -> dict[str, list[Piece]]:
         """Return what comes next of each input that has something, each its share of an epoch, or all.
 
-        A version of a static table is never split: there is no state of the world with half of it.
+        A version of a static table is never split: there is no state of the world with half of it. At the end nothing
+        waits any more for what its author had seen.
         """
         count = max(1, len(self._readers))
         share, size = max(1, self._epoch_rows // count), max(1, EPOCH_INPUT_BYTES_MAX // count)
@@ -303,7 +306,8 @@ class ViewRunner:
             is_all = is_whole or self._inputs[name].table is not None
             bounds = {} if is_all else {"rows_max": share, "bytes_max": size}
             found[name] = reader.read(until=None if until is None else until[name], **bounds)
-        wait_for_causes(found, self._readers, self._positions)
+        if not is_end:
+            wait_for_causes(found, self._readers, self._positions)
         return {name: pieces for name, pieces in found.items() if pieces}
 
     def _at_end(self, positions: Positions) -> AtEnd:

@@ -157,7 +157,7 @@ class Timeline:
         found = [as_array(column).to_pylist() for column in table.columns]
         return tuple(
             Bound(each.complete, each.closed, each.closed)
-            if watermark_us is None and TIME in text
+            if complete is None or closed is None or (watermark_us is None and TIME in text)
             else Bound(max(each.complete, complete), max(each.closed, closed), each.closed)
             for each, text, (complete, closed) in zip(old, self._texts, found, strict=True)
         )

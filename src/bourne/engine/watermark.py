@@ -77,13 +77,16 @@ class InputWatermark:
         if watermark_us is not None:
             self.reached = [max(self.reached[0], watermark_us)]
 
-    def value(self, clock_us: int, is_at_end: Sequence[bool]) -> int:
-        """Return the least watermark of the partitions, but for those that are idle; NEVER if none says anything."""
+    def value(self, clock_us: int, is_at_end: Sequence[bool]) -> int | None:
+        """Return the least watermark of the partitions, but for those that are idle: None if all are.
+
+        NEVER if one that counts says nothing.
+        """
         counted = [
             at for number, at in enumerate(self.reached)
             if not (is_at_end[number] and self._is_idle(number, clock_us))
         ]  # fmt: skip
-        return min(counted, default=NEVER)
+        return min(counted, default=None)
 
     def _is_idle(self, partition: int, clock_us: int) -> bool:
         since = self.active_us[partition]
@@ -143,7 +146,7 @@ def is_timed(info: LogInfo) -> bool:
     return info.time is not None or bool(info.bounds)
 
 
-def least(values: Mapping[str, int]) -> int | None:
-    """Return a view's watermark from those of its inputs; None if nothing is known of one, or there is none."""
-    found = min(values.values(), default=NEVER)
+def least(values: Mapping[str, int | None]) -> int | None:
+    """Return a view's watermark from those of its inputs that are not idle; None if nothing is known of one, or none is."""
+    found = min((value for value in values.values() if value is not None), default=NEVER)
     return None if found == NEVER else found

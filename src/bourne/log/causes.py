@@ -54,6 +54,11 @@ def with_seen(info: LogInfo, rows: Any, seen: Mapping[str, int]) -> pa.Table:
                 f"log {info.name!r} does not say what was seen of {other!r}", expected=", ".join(columns) or "nothing",
                 found=other, hint="declare a column for it: App.log(…, seen={log: column})",
             )  # fmt: skip
+        if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 1 << 63:
+            raise InputError(
+                f"no such position in {other!r}", expected="a whole number: the offset after the last record seen",
+                found=repr(position),
+            )  # fmt: skip
         names = [name.casefold() for name in table.column_names]
         place = names.index(columns[other].casefold())
         field = table.schema.field(place)

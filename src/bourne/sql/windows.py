@@ -17,7 +17,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 from sqlglot.tokens import Token, TokenType
@@ -161,6 +161,15 @@ class _Call:
         """Return by how much later than usual windows begin, if that is said."""
         span = self.options.get("offset")
         return None if span is None else self._interval(span, "the offset", is_positive=False)
+
+    def check_offset(self, width: Interval) -> None:
+        """Refuse days that not every month has."""
+        offset = self.offset()
+        if width.months and offset is not None and offset.us >= 28 * DAY_US:
+            raise self.error(
+                "an offset of 28 days or more beside months, of which some are shorter", self.options["offset"],
+                "take a shorter one, or one of months",
+            )  # fmt: skip
 
     def zone(self, width: Interval) -> _Zone | None:
         """Return the time zone that windows of this width follow, if one is named."""
@@ -336,6 +345,7 @@ def _asks_now(text: str) -> bool:
 
 def _tumble(call: _Call) -> str:
     width, offset = call.width(0, "the size of a window"), call.offset()
+    call.check_offset(width)
     zone = call.zone(width)
     if zone is not None:
         start, end = zone.start(call.time), zone.start(call.time, 1)
@@ -350,6 +360,7 @@ def _tumble(call: _Call) -> str:
 def _hop(call: _Call) -> str:
     slide, size = call.width(0, "the slide"), call.width(1, "the size of a window")
     count = _count(call, size, slide, "the slide")
+    call.check_offset(slide)
     zone = call.zone(slide)
     if zone is not None:
         if not slide.months and slide.us < DAY_US:
@@ -366,6 +377,7 @@ def _hop(call: _Call) -> str:
 def _cumulate(call: _Call) -> str:
     step, size = call.width(0, "the step"), call.width(1, "the size of a window")
     _count(call, size, step, "the step")
+    call.check_offset(size)
     zone = call.zone(size)
     if zone is not None:
         is_part = not step.months and step.us < DAY_US and (size.months or size.us % DAY_US == 0)
@@ -388,6 +400,8 @@ def _session(call: _Call) -> str:
     if gap.months:
         raise call.error("the gap of a session is a number of months, which has no fixed length", call.arguments[0],
                          "write for example INTERVAL '30 days'")  # fmt: skip
+    if call.time_type not in (None, "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
+        call = replace(call, time=f"{call.time}::TIMESTAMP")
     if call.is_view:
         return _marked_session(call, gap)
     keys = "".join(f"{key}, " for key in call.keys)

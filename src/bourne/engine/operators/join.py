@@ -96,10 +96,10 @@ class Join:
         self._moment = moment
         before = self._meet(left, 0)
         after = self._meet(right, 1)
-        self._forget()
         if self._kind == "single":
             for rows in (before[1], after[1]):
                 self._check_single(rows)
+        self._forget()
         deltas = [*before[0], *after[0]]
         result = concat(deltas) if deltas else self._nothing()
         return Delta(result.table) if self._is_growing else result
