@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args
 import pyarrow as pa
 
 from bourne.dataframes import sql_of, unbound_table
-from bourne.declaration import Changes, Durability, LogDefinition, checked, checked_punctuation
+from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
 from bourne.schema import Schema, check_name, declare_schema, interval_us
 from bourne.table_function import TableFunction, declare_table_function
@@ -112,8 +112,7 @@ class App:
             idle: after how long without records a partition does not hold the watermark back, e.g. `"1 minute"`. By
                 default it does, for ever.
             punctuation: a column, or an SQL expression over columns, in place of `watermark`: a timestamp where a record
-                says that no earlier ones follow in its partition, else NULL. A column called like a word of SQL needs
-                quotes: `'"at"'`.
+                says that no earlier ones follow in its partition, else NULL.
             seen: other logs, and for each the column (a whole number) that says which position in it the record's author
                 had seen, NULL for none: a view that reads both takes the record in only when it has come to there. Those
                 logs have one partition.
@@ -150,7 +149,7 @@ class App:
             name, declared, key, time, watermark_us, partitions, durability, request_id,
             _age_us(keep, where=f"{where}, keep"), keep_bytes, _age_us(cold_after, where=f"{where}, cold_after"),
             compact, tombstone, changes, weight, _age_us(idle, where=f"{where}, idle"),
-            checked_punctuation(punctuation, declared, where=where), tuple((seen or {}).items()),
+            punctuation, tuple((seen or {}).items()),
         ))  # fmt: skip
 
     def table(

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-import duckdb
-
-from bourne.duck import connect
 from bourne.errors import DefinitionError
 from bourne.limits import PARTITIONS_MAX
-from bourne.schema import Schema, is_storable, quote
+from bourne.schema import Schema, is_storable
 
 Durability = Literal["fsync", "interval", "none"]
 Changes = Literal["append", "upsert", "before_after", "weights"]
@@ -79,30 +76,6 @@ def checked(log: LogDefinition) -> LogDefinition:
         if name is not None:
             schema = schema.with_not_null(name)
     return replace(log, schema=schema)
-
-
-def checked_punctuation(text: str | None, schema: Schema, *, where: str) -> str | None:
-    """Return an expression that says a log's watermark.
-
-    Raises:
-        DefinitionError: it is none, or no timestamp.
-    """
-    if text is None:
-        return None
-    columns = ", ".join(f"NULL::{column.type} AS {quote(column.name)}" for column in schema.columns)
-    try:
-        kind = str(connect().sql(f"SELECT ({text}) AS mark FROM (SELECT {columns})").types[0])
-    except duckdb.Error as error:
-        raise DefinitionError(
-            f"the punctuation cannot be read: {str(error).splitlines()[0]}", where=where,
-            expected="a column, or an SQL expression over columns", found=text,
-            hint='put columns that are called like words of SQL into quotes: "at"',
-        ) from error  # fmt: skip
-    if not kind.startswith("TIMESTAMP"):
-        raise DefinitionError(
-            "the punctuation is no timestamp", where=where, expected="a timestamp", found=f"{text}: {kind}"
-        )
-    return text
 
 
 def _roles(log: LogDefinition) -> dict[str, str]:

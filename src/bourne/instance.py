@@ -27,6 +27,7 @@ from bourne.engine.compile import compile_circuit
 from bourne.engine.explain import Explanation, explain_circuit, growth_warning
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.skipping import ErrorLog, SideLogs, error_log
+from bourne.engine.watermark import check_punctuation
 from bourne.errors import (
     BourneError,
     Closed,
@@ -145,6 +146,8 @@ class Instance:
         relations |= {name: error_log(name) for name in owners}
         logs = list(relations.values())
         check_seen(relations)
+        for log in logs:
+            check_punctuation(log)
         views = self._compile_all(app, relations)
         check_side_logs({view.name: view for view in views}, owners)
         self._catalog.create(app.name, self._files)

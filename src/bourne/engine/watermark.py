@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -21,11 +22,16 @@ from numpy.typing import NDArray
 from bourne.duck import connect
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.moment import NEVER
+from bourne.engine.operators.operator import ComputeError
+from bourne.errors import DefinitionError, SqlError
 from bourne.limits import TIME_END_US, TIME_FIRST_US
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import Piece
 from bourne.log.relation import column_of
-from bourne.schema import cast_back
+from bourne.schema import cast_back, quote
+from bourne.sql.bind import bind
+from bourne.sql.plan import Get, Project, nodes
+from bourne.sql.windows import rewrite_windows
 
 Longs = NDArray[np.int64]
 
@@ -127,18 +133,54 @@ class _Punctuation:
     """What records say themselves: that no earlier ones follow."""
 
     def __init__(self, info: LogInfo) -> None:
-        self._columns = ", ".join(cast_back(column) for column in info.schema.columns)
-        self._sql = f"""SELECT epoch_us(CAST(({info.punctuation}) AS TIMESTAMP)) FROM (SELECT {self._columns} FROM given)"""
+        self._info = info
+        columns = ", ".join(cast_back(column) for column in info.schema.columns)
+        given = {"given": info.schema}
+        text = rewrite_windows(
+            f"SELECT epoch_us(CAST(({info.punctuation}) AS TIMESTAMP)) FROM given", given
+        ).sql
+        self._sql = f"WITH given AS (SELECT {columns} FROM __records) {text}"
         self._connection = connect()
 
     def of(self, table: pa.Table) -> Longs:
-        self._connection.register("given", table)
+        self._connection.register("__records", table)
         try:
             found = as_array(self._connection.sql(self._sql).to_arrow_table().column(0))
+        except duckdb.Error as error:
+            raise ComputeError(
+                f"the punctuation of log {self._info.name!r} cannot be computed: {str(error).splitlines()[0]}",
+                found=self._info.punctuation, hint="make it accept every record (TRY_CAST, CASE), and open the app again",
+            ) from error  # fmt: skip
         finally:
-            self._connection.unregister("given")
+            self._connection.unregister("__records")
         stated = found.fill_null(NEVER).to_numpy(zero_copy_only=False)
         return np.where((stated < TIME_FIRST_US) | (stated >= TIME_END_US), NEVER, stated)
+
+
+def check_punctuation(info: LogInfo) -> None:
+    """Refuse a punctuation that is no timestamp, or not a function of the record alone.
+
+    Raises:
+        SqlError: names the place in its text.
+    """
+    if info.punctuation is None:
+        return
+    sql = f"SELECT ({info.punctuation}) AS punctuation FROM {quote(info.name)}"
+    try:
+        query = bind(sql, {info.name: info.schema})
+    except SqlError as error:
+        raise DefinitionError(
+            f"the punctuation cannot be read: {error.what}", where=f"log {info.name!r}",
+            expected="a column, or an SQL expression over columns", found=info.punctuation, hint=error.hint,
+        ) from error  # fmt: skip
+    kind = query.schema.columns[0].type
+    if not kind.startswith("TIMESTAMP"):
+        raise DefinitionError("the punctuation is no timestamp", where=f"log {info.name!r}", expected="a timestamp",
+                              found=f"{info.punctuation}: {kind}")  # fmt: skip
+    if not all(isinstance(node, Project | Get) for node in nodes(query.plan)):
+        raise DefinitionError("the punctuation is not of one record", where=f"log {info.name!r}",
+                              expected="an expression over the columns of a record", found=info.punctuation,
+                              hint="leave aggregates, window functions, unnest and subqueries out")  # fmt: skip
 
 
 def is_timed(info: LogInfo) -> bool:
