@@ -42,7 +42,7 @@ def aggregate(graph: Graph, plan: Aggregate, *, is_keyed: bool) -> int:
     return graph.add(
         operator, (source,), plan.types, _aggregate_label(plan),
         grows=is_final or (grows and not plan.aggregations and bool(plan.groups)),
-        rule="a row per group, updated in place" + until(times, is_final=is_final),
+        rule="a row per group, updated in place" + until(bool(times), is_final=is_final),
         growth=_aggregate_growth(plan, functions), detail=describe(plan, graph.names), is_timed=bool(times),
     )  # fmt: skip
 
@@ -110,16 +110,16 @@ def anew(
     )  # fmt: skip
     is_final = graph.is_final and bool(times)
     return graph.add(
-        operator, (number,), types, label, grows=is_final, rule=rule + until(times, is_final=is_final), cost=cost,
+        operator, (number,), types, label, grows=is_final, rule=rule + until(bool(times), is_final=is_final), cost=cost,
         growth=growth, detail=describe(plan, graph.names), keeps_rows=not times, is_timed=bool(times),
     )  # fmt: skip
 
 
-def until(times: Times, *, is_final: bool) -> str:
+def until(is_timed: bool, *, is_final: bool) -> str:
     """Say what becomes of groups that are closed."""
     return (
         ""
-        if not times
+        if not is_timed
         else "; comes out, and is forgotten, when it is closed"
         if is_final
         else "; forgotten when closed"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bourne.engine.bounds import bounds_of
 from bourne.engine.compile_groups import anew, until
-from bourne.engine.graph import Graph, Times
+from bourne.engine.graph import Graph
 from bourne.engine.kernels.stage import Stage
 from bourne.engine.operators.closing import Closing
 from bourne.engine.operators.linear import Pick
@@ -72,7 +72,7 @@ def _first_rows(graph: Graph, plan: TopN, *, has_rank: bool) -> int:
     is_final = graph.is_final and bool(times)
     result = graph.add(
         operator, (number,), types, f"top {plan.limit}", grows=is_final,
-        rule="only rows that can still be in it" + until(times, is_final=is_final),
+        rule="only rows that can still be in it" + until(bool(times), is_final=is_final),
         growth="the first rows of each partition" if count else "the first rows",
         detail=describe(plan, graph.names), is_timed=bool(times),
     )  # fmt: skip
@@ -101,16 +101,13 @@ def temporal(graph: Graph, plan: Temporal) -> int:
 
 def session(graph: Graph, plan: Session) -> int:
     """Return a node for sessions: their own operator where the input only grows, else keys computed anew."""
-    number, columns = graph.with_columns(plan.child, [*plan.keys, plan.time])
-    width, key = len(plan.child.types), columns[:-1]
-    bounds = bounds_of(plan, graph.inputs) if graph.emit.closes else {}
-    times: Times = []
-    if bounds:
-        number, columns = graph.with_columns(
-            plan.child, [*plan.keys, plan.time], keep_to=sorted(refs(plan.time))
-        )
-        times = [(len(graph.nodes[number].types) + 1, graph.bound(bounds[width + 1]))]
-    given = graph.nodes[number]
+    width = len(plan.child.types)
+    end = bounds_of(plan, graph.inputs).get(width + 1) if graph.emit.closes else None
+    bound = None if end is None else graph.bound(end)
+    number, columns = graph.with_columns(
+        plan.child, [*plan.keys, plan.time], keep_to=() if bound is None else sorted(refs(plan.time))
+    )
+    given, key = graph.nodes[number], columns[:-1]
     types = (*given.types, *plan.types[width:])
     if not graph.grows[number] or plan.time.type not in ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
         wide = replace(plan, time=Ref(columns[-1], plan.time.type))
@@ -120,16 +117,16 @@ def session(graph: Graph, plan: Session) -> int:
         )  # fmt: skip
     else:
         graph.check_types(given.types, None)
-        is_final = graph.is_final and bool(times)
+        is_timed = bound is not None
+        is_final = graph.is_final and is_timed
         operator = SessionOperator(
-            given.arrow_types, key=key, time=columns[-1], gap_us=plan.gap_us, bound=times[0][1] if times else None,
-            is_final=is_final,
-        )  # fmt: skip
+            given.arrow_types, key=key, time=columns[-1], gap_us=plan.gap_us, bound=bound, is_final=is_final
+        )
         result = graph.add(
             operator, (number,), types, "sessions", grows=is_final,
-            rule="sessions that new rows touch" + until(times, is_final=is_final), cost="O(delta and the sessions it touches)",
-            growth="rows of open sessions" if times else "every row", detail=describe(plan, graph.names),
-            keeps_rows=not times, is_timed=bool(times),
+            rule="sessions that new rows touch" + until(is_timed, is_final=is_final), cost="O(delta and the sessions it touches)",
+            growth="rows of open sessions" if is_timed else "every row", detail=describe(plan, graph.names),
+            keeps_rows=not is_timed, is_timed=is_timed,
         )  # fmt: skip
     order = [*range(width), len(given.types), len(given.types) + 1]
     if order == list(range(len(order))):
