@@ -6,6 +6,7 @@ or cut to days: then it turns once, at an instant that is known from the row. Ev
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -126,7 +127,8 @@ def _clock(expression: Expr) -> tuple[bool, int] | None:
 
 def _moved_us(amount: Expr) -> int | None:
     if isinstance(amount, Literal) and amount.type == "INTEGER":  # added to a date: days
-        return int(amount.text.strip("()").split(")")[0].split("::")[0].strip("(")) * _DAY_US
+        days = re.search(r"-?\d+", amount.text)
+        return None if days is None else int(days[0]) * _DAY_US
     return _fixed_us(amount)
 
 

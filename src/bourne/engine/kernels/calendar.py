@@ -96,7 +96,7 @@ class Calendar:
         return result
 
     def first(self) -> int | None:
-        """Return a time that is not after the earliest one, and near it; None if there is none."""
+        """Return the earliest time; None if there is none."""
         if not self._order:
             return None
         return min(int(times.min()) for times, _ in self._buckets[self._order[0]])

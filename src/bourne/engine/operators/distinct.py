@@ -16,7 +16,7 @@ from bourne.engine.kernels.arrays import grown
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.sums import count_rows, count_weights, first_touches
 from bourne.engine.operators.accumulators import Accumulator, Count, Weights, array_table, table_array
-from bourne.engine.operators.operator import part_of, with_prefix
+from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 _ALL = np.zeros(0, np.bool_)
@@ -73,7 +73,7 @@ class Distinct:
 
     def merge(self, groups: Numbers, other: object, others: Numbers) -> None:
         """Never: the values of two groups may be the same."""
-        raise NotImplementedError
+        raise EngineFault("the values of two groups may be the same")
 
     def update(self, groups: Numbers, values: pa.Array | None, weights: Weights | None) -> None:
         """Add one row per element, `groups` being numbers of pairs; `values` are not looked at."""

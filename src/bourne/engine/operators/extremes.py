@@ -31,7 +31,7 @@ from bourne.engine.kernels.extremes import extreme_doubles, extreme_longs, extre
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.kernels.text_index import TextIndex
 from bourne.engine.operators.accumulators import Arrays, Groups, Weights, array_table, table_array
-from bourne.engine.operators.operator import part_of, with_prefix
+from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 
 class Extreme(Arrays):
@@ -193,7 +193,7 @@ class Retractable:
 
     def merge(self, groups: Groups, other: Any, others: Groups) -> None:
         """Never: what takes rows back is not merged."""
-        raise NotImplementedError
+        raise EngineFault("what takes rows back is not merged")
 
     def nbytes(self) -> int:
         """Return the memory in use."""
