@@ -26,17 +26,14 @@ from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.moment import NEVER, Moment
 from bourne.engine.operators.closing import instants
-from bourne.engine.operators.operator import part_of, with_prefix
 from bourne.engine.operators.recompute import GROUP
 from bourne.engine.operators.top_n import ROW
+from bourne.engine.operators.two_sides import TwoSides
 
 Numbers = NDArray[np.int64]
 
 # Takes rows (columns c0, c1, …, `__group` and `__row`) and returns `__row` and each row's place in its group.
 Rank = Callable[[pa.Table], pa.Table]
-
-# So few rows are not worth looking through for some that can go.
-_ENDED_MIN = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,8 @@ class TimedSide:
     end: int | None = None
 
 
-class AsOf:
+class AsOf(TwoSides):
     """Joins two inputs; the output has the left columns, then the right ones."""
-
-    is_stateful = True
 
     def __init__(
         self,
@@ -79,11 +74,10 @@ class AsOf:
         self._is_after = is_after
         self._is_strict = is_strict
         self._needs_value = [i for i, is_safe in enumerate(is_null_safe) if not is_safe]
-        self._keys = KeyTable([left.types[i] for i in left.key])
-        self._stores = tuple(
-            RowChains(list(side.types), is_append_only=side.is_growing) for side in self._sides
+        super().__init__(
+            KeyTable([left.types[i] for i in left.key]),
+            [RowChains(list(side.types), is_append_only=side.is_growing) for side in self._sides],
         )
-        self._kept = [0, 0]  # how many rows each side had when some were last forgotten
 
     def step(self, left: Delta, right: Delta, moment: Moment | None = None) -> Delta:
         """Return how the pairs change."""
@@ -208,7 +202,7 @@ class AsOf:
     def _forget(self, moment: Moment) -> None:
         for side, store in enumerate(self._stores):
             end = self._sides[side].end
-            if end is None or len(store) <= 2 * self._kept[side] + _ENDED_MIN:
+            if end is None or not self._is_time_to_forget(side):
                 continue
             before = moment.bounds[end].closed
             rows = store.living()
@@ -218,8 +212,7 @@ class AsOf:
                 if side:
                     is_over &= ~self._is_last(rows, times, is_over)
                 store.keep_rows(rows[~is_over])
-            self._kept[side] = len(store)
-            self._forget_keys()
+            self._have_forgotten(side)
 
     def _is_last(self, rows: Numbers, times: Numbers, is_over: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Say which right rows are the last ones of their key that are over: they still are somebody's nearest."""
@@ -232,39 +225,6 @@ class AsOf:
         np.maximum.at(latest, group_of[rows[over]], times[over])
         found[over] = times[over] == latest[group_of[rows[over]]]
         return found
-
-    def _forget_keys(self) -> None:
-        known = np.arange(len(self._keys))
-        used = np.flatnonzero(sum(store.count(known) for store in self._stores))
-        if len(known) > 2 * len(used) + _ENDED_MIN:
-            self._keys.keep(used)
-            for store in self._stores:
-                store.keep_groups(used)
-
-    # --- state ---
-
-    @property
-    def rows(self) -> int:
-        """How many rows it remembers, of both sides."""
-        return sum(len(store) for store in self._stores)
-
-    def nbytes(self) -> int:
-        """Return the memory in use."""
-        return self._keys.nbytes() + sum(store.nbytes() for store in self._stores)
-
-    def save(self) -> dict[str, pa.Table]:
-        """Return the state as tables."""
-        parts = with_prefix(self._keys.save(), "keys")
-        for name, store in zip(("left", "right"), self._stores, strict=True):
-            parts |= with_prefix(store.save(), name)
-        return parts
-
-    def load(self, parts: dict[str, pa.Table]) -> None:
-        """Become what `save` described."""
-        self._keys.load(part_of(parts, "keys"))
-        for name, store in zip(("left", "right"), self._stores, strict=True):
-            store.load(part_of(parts, name))
-        self._kept = [len(store) for store in self._stores]
 
 
 def _distinct(groups: Numbers) -> Numbers:

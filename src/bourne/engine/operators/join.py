@@ -23,17 +23,14 @@ from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.moment import Moment
 from bourne.engine.operators.closing import instants
-from bourne.engine.operators.operator import ComputeError, part_of, with_prefix
+from bourne.engine.operators.operator import ComputeError
+from bourne.engine.operators.two_sides import TwoSides
 from bourne.sql.plan import JoinKind
 
 Numbers = NDArray[np.int64]
 
 # Takes pairs of rows, the columns of the left and then of the right side, and says which of them count.
 Residual = Callable[[pa.Table], NDArray[np.bool_]]
-
-
-# So few rows are not worth looking through for some that can go.
-_ENDED_MIN = 1 << 12
 
 
 class SecondMatch(ComputeError):
@@ -55,13 +52,11 @@ class Side:
     is_looking_up: bool = False
 
 
-class Join:
+class Join(TwoSides):
     """Joins two inputs. The output has the left columns, then (but for semi and anti) the right ones.
 
     `is_null_safe` says, for each key column, whether NULL equals NULL. Right joins are left joins of swapped sides.
     """
-
-    is_stateful = True
 
     def __init__(
         self,
@@ -77,15 +72,16 @@ class Join:
         self._sides = (left, right)
         self._needs_value = [i for i, is_safe in enumerate(is_null_safe) if not is_safe]
         self._residual = residual
-        self._keys = KeyTable([left.types[i] for i in left.key])
         self._counts = (kind != "inner", kind == "full")
-        self._stores = tuple(
-            RowChains(list(side.types), is_append_only=side.is_growing, counters=int(is_counting))
-            for side, is_counting in zip(self._sides, self._counts, strict=True)
+        super().__init__(
+            KeyTable([left.types[i] for i in left.key]),
+            [
+                RowChains(list(side.types), is_append_only=side.is_growing, counters=int(is_counting))
+                for side, is_counting in zip(self._sides, self._counts, strict=True)
+            ],
         )
         self._is_growing = left.is_growing and right.is_growing and kind in ("inner", "semi")
         self._moment: Moment | None = None
-        self._kept = [0, 0]  # how many rows each side had when some were last forgotten
 
     def step(self, left: Delta, right: Delta, moment: Moment | None = None) -> Delta:
         """Return the change of the pairs and of the rows without partners.
@@ -185,19 +181,10 @@ class Join:
         if self._moment is None:
             return
         for side, store in enumerate(self._stores):
-            if self._sides[side].ends and len(store) > 2 * self._kept[side] + _ENDED_MIN:
+            if self._sides[side].ends and self._is_time_to_forget(side):
                 rows = store.living()
                 store.keep_rows(rows[~self._have_ended(rows, side)])
-                self._kept[side] = len(store)
-                self._forget_keys()
-
-    def _forget_keys(self) -> None:
-        known = np.arange(len(self._keys))
-        used = np.flatnonzero(sum(store.count(known) for store in self._stores))
-        if len(known) > 2 * len(used) + _ENDED_MIN:
-            self._keys.keep(used)
-            for store in self._stores:
-                store.keep_groups(used)
+                self._have_forgotten(side)
 
     # --- rows and the number of their partners ---
 
@@ -254,28 +241,3 @@ class Join:
         left, right = self._sides
         types = left.types if self._kind in ("semi", "anti") else (*left.types, *right.types)
         return Delta(table_of([pa.array([], target) for target in types]), np.zeros(0, np.int64))
-
-    # --- state ---
-
-    @property
-    def rows(self) -> int:
-        """How many rows it remembers, of both sides."""
-        return sum(len(store) for store in self._stores)
-
-    def nbytes(self) -> int:
-        """Return the memory in use."""
-        return self._keys.nbytes() + sum(store.nbytes() for store in self._stores)
-
-    def save(self) -> dict[str, pa.Table]:
-        """Return the state as tables."""
-        parts = with_prefix(self._keys.save(), "keys")
-        for name, store in zip(("left", "right"), self._stores, strict=True):
-            parts |= with_prefix(store.save(), name)
-        return parts
-
-    def load(self, parts: dict[str, pa.Table]) -> None:
-        """Become what `save` described."""
-        self._keys.load(part_of(parts, "keys"))
-        for name, store in zip(("left", "right"), self._stores, strict=True):
-            store.load(part_of(parts, name))
-        self._kept = [len(store) for store in self._stores]
