@@ -461,3 +461,23 @@ def test_a_punctuation_that_cannot_be_computed(make: Any) -> None:
     bench = make(COUNTED, punctuation="k::TIMESTAMP")
     with pytest.raises(bourne.BourneError, match="the punctuation of log 't' cannot be computed"):
         bench.append("ann 2026-01-01 00:00:00")
+
+
+def test_sessions_of_rows_that_are_taken_back(tmp_path: Path) -> None:
+    app = bourne.App("sessions")
+    app.log("t", schema={"id": "integer", "k": "varchar", "at": "timestamp", "gone": "boolean"}, key="id",
+            changes="upsert", tombstone="gone")  # fmt: skip
+    sql = SESSIONS.replace("k, window_start", "k, max(id) AS last, window_start")
+    app.view("v", sql, grows=True)
+    with bourne.open(app, data=tmp_path / "data") as found:
+        for step in range(12):
+            rows = [
+                {"id": (step * 5 + i * 3) % 11, "k": "ab"[i % 2], "at": datetime(2026, 1, 1, 0, 0, (step * 17 + i * 7) % 60),
+                 "gone": (step + i) % 4 == 0}
+                for i in range(4)
+            ]  # fmt: skip
+            found.append("t", rows)
+            found.catch_up()
+            now = sorted(found.query("SELECT * FROM v").fetchall())
+            assert now == sorted(found.query(sql).fetchall())
+        assert len(now) > 1
