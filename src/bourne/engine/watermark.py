@@ -55,10 +55,8 @@ class InputWatermark:
         self._punctuation = _Punctuation(info) if info.punctuation is not None else None
 
     def take_in(self, table: pa.Table, pieces: Sequence[Piece], clock_us: int) -> Behind | None:
-        """Take in records that were read; return what they were before. None for a view: its frames say it."""
+        """Take in records that were read; return what they were before. None for a view, whose last frame says it."""
         if self.info.time is None:
-            for piece in pieces:
-                self.advance_to(piece.frame.meta.get("watermark"))
             return None
         times, is_absurd = _times(self.info, table)
         stated = np.where(is_absurd, NEVER, times - self.info.watermark_us)
