@@ -15,14 +15,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import bourne
 from benchmarks.nexmark import generator
 from benchmarks.nexmark.formulas import Settings
-from benchmarks.nexmark.queries import inputs_of
+from benchmarks.nexmark.queries import app_of, inputs_of
 from benchmarks.peers import flink, pathway_peer, report
 from benchmarks.peers.environments import ROOT, make_flink, make_pathway
 from benchmarks.peers.flink_queries import FLINK_QUERIES
@@ -73,8 +73,8 @@ def measure_all(queries: list[str], events: int, folder: Path, peers: Collection
         environment = make_flink(settings)
         flink.check_rows(environment, events=_CHECKED_EVENTS, settings=settings)
         print(f"Flink's first {_CHECKED_EVENTS:,} events are ours.", flush=True)
-        measures["flink"] = lambda query, few, every, _: flink.measure(
-            environment, query, events=every, warm_events=few, settings=settings
+        measures["flink"] = lambda query, few, every, rows: flink.measure(
+            environment, query, events=every, warm_events=few, rows_of_few=rows, settings=settings
         )
     if "pathway" in peers:
         python = make_pathway()
@@ -96,13 +96,10 @@ def measure_all(queries: list[str], events: int, folder: Path, peers: Collection
     return [found[query] for query in queries]
 
 
-def store(logs: tuple[str, ...], events: int, settings: Settings, folder: Path) -> int:
+def store(logs: Sequence[str], events: int, settings: Settings, folder: Path) -> int:
     """Append the events of these logs; return how many records that are."""
-    app = bourne.App("nexmark")
-    for name in logs:
-        app.log(name, schema=generator.SCHEMAS[name])
     records = 0
-    with bourne.open(app, data=folder) as instance:
+    with bourne.open(app_of(logs), data=folder) as instance:
         for first in range(0, events, _CHUNK_EVENTS):
             count = min(_CHUNK_EVENTS, events - first)
             for name in logs:

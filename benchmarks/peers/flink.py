@@ -39,23 +39,39 @@ _TIMEOUT_S: Final = 3600.0
 
 
 def measure(
-    environment: FlinkEnvironment, query: str, *, events: int, warm_events: int, settings: Settings
+    environment: FlinkEnvironment,
+    query: str,
+    *,
+    events: int,
+    warm_events: int,
+    rows_of_few: int,
+    settings: Settings,
 ) -> PeerTimes:
     """Run a query over a few events, over all, and then a bare SELECT of all that it reads.
 
     Its start is that of the JVM, and the first small run.
+
+    Raises:
+        PeerFailed: it ends with an error, or has another number of rows than `rows_of_few` for the few events.
     """
     asked = FLINK_QUERIES[query]
     rounds = [
-        [*tables(asked.reads, count, settings, has_event_time=asked.has_event_time), _SINK + asked.sql]
-        for count in (warm_events, events)
-    ]
+        [*tables(asked.reads, count, settings, has_event_time=asked.has_event_time), statement + asked.sql + end]
+        for count, statement, end in (
+            (warm_events, _SINK, ""), (events, _SINK, ""), (warm_events, "SELECT COUNT(*) FROM (", ")"),
+        )
+    ]  # fmt: skip
     for relation, columns in asked.reads.items():
         made = tables({relation: columns}, events, settings, has_event_time=False)
         rounds.append([*made, f"{_SINK}SELECT {', '.join(columns)} FROM {relation}"])
     finished = ask(environment, rounds)
-    warm, full, *generating = (each["seconds"] for each in finished.answer["rounds"])
-    return PeerTimes(full, sum(generating), finished.answer["start_s"] + warm, finished.bytes_max)
+    warm, full, counted, *generating = finished.answer["rounds"]
+    warm_s, full_s, generating_s = (
+        sum(each["seconds"] for each in some) for some in ([warm], [full], generating)
+    )
+    if (rows := counted["rows"][-1][0]) != rows_of_few:
+        raise PeerFailed(f"{query}: Flink has {rows} rows, expected {rows_of_few}")
+    return PeerTimes(full_s, generating_s, finished.answer["start_s"] + warm_s, finished.bytes_max)
 
 
 def check_rows(environment: FlinkEnvironment, *, events: int, settings: Settings) -> None:

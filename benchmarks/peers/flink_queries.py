@@ -1,9 +1,10 @@
-"""Nexmark's queries in Flink's SQL, as Nexmark for Flink writes them: what is best for Flink, not our text translated.
+"""The queries in Flink's SQL, as Nexmark for Flink writes them: what is best for Flink, not our text translated.
 
 Where equal rows compete (q9, q18, q19), Flink's order is the shorter one of the original, by price or time alone; ours
 breaks ties by all columns. Windows (q5, q7, q8) are Flink's window functions, which emit once, when the watermark
-closes them; ours emit every correction. The other queries run without watermarks, which Flink then need not keep;
-q18 has them, as they make it Flink's cheaper deduplication.
+closes them; ours emit every correction. Those of event time (tumble, hop, session, interval) emit once in both. The
+other queries run without watermarks, which Flink then need not keep; q18 has them, as they make it Flink's cheaper
+deduplication.
 """
 
 from __future__ import annotations
@@ -155,5 +156,33 @@ FLINK_QUERIES: Final = {
             A.category, A.extra AS auction_extra
         FROM bids B JOIN auctions A ON B.auction = A.id
         WHERE A.category = 10""",
+    ),
+    "tumble": FlinkQuery(
+        {"bids": ["auction", "price", "date_time"]},
+        """SELECT auction, window_start, window_end, COUNT(*) AS bids, SUM(price) AS total
+        FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(date_time), INTERVAL '60' SECOND))
+        GROUP BY auction, window_start, window_end""",
+        has_event_time=True,
+    ),
+    "hop": FlinkQuery(
+        {"bids": ["auction", "price", "date_time"]},
+        """SELECT auction, window_start, window_end, COUNT(*) AS bids, SUM(price) AS total
+        FROM TABLE(HOP(TABLE bids, DESCRIPTOR(date_time), INTERVAL '1' SECOND, INTERVAL '60' SECOND))
+        GROUP BY auction, window_start, window_end""",
+        has_event_time=True,
+    ),
+    "session": FlinkQuery(
+        {"bids": ["bidder", "price", "date_time"]},
+        """SELECT bidder, window_start, window_end, COUNT(*) AS bids, SUM(price) AS total
+        FROM TABLE(SESSION(TABLE bids PARTITION BY bidder, DESCRIPTOR(date_time), INTERVAL '10' SECOND))
+        GROUP BY bidder, window_start, window_end""",
+        has_event_time=True,
+    ),
+    "interval": FlinkQuery(
+        {"auctions": ["id", "seller", "date_time"], "bids": ["auction", "bidder", "price", "date_time"]},
+        """SELECT A.id, A.seller, B.bidder, B.price, B.date_time
+        FROM auctions A JOIN bids B ON B.auction = A.id
+            AND B.date_time BETWEEN A.date_time AND A.date_time + INTERVAL '10' SECOND""",
+        has_event_time=True,
     ),
 }

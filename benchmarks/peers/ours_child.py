@@ -10,12 +10,14 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Final
 
 import bourne
 from benchmarks.main_path import timed
-from benchmarks.nexmark import generator
-from benchmarks.nexmark.queries import QUERIES, inputs_of
+from benchmarks.nexmark.queries import EVENT_TIME_QUERIES, QUERIES, app_of, inputs_of
 from bourne.errors import GrowingState
+
+ALL: Final = QUERIES | EVENT_TIME_QUERIES
 
 
 def main() -> None:
@@ -30,12 +32,10 @@ def main() -> None:
 
 def run_view(query: str, folder: Path) -> tuple[float, int]:
     """From the logs to the committed output; the answer is counted afterwards."""
-    app = bourne.App("nexmark")
-    for name in inputs_of(query):
-        app.log(name, schema=generator.SCHEMAS[name])
-    app.view("answer", QUERIES[query])
+    app, is_final = app_of(inputs_of(query)), query in EVENT_TIME_QUERIES
+    app.view("answer", ALL[query] + (" EMIT FINAL" if is_final else ""))
     with bourne.open(app, data=folder) as instance:
-        seconds = timed(instance.catch_up)
+        seconds = timed(lambda: instance.catch_up(final=is_final))
         return seconds, instance.query("SELECT count(*) FROM answer").fetchall()[0][0]
 
 
@@ -43,7 +43,7 @@ def run_batch(query: str, folder: Path) -> tuple[float, int]:
     """DuckDB's one-shot answer over the same logs, kept in memory."""
     with bourne.open(data=folder) as instance:
         answers: list[int] = []
-        seconds = timed(lambda: answers.append(instance.query(QUERIES[query]).to_arrow().num_rows))
+        seconds = timed(lambda: answers.append(instance.query(ALL[query]).to_arrow().num_rows))
         return seconds, answers[0]
 
 

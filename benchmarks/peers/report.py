@@ -127,6 +127,9 @@ Written by `make bench-peers`; do not edit. Nexmark, {events:,} events (1 person
 a query reads those of its logs. {cores} cores, {machine}; Python {python}, Bourne {bourne}, DuckDB {duckdb}, Apache Flink
 {flink}, Pathway {pathway}. In turn in one run, each query and peer in a process of its own that has run the query over a
 few events before. Speed is in millions of records read per second. Ratios of more than 1 mean that Bourne is faster.
+Four questions of event time are added to Nexmark's: counts and sums per auction and minute (*tumble*) and per auction and
+minute, beginning each second (*hop*: each bid is in 60 windows), per bidder's session with gaps under 10 seconds
+(*session*), and an auction's bids of its first 10 seconds (*interval*).
 
 ## Beside DuckDB, the bound
 
@@ -146,7 +149,8 @@ few events before. Speed is in millions of records read per second. Ratios of mo
 
 ## What is compared
 
-* **Bourne**: from its logs, already appended, to its output, committed and synced to disk. Views emit every correction.
+* **Bourne**: from its logs, already appended, to its output, committed and synced to disk. Nexmark's views emit
+  every correction; the four of event time emit once, when the watermark closes what they say (`EMIT FINAL`).
 * **DuckDB**: its one-shot answer to the same SQL over the same logs, kept in memory. It keeps nothing up to date: it is the
   bound, not a rival.
 * **Flink**: streaming, from the submission of the job to its end, into the `blackhole` sink: nothing is written or made
@@ -159,12 +163,13 @@ few events before. Speed is in millions of records read per second. Ratios of mo
   than generating alone: a query that filters or aggregates has fewer columns computed. (In q7 Flink generates its bids
   once for each side of the join.)
 * **Flink's queries** are those of Nexmark for Flink: windows by its window functions (q5, q7, q8), which emit once,
-  when the watermark closes them; ties (q9, q18, q19) by price or time alone, where ours take all columns.
+  when the watermark closes them; ties (q9, q18, q19) by price or time alone, where ours take all columns. The number of
+  rows of each answer is compared with ours for the first events.
 * **Pathway**: {workers} workers; its rows come from CSV files with the columns that a query needs, by its own reader, all in
   one commit, so that it emits no corrections; into its `null` sink: nothing is written. Reading is most of its time: the
   same files are also read without a query, and *computing alone* is the time less that. It cannot express q19 (a rank
-  within a group). Where rows tie (q9, q18), any of them is its answer. The number of rows of each answer is compared with
-  ours for the first events.
+  within a group). Where rows tie (q9, q18), any of them is its answer; the number of rows is compared with
+  ours, too.
 * **Memory** is the most that a process and its children held, without pages of files, while it warmed up and while it ran.
   Flink takes what it is allowed before it collects garbage; Pathway's is also that of the reading alone.
   What takes more than four fifths of the machine's is stopped: it has *failed*.

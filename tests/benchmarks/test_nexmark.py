@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from benchmarks.nexmark import generator
 from benchmarks.nexmark.formulas import Settings
-from benchmarks.nexmark.queries import QUERIES, SIDE_SCHEMA, inputs_of
+from benchmarks.nexmark.queries import EVENT_TIME_QUERIES, QUERIES, SIDE_SCHEMA, app_of, inputs_of
 
 import bourne
 from bourne.errors import NotMaintainable
@@ -54,7 +54,7 @@ def all_events() -> dict[str, pa.Table]:
 def ask(query: str, tables: dict[str, pa.Table]) -> tuple[list[tuple[str, str]], pa.Table]:
     """Return DuckDB's columns and answer over these records."""
     relations = {name: (DECLARED[name], table) for name, table in tables.items()}
-    return ask_duckdb(rewrite_windows(QUERIES[query], DECLARED).sql, relations)
+    return ask_duckdb(rewrite_windows((QUERIES | EVENT_TIME_QUERIES)[query], DECLARED).sql, relations)
 
 
 def open_view(query: str, folder: Path) -> bourne.Instance:
@@ -101,3 +101,21 @@ def test_view_equals_duckdb(query: str, tmp_path: Path) -> None:
         assert expected
     finally:
         instance.close()
+
+
+@pytest.mark.parametrize("query", EVENT_TIME_QUERIES)
+def test_what_closes_equals_duckdb_in_the_end(query: str, tmp_path: Path) -> None:
+    app = app_of(inputs_of(query))
+    app.view("answer", EVENT_TIME_QUERIES[query] + " EMIT FINAL")
+    come = {name: records(name, 0) for name in inputs_of(query)}
+    with bourne.open(app, data=tmp_path) as instance:
+        for logs, events in STEPS:
+            for name in [name for name in come if name in logs]:
+                instance.append(name, records(name, events).slice(come[name].num_rows))
+                come[name] = records(name, events)
+            instance.catch_up()
+        instance.catch_up(final=True)
+        expected = rows_of(ask(query, come)[1])
+        assert difference(rows_of(instance.query("FROM answer").to_arrow()), expected) is None
+        assert expected
+        assert instance.status().views[0].late_records == 0

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,13 +16,12 @@ import pytest
 import bourne
 from bourne.cli.loading import load_app
 from bourne.log.reader import LogReader
-from chaos.test_kill import RUN, start, wait_until_it_runs
+from chaos.lives import feeding, live
 from engine.oracle import ask_duckdb, difference, rows_of
 
 HERE = Path(__file__).parent
 LIVES = 60 if os.environ.get("BOURNE_LONG") else 2
 SEED = int(os.environ.get("BOURNE_SEED", "1"))
-COMMAND = ["env", "BOURNE_SMALL_EPOCHS=1", *RUN[:-2], str(HERE / "wide_app.py"), "--data"]
 CITIES = ["Seoul", "서울", "Berlin", "Köln", ""]
 
 
@@ -87,39 +84,6 @@ def check(it: bourne.Instance) -> None:
     assert said <= {0}, "a commit mixes two states"
 
 
-class Feeding(threading.Thread):
-    """Appends until it is told to stop."""
-
-    def __init__(self, data: Path, dice: random.Random, first: int) -> None:
-        super().__init__()
-        self.data, self.dice, self.next_id = data, dice, first
-        self.is_over = threading.Event()
-        self.failure: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            with bourne.open(data=self.data) as it:
-                while not self.is_over.wait(self.dice.uniform(0.01, 0.06)):
-                    self.next_id = append_some(it, self.dice, self.next_id)
-        except Exception as error:  # noqa: BLE001  (raised by who waits for it)
-            self.failure = error
-
-
-def run_for(data: Path, seconds: float, *, at_once: bool) -> None:
-    """Let the app run, and kill it at that moment of its life."""
-    process = start([*COMMAND, str(data)])
-    if not at_once:
-        wait_until_it_runs(process)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return
-    assert process.stderr is not None
-    raise AssertionError(f"it ended by itself: {process.stderr.read().decode()}")
-
-
 def test_every_operator_survives_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, cities = tmp_path / "data", tmp_path / "cities.csv"
     monkeypatch.setenv("BOURNE_CITIES", str(cities))
@@ -132,16 +96,9 @@ def test_every_operator_survives_kills(tmp_path: Path, monkeypatch: pytest.Monke
     for life in range(LIVES):
         if dice.random() < 0.5:
             write_cities(cities, dice)
-        feeding = Feeding(data, dice, next_id)
-        feeding.start()
-        try:
-            for _ in range(dice.choice([1, 2])):
-                run_for(data, dice.uniform(0.1, 2.0), at_once=dice.random() < 0.1)
-        finally:
-            feeding.is_over.set()
-            feeding.join()
-        assert feeding.failure is None, feeding.failure
-        next_id = feeding.next_id
+        with feeding(data, append_some, dice, next_id) as fed:
+            live(HERE / "wide_app.py", data, dice)
+        next_id = fed.next_id
         with bourne.open(wide, data=data) as it:
             it.catch_up()
             assert all(view.lag_records == 0 for view in it.status().views)
