@@ -18,22 +18,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.app import App, TableDefinition, ViewDefinition, error_log_name, late_log_name
+from bourne.app import App, TableDefinition, error_log_name, late_log_name
 from bourne.connect.sources import Source, open_source
 from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
-from bourne.engine.explain import Explanation, explain_circuit, growth_warning
+from bourne.engine.explain import Explanation, explain_circuit
 from bourne.engine.kernels.stage import Databases
 from bourne.engine.skipping import ErrorLog, SideLogs, error_log
 from bourne.engine.watermark import check_punctuation
 from bourne.errors import (
     BourneError,
     Closed,
-    DefinitionError,
     GrowingState,
-    SqlError,
     StorageError,
     UnknownName,
 )
@@ -50,12 +48,11 @@ from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.running import Progress, Runners
 from bourne.schema import Schema
 from bourne.sql.bind import bind
-from bourne.sql.emit import split_emit
-from bourne.sql.plan import BoundQuery, relations
-from bourne.sql.text import words_of
+from bourne.sql.plan import BoundQuery
 from bourne.sql.zones import register_zones
 from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.compiling import Compiling, side_log_owners
 from bourne.views.families import check_side_logs
 from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
@@ -148,7 +145,10 @@ class Instance:
         check_seen(relations)
         for log in logs:
             check_punctuation(log)
-        views = self._compile_all(app, relations)
+        compiled = Compiling(app, self.folder, self._database).views(relations)
+        views = [each.info for each in compiled]
+        self._bound = {each.info.name: each.query for each in compiled}
+        self._growing = [each.growing for each in compiled if each.growing is not None]
         check_side_logs({view.name: view for view in views}, owners)
         self._catalog.create(app.name, self._files)
         self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
@@ -192,64 +192,6 @@ class Instance:
             except BourneError as error:
                 errors.append(error)
         return errors
-
-    def _compile_all(self, app: App, relations: dict[str, LogInfo]) -> list[ViewInfo]:
-        """Bind and compile the views, those that others read before those; each becomes a relation for the rest."""
-        left, done = dict(app.views), list[ViewInfo]()
-        while left:
-            name = next((name for name in left if not self._may_read(left[name], left)), None)
-            view = self._compile(left[name], relations) if name else self._compile_any(left, relations)
-            relations[view.name] = view.output
-            done.append(view)
-            del left[view.name]
-        return done
-
-    @staticmethod
-    def _may_read(view: ViewDefinition, others: Iterable[str]) -> bool:
-        """Say whether a view's text has the name of another one."""
-        words = words_of(view.sql)
-        return any(other.casefold() in words for other in others if other != view.name)
-
-    def _compile_any(self, left: Mapping[str, ViewDefinition], relations: Mapping[str, LogInfo]) -> ViewInfo:
-        """Compile the first of some views that does not read the others, though their names are in its text."""
-        errors = []
-        for view in left.values():
-            try:
-                return self._compile(view, relations)
-            except SqlError as error:
-                errors.append(error)
-        raise DefinitionError(
-            f"the views {', '.join(left)} cannot be put in an order in which none reads a later one",
-            where=f"app {self.app.name!r}" if self.app else None, found=str(errors[0]).replace("\n", "\n    "),
-            hint="a view may read logs, and views that do not read it",
-        ) from errors[0]  # fmt: skip
-
-    def _compile(self, view: ViewDefinition, known: Mapping[str, LogInfo]) -> ViewInfo:
-        schemas = {name: relation_schema(info) for name, info in known.items()}
-        query = bind(view.sql, schemas, functions=self._functions.values(), view=view.name)
-        if view.function is not None:
-            query = replace(query, schema=view.function.schema, function=view.function)
-        inputs = {name: info for name, info in known.items() if name in relations(query.plan)}
-        circuit = compile_circuit(query, self._database, sql=view.sql, inputs=inputs, view=view.name)
-        self._bound[view.name] = query
-        if not view.grows and (growth := growth_warning(view.name, circuit, inputs)) is not None:
-            self._growing.append(GrowingState(growth, view=view.name))
-        words = words_of(view.sql)
-        called = {name: udf.identity for name, udf in self._functions.items() if name.casefold() in words}
-        if view.function is not None:
-            called = {"fn": view.function.identity}
-        return ViewInfo(
-            view.name,
-            0,
-            view.sql,
-            tuple(inputs.values()),
-            query.schema,
-            circuit.changes,
-            self.folder,
-            functions=called,
-            on_error=view.on_error,
-            bounds=tuple((query.schema.names[column], text) for column, text in circuit.output_bounds),
-        )
 
     # --- writing ---
 
@@ -603,28 +545,6 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
-
-
-def side_log_owners(app: App) -> dict[str, str]:
-    """Return the views by the names of the logs that they put records into, which they go on without.
-
-    Raises:
-        SqlError: a view's EMIT clause is wrong.
-        DefinitionError: such a name is taken.
-    """
-    owners: dict[str, str] = {}
-    taken = {name.casefold(): name for name in (*app.logs, *app.tables, *app.views)}
-    for view in app.views.values():
-        closes = split_emit(view.sql, view=view.name)[1].closes
-        names = [error_log_name(view.name)] if closes or view.on_error == "log" else []
-        for name in [*names, late_log_name(view.name)] if closes else names:
-            if name.casefold() in taken:
-                raise DefinitionError(
-                    f"view {view.name!r} needs a log {name!r}, but that name is taken (SQL ignores case)",
-                    where=f"app {app.name!r}", found=taken[name.casefold()], hint="choose another name",
-                )  # fmt: skip
-            owners[name] = view.name
-    return owners
 
 
 def _log_info(declared: LogDefinition) -> LogInfo:

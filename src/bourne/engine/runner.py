@@ -11,36 +11,24 @@ must not change when it steps again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from bourne.engine.circuit import Circuit, Results
-from bourne.engine.delta import Delta, KeyedDelta, consolidated
+from bourne.engine.circuit import Circuit
+from bourne.engine.delta import Delta, KeyedDelta
+from bourne.engine.epoch import Computed, Epochs
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.row_hash import hash_rows
-from bourne.engine.moment import Moment
-from bourne.engine.operators.late import RECORD, WATERMARK
-from bourne.engine.skipping import (
-    FAILURES,
-    Places,
-    Ranges,
-    SideLogs,
-    failing_rows,
-    places,
-    ranges_of,
-    rows_in,
-    without,
-)
+from bourne.engine.skipping import FAILURES, SideLogs
 from bourne.engine.snapshot import Snapshot, drop_older, newest_snapshot, save_snapshot
-from bourne.engine.timeline import AtEnd, Timeline
+from bourne.engine.timeline import AtEnd
 from bourne.errors import BourneError, ViewFailed
 from bourne.limits import EPOCH_INPUT_BYTES_MAX, EPOCH_ROWS_MAX, EPOCH_ROWS_MIN, SNAPSHOT_ROWS
 from bourne.log.catalog import LogInfo
@@ -48,11 +36,9 @@ from bourne.log.causes import wait_for_causes
 from bourne.log.cursor import LogCursor, Piece
 from bourne.log.disk import disk_errors
 from bourne.log.reader import Frame, LogReader
-from bourne.log.relation import SignedRows, column_of, signed_rows
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
-from bourne.sql.unstable import ARRIVAL
-from bourne.udf import first_alone, reason
+from bourne.udf import reason
 
 # Running a recorded epoch again takes as long as this many rows, however few it has.
 _EPOCH_ROWS_WORTH = 1 << 12
@@ -63,10 +49,6 @@ _CLOSING_SNAPSHOT_ROWS = 1 << 18
 
 # Of each input, the offset of each partition.
 Positions = dict[str, tuple[int, ...]]
-
-# Of each input, the rows of what was read that a view goes on without; and why.
-Skipped = Mapping[str, Collection[int]]
-Failures = Mapping[str, dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +84,11 @@ class ViewRunner:
             ViewFailed: the recorded epochs do not come out the same.
         """
         self.name = output.name
-        self._make_circuit = make_circuit
         self._snapshots = folder / "snapshots"
         self._output = output
         self._inputs = {each.info.name: each.info for each in inputs}
         self._files = files
         self._clock = clock
-        self._side_logs = side_logs or SideLogs()
         self._snapshot_rows = snapshot_rows
         self._working = threading.Lock()
         self._commits: ThreadPoolExecutor | None = None
@@ -117,8 +97,10 @@ class ViewRunner:
         self._epoch_rows = EPOCH_ROWS_MIN
         self._rows_since_snapshot = 0
         self._epoch = -1
-        self.circuit = make_circuit()
-        self._timeline = Timeline(self._inputs, self.circuit)
+        self._epochs = Epochs(
+            make_circuit, output=output, inputs=self._inputs, side_logs=side_logs or SideLogs()
+        )
+        self.circuit, self._timeline = self._epochs.circuit, self._epochs.timeline
         with ExitStack() as opened:
             self._writer = LogWriter(
                 folder,
@@ -253,21 +235,14 @@ class ViewRunner:
                 self._settle()
                 self._epoch_rows = EPOCH_ROWS_MIN
                 return 0
-            tables = {name: _table(found) for name, found in pieces.items()}
-            tables, absurd = self._take_in(tables, pieces, clock_us)
-            moment = self._timeline.advance(clock_us, at_end, is_end=is_end)
-            skipped, known = self._before_state(tables, pieces, absurd, moment)
-            delta = self._compute(tables, pieces, skipped, moment, known)
-            self._report_late(tables, pieces)
-            ranges = {name: ranges_of(pieces[name], skipped[name]) for name in skipped}
-            is_ahead = may_run_ahead and self._has_more(positions, until)
-            self._commit(delta, positions, records=_records(tables), skipped=ranges, is_ahead=is_ahead)
+            computed = self._epochs.run(pieces, clock_us, at_end, is_end=is_end)
+            self._commit(computed, positions, is_ahead=may_run_ahead and self._has_more(positions, until))
         except BaseException as error:
             self._settle()  # what went wrong before counts first
             # Inputs may have been read, and the circuit have taken in, what was not committed: both have to be restored.
             self._fail(error)
             raise
-        if skipped:
+        if computed.skipped:
             self._epoch_rows = EPOCH_ROWS_MIN  # to look for the next ones in few
         elif 2 * rows > self._epoch_rows:
             self._epoch_rows = min(2 * self._epoch_rows, EPOCH_ROWS_MAX)
@@ -332,143 +307,20 @@ class ViewRunner:
         due_us = self.circuit.due_us()
         return (due_us is not None and due_us <= clock_us) or self._timeline.is_due(clock_us, at_end)
 
-    def _take_in(
-        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], clock_us: int
-    ) -> tuple[dict[str, pa.Table], Failures]:
-        """Return what was read with what is to be known of its time, and the rows whose time is none."""
-        behind = self._timeline.take_in(tables, pieces, clock_us)
-        self._timeline.begin(clock_us)
-        given = {
-            name: self._timeline.with_hidden(name, table, behind.get(name), clock_us)
-            for name, table in tables.items()
-        }
-        absurd = {
-            name: {
-                row: _absurd(self._inputs[name]) for row in np.flatnonzero(behind[name].is_absurd).tolist()
-            }
-            for name in behind
-            if name in self.circuit.late_relations
-        }
-        return given, {name: rows for name, rows in absurd.items() if rows}
-
-    def _before_state(
-        self,
-        tables: Mapping[str, pa.Table],
-        pieces: Mapping[str, Sequence[Piece]],
-        absurd: Failures,
-        moment: Moment,
-    ) -> tuple[Skipped, Results | None]:
-        """Return which rows the view goes on without, now reported; if none, what was computed to find that out."""
-        found, known = dict(absurd), None
-        if self._side_logs.takes_failures:
-            rest = {name: without(table, absurd.get(name, ())) for name, table in tables.items()}
-            try:
-                known = self.circuit.before_state(self._changes(rest), moment)
-            except FAILURES:
-                for name, rows in self._changes(tables).items():
-                    failed = failing_rows(self.circuit, name, rows)
-                    found[name] = failed | found.get(name, {})
-        skipped = {name: failed for name, failed in found.items() if failed}
-        for name, failed in skipped.items():
-            assert self._side_logs.errors is not None
-            self._side_logs.errors.report(self._inputs[name], tables[name], pieces[name], failed)
-        return skipped, known
-
-    def _report_late(self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]]) -> None:
-        """Put the records that came too late, in the step just made, into their log."""
-        for name, records in self.circuit.late().items():
-            assert self._side_logs.late is not None
-            info = self._inputs[name]
-            reasons = {row: _late(info, tables[name], row, count) for row, count in records.items()}
-            self._side_logs.late.report(info, tables[name], pieces[name], reasons)
-
-    def _compute(
-        self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], skipped: Skipped, moment: Moment,
-        known: Results | None = None,
-    ) -> Delta | KeyedDelta:  # fmt: skip
-        rest = {name: without(table, skipped.get(name, ())) for name, table in tables.items()}
-        try:
-            delta = self.circuit.step(self._changes(rest), moment, known)
-        except FAILURES as error:
-            raise ViewFailed(
-                f"view {self.name!r} cannot compute a record: {reason(error)}",
-                where=self._locate(
-                    rest, {name: places(pieces[name], skipped.get(name, ())) for name in rest}
-                ),
-                hint="make the view's SQL accept that record (TRY_CAST, CASE, WHERE), then run it again: "
-                "the log and what the view had committed are intact",
-            ) from error
-        return self._without_repeats(delta)
-
-    def _without_repeats(self, delta: Delta | KeyedDelta) -> Delta | KeyedDelta:
-        """Return the change as it is to be committed."""
-        if isinstance(delta, KeyedDelta) or self._output.changes == "append":
-            return delta
-        return consolidated(delta)
-
-    def _changes(self, tables: Mapping[str, pa.Table]) -> dict[str, SignedRows]:
-        return {name: self._signed(name, table) for name, table in tables.items()}
-
-    def _signed(self, name: str, table: pa.Table) -> SignedRows:
-        rows = signed_rows(self._inputs[name], table)
-        given = rows.table
-        for hidden in (ARRIVAL, WATERMARK, RECORD):
-            if hidden in table.column_names:
-                given = given.append_column(hidden, table.column(hidden))
-        return SignedRows(given, rows.weights, rows.keys)
-
-    def _locate(self, tables: Mapping[str, pa.Table], at: Mapping[str, Places]) -> str:
-        """Say where the first record is that cannot be computed even alone, else the whole ranges. O(rows)."""
-        for name, table in tables.items():
-            if self._fails_alone(name, table):
-                row = first_alone(partial(self._fails_slice, name, table), len(table))
-                return self._place(name, at[name], *((0, len(table)) if row is None else (row, row + 1)))
-        return "; ".join(
-            self._place(name, at[name], 0, len(table)) for name, table in tables.items() if len(table)
-        )
-
-    def _place(self, name: str, at: Places, start: int, end: int) -> str:
-        """Name the offsets of rows `start` to `end` of what was read of an input."""
-        first, last = ((int(at.partitions[row]), int(at.offsets[row])) for row in (start, end - 1))
-        has_partitions = self._inputs[name].partitions > 1
-        partition = f"partition {first[0]}, " if has_partitions else ""
-        until = f"partition {last[0]}, offset {last[1]}" if has_partitions else f"{last[1]}"
-        return f"log {name!r}, {partition}offset {first[1]}" + ("" if first == last else f" to {until}")
-
-    def _fails_alone(self, name: str, table: pa.Table) -> bool:
-        try:
-            circuit = self._make_circuit()
-            circuit.initial()
-            circuit.step(self._changes({name: table}))
-        except FAILURES:
-            return True
-        return False
-
-    def _fails_slice(self, name: str, table: pa.Table, start: int, count: int) -> bool:
-        return self._fails_alone(name, table.slice(start, count))
-
-    def _commit(
-        self,
-        delta: Delta | KeyedDelta,
-        positions: Positions,
-        *,
-        records: int,
-        skipped: Mapping[str, Ranges] | None = None,
-        is_ahead: bool = False,
-    ) -> None:
+    def _commit(self, computed: Computed, positions: Positions, *, is_ahead: bool = False) -> None:
         """Commit an epoch, after the one before; `is_ahead`: let a thread do it."""
         states = self.circuit.states()
         meta = {
             "epoch": self._epoch + 1,
             "positions": {name: list(offsets) for name, offsets in positions.items()},
             **self._timeline.to_meta(),
-            "records": records,  # fewer than the positions say, where a log is compacted
+            "records": computed.records,  # fewer than the positions say, where a log is compacted
             "has_state": self.circuit.has_state,
-            **({"skipped": skipped} if skipped else {}),
+            **({"skipped": computed.skipped} if computed.skipped else {}),
             **({"from": self._positions} if self._epoch < 0 else {}),
             "state": [[state.node, state.label, state.rows, state.bytes] for state in states],
         }
-        output = _output_table(delta, self._output)
+        output = _output_table(computed.delta, self._output)
         self._settle()
         if not is_ahead:
             self._writer.append(output, meta)
@@ -518,7 +370,7 @@ class ViewRunner:
         last = output.last_frame()
         if last is None:
             try:
-                delta = self._without_repeats(self.circuit.initial())
+                delta = self._epochs.initial()
             except FAILURES as error:
                 self._failure = ViewFailed(
                     f"view {self.name!r} cannot be computed: {reason(error)}",
@@ -528,7 +380,7 @@ class ViewRunner:
                 return
             if delta.rows:
                 self._timeline.advance(self._timeline.clock(self._clock.now_us()), {}, is_end=False)
-                self._commit(delta, self._positions, records=0)
+                self._commit(Computed(delta, 0, {}), self._positions)
             return
         self._check_inputs(_positions(last.meta))
         if self.circuit.has_state:
@@ -605,18 +457,15 @@ class ViewRunner:
         for name, reader in self._readers.items():
             while reader.positions != positions[name] and (more := reader.read(until=positions[name])):
                 pieces.setdefault(name, []).extend(more)
-        tables = {name: _table(found) for name, found in pieces.items()}
-        recorded, records = frame.meta.get("records"), _records(tables)
+        recorded = frame.meta.get("records")
+        records = sum(piece.frame.batch.num_rows for found in pieces.values() for piece in found)
         if recorded not in (None, records):
             raise self._not_restored(
                 "its log was compacted further than its saved state",
                 f"{recorded} records up to {_shown_all(positions)}",
                 f"{records} records",
             )
-        ranges = frame.meta.get("skipped", {})
-        skipped = {name: rows_in(pieces[name], ranges[name]) for name in tables if name in ranges}
-        tables, _ = self._take_in(tables, pieces, frame.meta["clock"])
-        again = self._compute(tables, pieces, skipped, self._timeline.repeat(frame.meta))
+        again = self._epochs.repeat(pieces, frame.meta).delta
         reached = self._read_positions()
         if reached != positions or again.rows != frame.batch.num_rows:
             raise self._not_repeated(
@@ -668,28 +517,6 @@ class ViewRunner:
             self._rows_since_snapshot = 0
             if is_worth_it:
                 self.snapshot()
-
-
-def _absurd(info: LogInfo) -> str:
-    return f"its time, {info.time}, is none: NULL, or not from the year 1000 to 2899"
-
-
-def _late(info: LogInfo, table: pa.Table, row: int, count: int) -> str:
-    """Say how late a record is."""
-    assert info.time is not None
-    time, watermark = (column_of(info, table, name)[row].cast(pa.string()) for name in (info.time, WATERMARK))
-    if not watermark.is_valid:
-        return f"late: its time is {time}, and the view's inputs have ended or gone on without it"
-    several = "" if count == 1 else f" for {count} of its windows" if count else " for some of its windows"
-    return f"late{several}: its time is {time}, the watermark was at {watermark}"
-
-
-def _table(pieces: Sequence[Piece]) -> pa.Table:
-    return pa.Table.from_batches([piece.frame.batch for piece in pieces])
-
-
-def _records(tables: Mapping[str, pa.Table]) -> int:
-    return sum(table.num_rows for table in tables.values())
 
 
 def _positions(meta: Mapping[str, Any]) -> Positions:
