@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import bourne
 from bourne.duck import connect
 from bourne.engine import runner
+from bourne.engine.operators import forgetting
 from bourne.testing import SimulatedClock
 
 _LONG = bool(os.environ.get("BOURNE_LONG"))
@@ -216,6 +217,16 @@ CASES = {
         "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts > b.ts",
         "SELECT a.k, a.v, b.v, a.ts FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts > b.ts", is_closed_at_end=False,
     ),
+    "asof, later": Case(
+        "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts + INTERVAL 1 MINUTE >= b.ts",
+        "SELECT a.k, a.v, b.v, a.ts FROM t a ASOF JOIN u b ON a.k = b.k AND a.ts + INTERVAL 1 MINUTE >= b.ts",
+        is_closed_at_end=False,
+    ),
+    "asof, earlier": Case(
+        "SELECT a.k, a.v, b.v AS w, a.ts AS window_end FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts - INTERVAL 1 MINUTE > b.ts",
+        "SELECT a.k, a.v, b.v, a.ts FROM t a ASOF LEFT JOIN u b ON a.k = b.k AND a.ts - INTERVAL 1 MINUTE > b.ts",
+        is_closed_at_end=False,
+    ),
     "windows of asof": Case(
         "SELECT window_end, sum(w) AS total FROM TUMBLE((SELECT a.ts, b.v AS w FROM t a ASOF JOIN u b ON a.k = b.k AND "
         "a.ts >= b.ts + INTERVAL 5 SECONDS), ts, INTERVAL 1 MINUTE) GROUP BY window_end",
@@ -326,8 +337,10 @@ def run(folder: Path, arrival: Arrival, case: Case, emit: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _saved_when_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def _saves_and_forgets_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_CLOSING_SNAPSHOT_ROWS", 1)
+    monkeypatch.setattr(forgetting, "_MIN", 0)
+    monkeypatch.setattr(forgetting, "_SHARE", 0)
 
 
 def log_of(row: tuple[int, int, int]) -> str:

@@ -68,7 +68,10 @@ def join_times(join: Join, left: Bounds, right: Bounds, is_timeless: Callable[[P
 
 
 def as_of_times(plan: AsOf, left: Bounds, right: Bounds) -> JoinTimes:
-    """Return what an ASOF join says: a row may get a nearer partner until the right side's time has come to its own."""
+    """Return what an ASOF join says: a row may get a nearer partner until the right side's time has come to its own.
+
+    A right row may be the nearest one as long as left rows are to come, or are kept, that are not before it.
+    """
     text = bound_of(plan.right_time, right)
     if plan.comparison not in (">=", ">") or text is None:
         return JoinTimes()
@@ -76,7 +79,7 @@ def as_of_times(plan: AsOf, left: Bounds, right: Bounds) -> JoinTimes:
     own = bound_of(plan.left_time, left)
     ends: tuple[list[tuple[Expr, str]], list[tuple[Expr, str]]] = ([(plan.left_time, text)], [])
     if own is not None:
-        ends[1].append((plan.right_time, own))
+        ends[1].append((plan.right_time, least([own, text])))
     found = {
         column: least([bound, inverse])
         for column, bound in left.items()

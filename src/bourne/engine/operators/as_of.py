@@ -5,8 +5,8 @@ last one by all columns, so the pair depends on the rows alone. A new left row m
 that comes or goes may be the nearest one of the left rows of its key, so these are matched anew, before and after.
 
 What may be forgotten, where the nearest row is the last one not after the left row's time, and right rows come in time: a
-left row before the right side's bound, as no nearer one follows; a right row that is not the last one before the left
-side's bound.
+left row before the right side's bound, as no nearer one follows; a right row that is not the last one before both sides'
+bounds: left rows that come, and those that are kept, are after it.
 Cost of a step: O(left rows, and right rows of their keys), and for right rows O(rows of their keys).
 """
 

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from bourne.engine.kernels.arrays import as_array, grown
 from bourne.engine.kernels.calendar import Calendar
 from bourne.engine.moment import ALWAYS, Bound, Moment
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Longs = NDArray[np.int64]
-
-# So few closed groups are not worth the work.
-_CLOSED_MIN = 1 << 12
 
 
 def instants(values: pa.Array) -> Longs:
@@ -72,8 +70,7 @@ class Closing:
 
         It is when most groups are closed, or most of the `rows` that are kept are of closed ones.
         """
-        is_time = self.closed > max(_CLOSED_MIN, self._count - self.closed)
-        if not is_time and closed_rows <= max(_CLOSED_MIN, rows - closed_rows):
+        if not pays(self.closed, self._count - self.closed) and not pays(closed_rows, rows - closed_rows):
             return None
         kept = np.flatnonzero(~self._is_closed[: self._count])
         renumbered = np.full(self._count, -1, np.int64)

@@ -20,14 +20,12 @@ from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.moment import Moment
 from bourne.engine.operators.closing import instants
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import EngineFault, part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 
 _NONE: Numbers = np.zeros(0, np.int64)
-
-# So few times that are over are not worth the work.
-_OVER_MIN = 1 << 12
 
 
 class Hold:
@@ -110,7 +108,7 @@ class Hold:
         """Forget times that nothing waits for, once they are many."""
         count = len(self._times)
         waiting = np.flatnonzero(self._is_waiting[:count])
-        if count - len(waiting) <= max(_OVER_MIN, len(waiting)):
+        if not pays(count - len(waiting), len(waiting)):
             return
         renumbered = np.full(count, -1, np.int64)
         renumbered[waiting] = np.arange(len(waiting))

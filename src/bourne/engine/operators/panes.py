@@ -22,15 +22,13 @@ from bourne.engine.moment import NEVER, Moment
 from bourne.engine.operators.accumulators import Accumulator
 from bourne.engine.operators.aggregate import Function, is_true
 from bourne.engine.operators.closing import instants
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 
 # Takes the newest windows of panes (a table of one column, c0) and gives each of the windows that overlap one: (pane, start).
 WindowsOf = Callable[[pa.Table], pa.Table]
-
-# So few closed groups are not worth the work.
-_CLOSED_MIN = 1 << 12
 
 
 class Panes:
@@ -144,7 +142,7 @@ class Panes:
             del self._panes[pane]
         count = len(self._groups)
         kept = np.flatnonzero(self._of_group[:count, 1] >= self._closed_before)
-        if count - len(kept) <= max(_CLOSED_MIN, len(kept)):
+        if not pays(count - len(kept), len(kept)):
             return
         for each in self._functions:
             each.accumulator.keep(kept)

@@ -22,12 +22,10 @@ from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.moment import Moment
 from bourne.engine.operators.closing import instants
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import part_of, with_prefix
 
 Numbers = NDArray[np.int64]
-
-# So few rows of closed sessions are not worth the work.
-_CLOSED_MIN = 1 << 12
 
 
 class Session:
@@ -171,7 +169,7 @@ class Session:
 
     def _forget(self) -> None:
         """Forget the rows of closed sessions, once they are more than the others; and keys without sessions."""
-        if self._closed_rows <= max(_CLOSED_MIN, len(self._rows) - self._closed_rows):
+        if not pays(self._closed_rows, len(self._rows) - self._closed_rows):
             return
         open_ = np.flatnonzero(self._is_there[: self._count])
         renumbered = np.full(self._count, -1, np.int64)

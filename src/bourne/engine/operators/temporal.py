@@ -20,14 +20,12 @@ from bourne.engine.kernels.calendar import Calendar
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
 from bourne.engine.moment import ALWAYS, NEVER, Moment
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import part_of, with_prefix
 
 Numbers = NDArray[np.int64]
 
 _DAY_US = 24 * 3600 * 1_000_000
-
-# So few times that are over are not worth the work.
-_OVER_MIN = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Temporal:
         self._is_over[spans] = True
         self._over += len(spans)
         count = len(self._spans)
-        if self._over <= max(_OVER_MIN, count - self._over):
+        if not pays(self._over, count - self._over):
             return
         kept = np.flatnonzero(~self._is_over[:count])
         renumbered = np.full(count, -1, np.int64)

@@ -12,10 +12,8 @@ import pyarrow as pa
 
 from bourne.engine.kernels.key_table import KeyTable
 from bourne.engine.kernels.row_chains import RowChains
+from bourne.engine.operators.forgetting import pays
 from bourne.engine.operators.operator import part_of, with_prefix
-
-# So few rows, or keys, are not worth looking through for some that can go.
-ENDED_MIN = 1 << 12
 
 _NAMES = ("left", "right")
 
@@ -32,14 +30,14 @@ class TwoSides:
 
     def _is_time_to_forget(self, side: int) -> bool:
         """Say whether a side has twice as many rows as when some were last forgotten."""
-        return len(self._stores[side]) > 2 * self._kept[side] + ENDED_MIN
+        return pays(len(self._stores[side]) - self._kept[side], self._kept[side])
 
     def _have_forgotten(self, side: int) -> None:
         """Note that rows of a side were forgotten; forget the keys that no row is left of, once they are many."""
         self._kept[side] = len(self._stores[side])
         known = np.arange(len(self._keys))
         used = np.flatnonzero(sum(store.count(known) for store in self._stores))
-        if len(known) > 2 * len(used) + ENDED_MIN:
+        if pays(len(known) - len(used), len(used)):
             self._keys.keep(used)
             for store in self._stores:
                 store.keep_groups(used)
