@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import bourne
+from bourne.engine.operators import forgetting
 from bourne.errors import DefinitionError, NotMaintainable, SqlError
 from bourne.testing import SimulatedClock
 
@@ -481,3 +482,33 @@ def test_sessions_of_rows_that_are_taken_back(tmp_path: Path) -> None:
             now = sorted(found.query("SELECT * FROM v").fetchall())
             assert now == sorted(found.query(sql).fetchall())
         assert len(now) > 1
+
+
+@pytest.mark.parametrize("emit", ["EMIT FINAL", "EMIT CHANGES LATENESS INTERVAL 0 SECONDS"])
+def test_a_rate_is_kept_as_long_as_a_purchase_may_be_matched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emit: str
+) -> None:
+    monkeypatch.setattr(forgetting, "_MIN", 0)
+    app = bourne.App("times")
+    app.log("p", schema={"k": "integer", "at": "timestamp"}, time="at", watermark="0 seconds")
+    app.log(
+        "r", schema={"k": "integer", "v": "integer", "at": "timestamp"}, time="at", watermark="40 seconds"
+    )
+    app.view(
+        "v",
+        "SELECT p.k, p.at AS at, r.v FROM p ASOF JOIN r ON p.k = r.k AND p.at + INTERVAL 1 MINUTE >= r.at "
+        + emit,
+    )
+
+    def rates(*rows: tuple[int, int, str]) -> None:
+        it.append("r", [{"k": k, "v": v, "at": f"2026-01-01 00:0{at}"} for k, v, at in rows])
+        it.catch_up()
+
+    with bourne.open(app, data=tmp_path / "data") as it:
+        it.append("p", [{"k": 1, "at": "2026-01-01 00:00:00"}])
+        rates((1, 1, "0:20"), (1, 2, "1:15"))
+        it.append("p", [{"k": 2, "at": "2026-01-01 00:00:40"}])
+        rates(*[(3, 0, "1:14")] * 5)  # time goes on to 0:34, and there is enough to forget
+        rates((1, 3, "0:50"))
+        it.catch_up(final=True)
+        assert it.query("SELECT k, v FROM v").fetchall() == [(1, 3)]

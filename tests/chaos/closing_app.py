@@ -6,12 +6,14 @@ from functools import partial
 import bourne
 import bourne.running
 from bourne.engine import runner
+from bourne.engine.operators import forgetting
 
 if "BOURNE_SMALL_EPOCHS" in os.environ:
     for module in (bourne.running, runner):
         module.EPOCH_ROWS_MIN, module.EPOCH_ROWS_MAX = 60, 240
     runner._EPOCH_ROWS_WORTH = 1
     bourne.running.ViewRunner = partial(bourne.running.ViewRunner, snapshot_rows=700)
+    forgetting._MIN = forgetting._SHARE = 0
 
 app = bourne.App("closing")
 app.log(
