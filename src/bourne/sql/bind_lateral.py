@@ -29,6 +29,7 @@ from bourne.sql.plan import (
     Plan,
     Project,
     Ref,
+    Temporal,
     Unnest,
     Values,
 )
@@ -249,7 +250,7 @@ def _origin(plan: Plan, index: int) -> tuple[Plan, int]:
                 if not isinstance(part, Ref):
                     return plan, index
                 plan, index = child, part.index
-            case Filter(child=child):
+            case Filter(child=child) | Temporal(child=child):
                 plan = child
             case Unnest(child=child) if index < len(child.types):
                 plan = child
