@@ -83,7 +83,7 @@ def compile_circuit(
 
 def _circuit(graph: Graph) -> Circuit:
     if not graph.emit.closes and _keyed_output(graph):
-        return Circuit(tuple(graph.nodes), "upsert")
+        return Circuit(graph.read_nodes(), "upsert")
     top, times = graph.guaranteed(graph.plan, range(len(graph.plan.types)))
     is_plain = not any(node.operator.is_stateful for node in graph.nodes)
     if graph.emit.is_final and not (graph.grows[top] and (graph.is_final or is_plain or not times)):
@@ -93,7 +93,7 @@ def _circuit(graph: Graph) -> Circuit:
         top = graph.add(Pick(every), (top,), graph.plan.types, "output", grows=graph.grows[top])
     lateness = f"({TIME} - to_microseconds({graph.emit.lateness_us}))"
     return Circuit(
-        tuple(graph.nodes), "append" if graph.grows[top] else "weights", graph.emit, tuple(graph.bounds),
+        graph.read_nodes(), "append" if graph.grows[top] else "weights", graph.emit, tuple(graph.bounds),
         tuple((column, graph.bounds[bound].replace(TIME, lateness)) for column, bound in times),
         graph.databases.linear,
     )  # fmt: skip

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 from bourne.engine.bounds import bounds_of, is_timeless
 from bourne.engine.circuit import Node
@@ -86,6 +88,25 @@ class Graph:
         self.grows.append(grows)
         return len(self.nodes) - 1
 
+    def read_nodes(self) -> tuple[Node, ...]:
+        """Return the inputs, the last node, and those that it reads, numbered anew.
+
+        A node is not read if the same plan was compiled again, to keep to more bounds. What sets late records aside is.
+        """
+        is_read = [node.relation is not None for node in self.nodes]
+        is_read[-1] = True
+        for number in range(len(self.nodes) - 1, -1, -1):
+            for below in self.nodes[number].inputs if is_read[number] else ():
+                is_read[below] = True
+        numbers = list(accumulate(is_read, initial=0))
+        for number, node in enumerate(self.nodes):
+            assert is_read[number] or not isinstance(node.operator, Late), f"nobody reads {node.detail}"
+        return tuple(
+            replace(node, inputs=tuple(numbers[below] for below in node.inputs))
+            for number, node in enumerate(self.nodes)
+            if is_read[number]
+        )
+
     def compile(self, plan: Plan) -> int:
         """Return the number of the node that gives this plan's output."""
         if id(plan) not in self.of_plan:
@@ -100,10 +121,7 @@ class Graph:
         It keeps to the bounds of the columns `keep_to`, of those that have one.
         """
         wider, where = self._wider(plan, expressions)
-        self.guarantee(wider, keep_to)
-        return self.linear(wider) if wider is not plan and isinstance(wider, Project) else self.compile(
-            plan
-        ), where
+        return self.guaranteed(wider, keep_to)[0], where
 
     def with_groups(
         self, plan: Plan, groups: Sequence[Expr], count: int | None = None
@@ -144,7 +162,7 @@ class Graph:
         No row comes from that node, and none is taken back, that is before one of these.
         """
         times = self.guarantee(plan, wanted)
-        return self._compiled(plan), times
+        return self.compile(plan), times
 
     def guarantee(self, plan: Plan, wanted: Iterable[int]) -> Times:
         """See to it that the node of a plan keeps to the bounds of some columns; return those that have one."""
@@ -162,11 +180,6 @@ class Graph:
         if isinstance(plan, AsOf):
             return as_of_times(plan, left, right)
         return join_times(plan, left, right, is_timeless(self.inputs))
-
-    def _compiled(self, plan: Plan) -> int:
-        if id(plan) in self.of_plan or not isinstance(plan, Project | Filter | Unnest):
-            return self.compile(plan)
-        return self.linear(plan)
 
     def _keep_to(self, plan: Plan, bounds: Mapping[int, str]) -> None:
         """Compile a plan so that its output keeps to bounds: where it reads a log, late records are set aside."""
