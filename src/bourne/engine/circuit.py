@@ -67,7 +67,8 @@ class Circuit:
     """The operators of one view; the last one gives the output. `changes` says what its output log holds.
 
     `bounds` are the times that its operators ask for, as SQL over `engine.bounds.TIME`; `output_bounds` says the same of
-    columns of the output. `emit` says when rows come out, and how late they may be.
+    columns of the output, over the view's watermark, or its clock (`is_by_clock`). `emit` says when rows come out, and how
+    late they may be.
     """
 
     nodes: tuple[Node, ...]
@@ -76,6 +77,7 @@ class Circuit:
     bounds: tuple[str, ...] = ()
     output_bounds: tuple[tuple[int, str], ...] = ()
     database: duckdb.DuckDBPyConnection | None = None  # that the bounds are computed in
+    is_by_clock: bool = False
 
     @property
     def relations(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import duckdb
 
-from bourne.engine.bounds import TIME
+from bourne.engine.bounds import CLOCK, TIME
 from bourne.engine.circuit import Circuit, Node
 from bourne.engine.compile_groups import aggregate
 from bourne.engine.compile_inputs import get, values
@@ -91,12 +91,22 @@ def _circuit(graph: Graph) -> Circuit:
     if top != len(graph.nodes) - 1:
         every = range(len(graph.plan.types))
         top = graph.add(Pick(every), (top,), graph.plan.types, "output", grows=graph.grows[top])
-    lateness = f"({TIME} - to_microseconds({graph.emit.lateness_us}))"
+    promised = {column: graph.bounds[bound] for column, bound in times}
+    is_by_clock = bool(promised) and all(CLOCK in text and TIME not in text for text in promised.values())
     return Circuit(
         graph.read_nodes(), "append" if graph.grows[top] else "weights", graph.emit, tuple(graph.bounds),
-        tuple((column, graph.bounds[bound].replace(TIME, lateness)) for column, bound in times),
-        graph.databases.linear,
+        _promised(promised, graph.emit.lateness_us or 0, is_by_clock=is_by_clock), graph.databases.linear, is_by_clock,
     )  # fmt: skip
+
+
+def _promised(
+    bounds: Mapping[int, str], lateness_us: int, *, is_by_clock: bool
+) -> tuple[tuple[int, str], ...]:
+    """Return the bounds of the output as those above know them: over this view's watermark, or over its clock."""
+    if is_by_clock:
+        return tuple((column, text.replace(CLOCK, TIME)) for column, text in bounds.items())
+    late = f"({TIME} - to_microseconds({lateness_us}))"
+    return tuple((column, text.replace(TIME, late)) for column, text in bounds.items() if CLOCK not in text)
 
 
 def _held(graph: Graph, number: int, times: Times) -> int:

@@ -298,7 +298,7 @@ class ViewRunner:
         for name, reader in self._view_ends.items():
             last = reader.last_frame()
             if last is not None:
-                self._timeline.advance_view(name, last.meta["watermark"])
+                self._timeline.advance_view(name, last.meta.get("reached", last.meta["watermark"]))
 
     def _is_due(self, clock_us: int, at_end: AtEnd, *, is_end: bool) -> bool:
         """Say whether there is something to do though nothing came."""

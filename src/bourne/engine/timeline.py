@@ -39,6 +39,7 @@ class Timeline:
         self._arrival_relations = circuit.arrival_relations
         self._texts = circuit.bounds
         self._has_clock = any(CLOCK in text for text in circuit.bounds)
+        self._is_by_clock = circuit.is_by_clock
         self._database = circuit.database
         names = ", ".join(f"epoch_us(CAST({text} AS TIMESTAMP))" for text in circuit.bounds)
         times = f"make_timestamp(unnest([$1, $2]::BIGINT[])) AS {TIME}, make_timestamp($3::BIGINT) AS {CLOCK}"
@@ -170,6 +171,7 @@ class Timeline:
             "watermark": self.moment.watermark_us,
             "watermarks": {name: each.to_meta() for name, each in self._inputs.items()},
             "clock": self.moment.clock_us,
+            **({"reached": self.moment.clock_us} if self._is_by_clock else {}),
             "bounds": [[bound.complete, bound.closed] for bound in self.moment.bounds],
             **({"end": True} if self.moment.is_end else {}),
         }
