@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Case:
     size_s: int = 60
     slide_s: int = 60
     is_closed_at_end: bool = True  # a row is complete when the watermark comes to its window_end
+    is_whole: bool = True  # a record that is late for one of the reads is in none
 
 
 def tumble(size: int = 60) -> str:
@@ -129,6 +130,7 @@ CASES = {
         f"SELECT window_end, -count(*) FROM {tumble(120)} GROUP BY window_end",
         f"SELECT e, count(*) FROM {JOINED} GROUP BY e UNION ALL SELECT date_add(time_bucket(INTERVAL 120 SECONDS, ts), "
         "INTERVAL 120 SECONDS) AS f, -count(*) FROM t GROUP BY f",
+        is_whole=False,
     ),
     "plain sql": Case(
         "SELECT date_trunc('minute', ts) + INTERVAL 1 MINUTE AS window_end, k, sum(v) AS total FROM t GROUP BY ALL",
@@ -148,7 +150,7 @@ CASES = {
         "WITH c AS (SELECT * FROM TUMBLE(t, ts, INTERVAL 1 MINUTE)) SELECT window_end, count(*) AS n, max(ts) AS latest FROM c "
         "GROUP BY window_end UNION ALL SELECT window_end, -count(*), ts FROM c GROUP BY window_end, ts",
         f"WITH c AS (SELECT * FROM {JOINED}) SELECT e, count(*), max(ts) FROM c GROUP BY e UNION ALL "
-        "SELECT e, -count(*), ts FROM c GROUP BY e, ts", is_closed_at_end=False,
+        "SELECT e, -count(*), ts FROM c GROUP BY e, ts", is_closed_at_end=False, is_whole=False,
     ),
     "months": Case(
         "SELECT ts + INTERVAL 1 DAY AS window_end, date_trunc('day', ts) + INTERVAL 1 MONTH AS due, count(*) AS n FROM t GROUP BY ALL",
@@ -295,19 +297,78 @@ def test_each_case(case: str, emit: str, tmp_path: Path) -> None:
     run(tmp_path, Arrival(rows, [(7, False), (9, True), (20, False)], 2, 0), CASES[case], EMITS[emit])
 
 
-def run(folder: Path, arrival: Arrival, case: Case, emit: str) -> None:
-    """Append step by step, and compare after each."""
+@_SETTINGS
+@given(
+    arrival=arrivals(), lateness_s=st.sampled_from([0, 3, 15]), case=st.sampled_from(list(CASES)),
+    emit=st.sampled_from(["final", "changes, closed"]),
+)  # fmt: skip
+def test_what_is_late_is_in_no_answer(arrival: Arrival, lateness_s: int, case: str, emit: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run_late(Path(folder), arrival, lateness_s, CASES[case], EMITS[emit])
+
+
+@pytest.mark.parametrize("emit", ["final", "changes, closed"])
+@pytest.mark.parametrize("case", list(CASES))
+def test_what_is_late_is_not_in_each_case(case: str, emit: str, tmp_path: Path) -> None:
+    rows = [(i % 3, i * 7 % 6, i * 6 + (i * 29) % 60 - 30 * (i % 7 == 3)) for i in range(60)]
+    steps = [(7, False), (9, True), (20, False)]
+    run_late(tmp_path, Arrival(rows, steps, 1, 0), 10, CASES[case], EMITS[emit])
+
+
+def run_late(folder: Path, arrival: Arrival, lateness_s: int, case: Case, emit: str) -> None:
+    """Compare the answer, and what is late, between two cuts; and with DuckDB's over the rows that are not late."""
+    found = []
+    whole = Arrival(arrival.rows, [], 1, 0)
+    for number, given_cut in enumerate((replace(arrival, partitions=1), whole)):
+        app = app_of(case, emit, given_cut.partitions, lateness_s)
+        clock = SimulatedClock(1_700_000_000_000_000)
+        instance, come = bourne.open(app, data=folder / f"{number}", clock=clock), 0
+        try:
+            for count, is_restarted in [*given_cut.steps, (len(arrival.rows), False)]:
+                append(instance, arrival.rows[come : come + count])
+                come += count
+                instance.catch_up()
+                if is_restarted:
+                    instance.close()
+                    instance = bourne.open(app, data=folder / f"{number}", clock=clock)
+            instance.catch_up(final=True)
+            late = instance.query("SELECT input, input_offset, error FROM w_late ORDER BY ALL").fetchall()
+            found.append((answer(instance), late))
+        finally:
+            instance.close()
+    assert found[0] == found[1]
+    rows, late = found[0]
+    if not any("some of its windows" in error or "of its windows" in error for _, _, error in late):
+        gone = {(log, offset) for log, offset, _ in late}
+        places = {"t": 0, "u": 0}
+        kept = []
+        for row in arrival.rows:
+            log = log_of(row)
+            kept += [] if (log, places[log]) in gone else [row]
+            places[log] += 1
+        if case.is_whole:
+            assert rows == batch(case, kept)
+
+
+def app_of(case: Case, emit: str, partitions: int, lateness_s: int) -> bourne.App:
     app = bourne.App("times")
     for name in ("t", "u"):
         app.log(
-            name,
-            schema=SCHEMA,
-            key="k",
-            time="ts",
-            watermark=f"{LATENESS_S} seconds",
-            partitions=arrival.partitions,
+            name, schema=SCHEMA, key="k", time="ts", watermark=f"{lateness_s} seconds", partitions=partitions
         )
     app.view("w", f"{case.view} {emit}", grows=True)
+    return app
+
+
+def append(instance: Any, rows: list[tuple[int, int, int]]) -> None:
+    for name in ("t", "u"):
+        if given := [row for row in rows if log_of(row) == name]:
+            instance.append(name, table(given))
+
+
+def run(folder: Path, arrival: Arrival, case: Case, emit: str) -> None:
+    """Append step by step, and compare after each."""
+    app = app_of(case, emit, arrival.partitions, LATENESS_S)
     clock = SimulatedClock(1_700_000_000_000_000)
     instance, given_rows = bourne.open(app, data=folder / "data", clock=clock), list[tuple[int, int, int]]()
     try:
@@ -317,9 +378,7 @@ def run(folder: Path, arrival: Arrival, case: Case, emit: str) -> None:
                 arrival.rows[len(given_rows) :][:count],
                 arrival.rows[: len(given_rows) + count],
             )
-            for name in ("t", "u"):
-                if given := [row for row in rows if log_of(row) == name]:
-                    instance.append(name, table(given))
+            append(instance, rows)
             clock.advance(3_000_000)
             instance.catch_up()
             check(instance, case, emit, given_rows)
