@@ -26,7 +26,7 @@ app.log(
 )
 app.log(
     "rates",
-    schema={"owner": "integer", "rate": "integer", "at": "timestamp"},
+    schema={"id": "bigint", "owner": "integer", "rate": "integer", "at": "timestamp"},
     time="at",
     watermark="1 second",
 )
