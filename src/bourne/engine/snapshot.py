@@ -19,7 +19,7 @@ import pyarrow as pa
 from bourne.ports import Files
 
 # Grows when an operator's state changes its form; older snapshots are then computed anew.
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 _KEPT = 2
 
