@@ -13,7 +13,7 @@ import pytest
 
 import bourne
 from bourne.engine.operators import forgetting
-from bourne.errors import DefinitionError, NotMaintainable, SqlError
+from bourne.errors import DefinitionError, InputError, NotMaintainable, SqlError, ViewFailed
 from bourne.testing import SimulatedClock
 
 MINUTE_US = 60_000_000
@@ -247,6 +247,8 @@ def test_what_is_closed_is_forgotten(make: Any) -> None:
         ({"idle": "1 second"}, DefinitionError, "idle without a time"),
         ({"time": "at", "idle": "0 seconds"}, DefinitionError, "an age of nothing"),
         ({"time": "at", "punctuation": "at", "watermark": "1 second"}, DefinitionError, "said twice"),
+        ({"time": "at", "punctuation": " "}, DefinitionError, "an empty punctuation"),
+        ({"seen": "k"}, DefinitionError, "seen is no mapping"),
     ],
 )
 def test_bad_logs(declare: dict[str, str], error: type[Exception], message: str) -> None:
@@ -265,6 +267,15 @@ def test_bad_logs(declare: dict[str, str], error: type[Exception], message: str)
         ("SELECT k FROM t EMIT FINAL EARLY INTERVAL '0 hours'", SqlError, "EARLY is not above zero"),
         ("SELECT k FROM t EMIT FINAL EARLY k", SqlError, "EARLY is not a constant interval"),
         ("SELECT k FROM t EMIT CHANGES EARLY INTERVAL 1 HOUR", SqlError, "EMIT CHANGES is never early"),
+        ("SELECT k FROM t EMIT FINALLY", SqlError, "EMIT is not understood here"),
+        ("SELECT k FROM t GROUP BY k EMIT", SqlError, "EMIT is not understood here"),
+        ("SELECT k FROM (SELECT k FROM t EMIT FINAL)", SqlError, "EMIT is not understood here"),
+        ("FROM TUMBLE(TUMBLE(t, at, INTERVAL 1 HOUR), at, INTERVAL 1 HOUR)", SqlError, "of a log, a view or a subquery"),
+        ("FROM TUMBLE(t, at + INTERVAL 1 HOUR, INTERVAL 1 HOUR)", SqlError, "a column is expected"),
+        ("FROM TUMBLE(t, t.at, INTERVAL 1 HOUR)", SqlError, "a column is expected"),
+        ("FROM SESSION(t, at, INTERVAL 1 HOUR PARTITON BY k)", SqlError, "cannot be read from 'PARTITON' on"),
+        ("FROM SESSION(t, at, INTERVAL 1 HOUR PARTITION BY)", SqlError, "cannot be read from 'PARTITION' on"),
+        ("FROM SESSION(t, at, INTERVAL 1 HOUR PARTITION BY k || 'x')", SqlError, "a column is expected"),
         ("SELECT k FROM t EMIT FINAL TWICE", SqlError, "EMIT cannot be read from 'TWICE' on"),
         ("SELECT k FROM t EMIT FINAL LATENESS INTERVAL 1 HOUR LATENESS INTERVAL 1 HOUR", SqlError, "LATENESS is there twice"),
     ],
@@ -460,8 +471,44 @@ def test_a_punctuation_is_of_the_record_alone(tmp_path: Path, punctuation: str, 
 
 def test_a_punctuation_that_cannot_be_computed(make: Any) -> None:
     bench = make(COUNTED, punctuation="k::TIMESTAMP")
-    with pytest.raises(bourne.BourneError, match="the punctuation of log 't' cannot be computed"):
-        bench.append("ann 2026-01-01 00:00:00")
+    with pytest.raises(ViewFailed, match="the punctuation of log 't' cannot be computed") as caught:
+        bench.append("2026-01-01 2026-01-01 00:00:00", "ann 2026-01-01 00:00:00")
+    assert caught.value.where == "log 't', offset 1"
+
+
+def test_a_view_above_one_that_changes_says_why_it_is_never_complete(tmp_path: Path) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA, time="at")
+    app.view("changing", "SELECT k, at FROM t")
+    app.view("v", COUNTED.replace("TUMBLE(t,", "TUMBLE(changing,"))
+    with pytest.raises(NotMaintainable, match="never complete") as caught:
+        bourne.open(app, data=tmp_path / "data")
+    assert "of changing none is known" in str(caught.value.hint)
+    assert "a view ends with EMIT FINAL" in str(caught.value.hint)
+
+
+def test_only_the_view_appends_to_its_side_logs(make: Any) -> None:
+    bench = make(COUNTED)
+    bench.append("ann 2026-01-01 00:00:00")
+    for log in ("v_late", "v_errors"):
+        with pytest.raises(InputError, match="only that view appends to it"):
+            bench.instance.append(log, bench.instance.tail(log))
+
+
+def test_a_run_without_an_end_has_no_final_watermark(make: Any) -> None:
+    with pytest.raises(InputError, match="final=True of a run without an end"):
+        make(COUNTED).instance.run(final=True)
+
+
+def test_what_is_held_back_says_until_when(tmp_path: Path) -> None:
+    app = bourne.App("times")
+    app.log("t", schema=SCHEMA, time="at")
+    app.view("v", f"{COUNTED} LATENESS INTERVAL 90 SECONDS")
+    with bourne.open(app, data=tmp_path / "data") as it:
+        assert (
+            "changes come out when the row's window_start is over, corrections for 90 s after it"
+            in it.explain("v").text
+        )
 
 
 def test_sessions_of_rows_that_are_taken_back(tmp_path: Path) -> None:

@@ -144,6 +144,11 @@ class App:
         where = f"log {name!r}"
         self._check_free(name, "log")
         declared = declare_schema(schema, where=where)
+        if seen is not None and not isinstance(seen, Mapping):
+            raise DefinitionError(
+                "seen is no mapping", where=where, expected="{'other log': 'column'}", found=repr(seen),
+                hint="say for each log that authors had seen in which column the position is",
+            )  # fmt: skip
         watermark_us = interval_us(watermark, where=f"{where}, watermark")
         self.logs[name] = checked(LogDefinition(
             name, declared, key, time, watermark_us, partitions, durability, request_id,

@@ -117,6 +117,8 @@ def _option_problems(log: LogDefinition) -> Iterator[Problem]:
             yield Problem(
                 "a watermark without a time", hint="name the column that says when it happened: time=…"
             )
+    if log.punctuation is not None and not log.punctuation.strip():
+        yield Problem("an empty punctuation", "a column, or an SQL expression over columns", log.punctuation)
     if log.punctuation is not None and log.watermark_us:
         yield Problem(
             "a watermark that is said twice", "punctuation or watermark", "both",

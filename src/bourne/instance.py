@@ -32,6 +32,7 @@ from bourne.errors import (
     BourneError,
     Closed,
     GrowingState,
+    InputError,
     StorageError,
     UnknownName,
 )
@@ -239,9 +240,22 @@ class Instance:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         found = self.log(log)
+        self._check_writable(found.info)
         if seen:
             rows = with_seen(found.info, rows, seen)
         return found.append(rows, durability=durability, request_id=request_id)
+
+    def _check_writable(self, info: LogInfo) -> None:
+        """Refuse what would look like a record that a view goes on without."""
+        for view in (
+            self._known_views() if info.name.endswith((error_log_name(""), late_log_name(""))) else ()
+        ):
+            names = (error_log_name(view.name), late_log_name(view.name))
+            if info.name in names and info.schema == error_log(info.name).schema:
+                raise InputError(
+                    f"{info.name!r} is the log of what view {view.name!r} goes on without: only that view appends to it",
+                    where=f"log {info.name!r}", hint="append to a log of your own, or to the one that the view reads",
+                )  # fmt: skip
 
     def _log(self, name: str) -> LogInfo:
         self._check_open()
@@ -302,6 +316,11 @@ class Instance:
         Raises: as `catch_up`.
         """
         self._check_open()
+        if final and not until_caught_up:
+            raise InputError(
+                "final=True of a run without an end", expected="until_caught_up=True beside it", found="False",
+                hint="what nothing follows has an end; or leave final out",
+            )  # fmt: skip
         _raise_first(self._take_over_tables())
         with self._maintenance():
             self._runners.run(
@@ -311,7 +330,7 @@ class Instance:
                 on_progress=on_progress,
                 stop=stop or threading.Event(),
             )
-        if final and until_caught_up and not (stop is not None and stop.is_set()):
+        if final and not (stop is not None and stop.is_set()):
             self._runners.catch_up(is_end=True)
         for source in self._sources:  # what they had handed over when they were told to stop
             self._feed(source)

@@ -48,6 +48,12 @@ def test_a_signal_ends_it_cleanly_with_everything_committed(
     assert bourne_here("run", shop, "--until-caught-up").returncode == 0  # the locks are free
 
 
+def test_final_needs_an_end(shop, bourne_here):
+    done = bourne_here("run", shop, "--final")
+    assert done.returncode == 2
+    assert "--until-caught-up" in done.stderr
+
+
 def test_a_signal_before_its_aim_is_not_success(tmp_path, start_bourne):
     app = tmp_path / "app.py"
     app.write_text(

@@ -34,6 +34,8 @@ def run(
     Makes the data folder, the logs and the views that are missing. Ctrl-C or SIGTERM finish the current epoch, save
     what is worth saving, and end.
     """
+    if final and not until_caught_up:
+        raise typer.BadParameter("--final says that nothing follows: it needs --until-caught-up")
     with stop_on_signals() as stop:
         from rich.console import Console
 

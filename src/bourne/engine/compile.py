@@ -26,8 +26,10 @@ from bourne.engine.operators.hold import Hold
 from bourne.engine.operators.linear import KEY, KeyedLinear, KeyedPick, Pick
 from bourne.engine.operators.union import Union as UnionOperator
 from bourne.engine.stages import linear_sql
+from bourne.engine.watermark import is_timed
 from bourne.errors import NotMaintainable, SqlError
 from bourne.log.catalog import LogInfo
+from bourne.log.relation import only_grows
 from bourne.schema import arrow_type
 from bourne.sql.outline import Names
 from bourne.sql.plan import (
@@ -112,18 +114,33 @@ def _promised(
 def _held(graph: Graph, number: int, times: Times) -> int:
     """Return a node that holds changes back until their rows are complete."""
     if not times:
+        untimed = ", ".join(
+            sorted(name for name, info in graph.inputs.items() if info.table is None and not _goes_on(info))
+        )
+        cause = f" (of {untimed} none is known: a log says time=…, and does not change its mind; a view ends with EMIT FINAL)"
         raise NotMaintainable(
             "EMIT FINAL of rows that are never complete", sql=graph.sql, span=find_word(graph.sql, "EMIT"),
-            hint="let the SELECT give a column of time that goes on with a log's (time=…): window_start or window_end, by "
-            "which it groups; or leave EMIT FINAL out",
+            hint=f"let the SELECT give a column of time that goes on with a log's{cause if untimed else ' (time=…)'}: "
+            "window_start or window_end, by which it groups; or leave EMIT FINAL out",
         )  # fmt: skip
     node = graph.nodes[number]
     graph.check_types(node.types, None)
     operator = Hold(node.arrow_types, times=times, early_us=graph.emit.early_us, is_growing=graph.is_final)
+    seconds = {option: us and f"{us / 1e6:g} s" for option, us in
+               (("early", graph.emit.early_us), ("late", graph.emit.lateness_us))}  # fmt: skip
+    names = graph.names.of(graph.plan)
+    rule = f"changes come out when the row's {' or '.join(names[column] for column, _ in times)} is over"
+    rule += f", before that every {seconds['early']}" if seconds["early"] else ""
+    rule += f", corrections for {seconds['late']} after it" if seconds["late"] else ""
     return graph.add(
-        operator, (number,), node.types, "hold", grows=graph.is_final, rule="changes come out when their rows are complete",
+        operator, (number,), node.types, "hold", grows=graph.is_final, rule=rule,
         growth="rows that are not complete", is_timed=True,
     )  # fmt: skip
+
+
+def _goes_on(info: LogInfo) -> bool:
+    """Say whether an input has a time that goes on."""
+    return only_grows(info) and is_timed(info)
 
 
 def _applied(circuit: Circuit, query: BoundQuery) -> Circuit:

@@ -31,6 +31,7 @@ from bourne.engine.skipping import (
     without,
 )
 from bourne.engine.timeline import AtEnd, Timeline
+from bourne.engine.watermark import NoPunctuation
 from bourne.errors import ViewFailed
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import Piece
@@ -117,7 +118,16 @@ class Epochs:
         self, tables: Mapping[str, pa.Table], pieces: Read, clock_us: int
     ) -> tuple[dict[str, pa.Table], Failures]:
         """Return what was read with what is to be known of its time, and the rows whose time is none."""
-        behind = self.timeline.take_in(tables, pieces, clock_us)
+        try:
+            behind = self.timeline.take_in(tables, pieces, clock_us)
+        except NoPunctuation as error:
+            name, row = error.info.name, error.row
+            first, end = (0, len(tables[name])) if row is None else (row, row + 1)
+            raise ViewFailed(
+                f"view {self._output.name!r} cannot go on: {error}", where=self._place(name, places(pieces[name]), first, end),
+                found=error.info.punctuation,
+                hint="make it accept every record (TRY_CAST, CASE), and open the app again: nothing is lost",
+            ) from error  # fmt: skip
         self.timeline.begin(clock_us)
         given = {
             name: self.timeline.with_hidden(name, table, behind.get(name), clock_us)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from bourne.duck import connect
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.moment import NEVER
-from bourne.engine.operators.operator import ComputeError
 from bourne.errors import DefinitionError, SqlError
 from bourne.limits import TIME_END_US, TIME_FIRST_US
 from bourne.log.catalog import LogInfo
@@ -32,6 +32,7 @@ from bourne.schema import cast_back, quote
 from bourne.sql.bind import bind
 from bourne.sql.plan import Get, Project, nodes
 from bourne.sql.windows import rewrite_windows
+from bourne.udf import first_alone, reason
 
 Longs = NDArray[np.int64]
 
@@ -141,18 +142,36 @@ class _Punctuation:
         self._connection = connect()
 
     def of(self, table: pa.Table) -> Longs:
-        self._connection.register("__records", table)
         try:
-            found = as_array(self._connection.sql(self._sql).to_arrow_table().column(0))
+            found = self._ask(table)
         except duckdb.Error as error:
-            raise ComputeError(
-                f"the punctuation of log {self._info.name!r} cannot be computed: {str(error).splitlines()[0]}",
-                found=self._info.punctuation, hint="make it accept every record (TRY_CAST, CASE), and open the app again",
-            ) from error  # fmt: skip
-        finally:
-            self._connection.unregister("__records")
+            raise NoPunctuation(
+                self._info, first_alone(partial(self._fails, table), len(table)), error
+            ) from error
         stated = found.fill_null(NEVER).to_numpy(zero_copy_only=False)
         return np.where((stated < TIME_FIRST_US) | (stated >= TIME_END_US), NEVER, stated)
+
+    def _ask(self, table: pa.Table) -> pa.Array:
+        self._connection.register("__records", table)
+        try:
+            return as_array(self._connection.sql(self._sql).to_arrow_table().column(0))
+        finally:
+            self._connection.unregister("__records")
+
+    def _fails(self, table: pa.Table, start: int, count: int) -> bool:
+        try:
+            self._ask(table.slice(start, count))
+        except duckdb.Error:
+            return True
+        return False
+
+
+class NoPunctuation(Exception):
+    """What a record says of the watermark cannot be computed. `row` is which of those that were read, if it fails alone."""
+
+    def __init__(self, info: LogInfo, row: int | None, error: duckdb.Error) -> None:
+        super().__init__(f"the punctuation of log {info.name!r} cannot be computed: {reason(error)}")
+        self.info, self.row = info, row
 
 
 def check_punctuation(info: LogInfo) -> None:

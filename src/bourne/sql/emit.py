@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import duckdb
 from sqlglot.tokens import Token, TokenType
 
 from bourne.errors import Span, SqlError
@@ -62,6 +63,7 @@ def _split(sql: str) -> tuple[str, Emit]:
         tokens.pop()
     at = _clause(tokens)
     if at is None:
+        _check_no_emit(sql, tokens)
         return sql, CHANGES
     kind = tokens[at + 1].text.upper()
     found = _options(sql, tokens[at + 2 :])
@@ -72,6 +74,23 @@ def _split(sql: str) -> tuple[str, Emit]:
     early, lateness = (_length(sql, option, found.get(option)) for option in _OPTIONS)
     is_final = kind == "FINAL"
     return sql[: tokens[at].start], Emit(is_final, 0 if is_final and lateness is None else lateness, early)
+
+
+def _check_no_emit(sql: str, tokens: Sequence[Token]) -> None:
+    """Refuse an EMIT that is no clause, and that DuckDB's grammar does not take for a name."""
+    at = next((i for i, token in enumerate(tokens) if token.text.upper() == "EMIT"), None)
+    if at is None or tokens[at].token_type == TokenType.STRING:
+        return
+    found, words = (
+        tokens[at],
+        [token.text for token in tokens[at : at + 2]],
+    )  # after a relation it may be an alias
+    try:
+        duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        if any(f'near "{word}"' in str(error) for word in words):
+            raise SqlError("EMIT is not understood here", sql=sql, span=Span(found.start, found.end + 1),
+                           hint="the SELECT of a view may end with EMIT CHANGES or EMIT FINAL; a subquery may not") from error  # fmt: skip
 
 
 def _clause(tokens: Sequence[Token]) -> int | None:

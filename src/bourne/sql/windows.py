@@ -35,6 +35,8 @@ _ADDED = ("window_start", "window_end")
 # The field of a struct that stands for a session in a view, with its time.
 SESSION = "__session_time"
 
+_NAME = re.compile(r'(?i)(TABLE\s+)?(\w+|"([^"]|"")+")')
+
 # Windows of windows take the place of those that were there.
 _OTHERS = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end'))"
 _OTHERS_OF_SESSION = "COLUMNS(lambda c: c NOT IN ('window_start', 'window_end', '__new', '__session'))"
@@ -287,6 +289,9 @@ def _source(
     if text.startswith("("):  # a subquery, in which there may be windows, too
         return _rewrite(text, relations, defined, is_view=is_view).sql, None, None
     name = _unquote(re.sub(r"(?i)^TABLE\s+", "", text))
+    if not _NAME.fullmatch(text):
+        raise SqlError("a window function is of a log, a view or a subquery", sql=sql, span=span,
+                       hint="write its name, or the subquery in parentheses: TUMBLE((SELECT …), time, size)")  # fmt: skip
     if name.casefold() in defined:
         return quote(name), name, None
     found = next((key for key in relations if key.casefold() == name.casefold()), None)
@@ -305,6 +310,9 @@ def _column(sql: str, span: Span, source: str | None, schema: Schema | None, *, 
         is_name = re.fullmatch(r'\w+|"[^"]+"', text)
         return quote(_unquote(text)) if is_name else f"({text})"
     column = schema.column(_unquote(text))
+    if column is None and not _NAME.fullmatch(text):
+        raise SqlError(f"a column is expected, not {text!r}", sql=sql, span=span,
+                       hint=f"compute it in a subquery in place of {source}: (SELECT *, … AS t FROM {source})")  # fmt: skip
     if column is None:
         raise SqlError(
             f"log {source!r} has no column {_unquote(text)!r}", sql=sql, span=span,
@@ -396,6 +404,13 @@ def _cumulate(call: _Call) -> str:
 
 
 def _session(call: _Call) -> str:
+    words = re.search(r"(?i)\s(part\w*)\b", call.sql[call.arguments[0].start : call.arguments[0].end])
+    if words is not None:
+        raise call.error(
+            f"SESSION cannot be read from {words[1]!r} on",
+            call.arguments[0],
+            "write PARTITION BY, and columns",
+        )
     gap = call.width(0, "the gap")
     if gap.months:
         raise call.error("the gap of a session is a number of months, which has no fixed length", call.arguments[0],
