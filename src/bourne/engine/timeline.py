@@ -66,7 +66,11 @@ class Timeline:
         """Take in records that were read; return what is to be known of those of logs."""
         found = {}
         for name, each in self._inputs.items():
-            if name in tables and (behind := each.take_in(tables[name], pieces[name], clock_us)) is not None:
+            if name not in tables:
+                continue
+            if name not in self._late_relations:
+                each.pass_over(tables[name], pieces[name], clock_us)
+            elif (behind := each.take_in(tables[name], pieces[name], clock_us)) is not None:
                 found[name] = behind
         return found
 

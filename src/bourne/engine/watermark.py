@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bourne.duck import connect
@@ -77,6 +78,19 @@ class InputWatermark:
             start = end
         return Behind(before, is_absurd, times)
 
+    def pass_over(self, table: pa.Table, pieces: Sequence[Piece], clock_us: int) -> None:
+        """Take in records of which nobody asks how far behind each one is: only how far they come."""
+        if self._punctuation is not None:
+            self.take_in(table, pieces, clock_us)
+        for piece in pieces if self.info.time is not None and self._punctuation is None else ():
+            latest = _latest(self.info, piece.frame.batch)
+            if latest is None:
+                self.take_in(pa.Table.from_batches([piece.frame.batch]), [piece], clock_us)
+                continue
+            at = self.reached[piece.partition]
+            self.reached[piece.partition] = max(at, latest - self.info.watermark_us)
+            self.active_us[piece.partition] = clock_us
+
     def advance_to(self, watermark_us: int | None) -> None:
         """Take over the watermark of the view that the input is."""
         if watermark_us is not None:
@@ -117,6 +131,14 @@ class InputWatermark:
         reached, active = meta
         self.reached = [NEVER if at is None else at for at in reached]
         self.active_us = list(active)
+
+
+def _latest(info: LogInfo, batch: pa.RecordBatch) -> int | None:
+    """Return the latest time of some records in microseconds; None where that is none, or there is no record."""
+    assert info.time is not None
+    last = pc.max(column_of(info, batch, info.time))
+    found: int | None = last.cast(pa.timestamp("us", last.type.tz), safe=False).cast(pa.int64()).as_py()
+    return found if found is not None and TIME_FIRST_US <= found < TIME_END_US else None
 
 
 def _times(info: LogInfo, table: pa.Table) -> tuple[Longs, NDArray[np.bool_]]:
