@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import bourne
-from chaos.test_kill import RUN, start, wait_until_it_runs
+from chaos.test_kill import RUN, kill_after, start, wait_until_it_runs
 
 # Appends some records, of which the first has this id; returns the id after the last one.
 Append = Callable[[bourne.Instance, random.Random, int], int]
@@ -54,11 +53,4 @@ def live(app: Path, data: Path, dice: random.Random) -> None:
         process = start(["env", "BOURNE_SMALL_EPOCHS=1", *RUN[:-2], str(app), "--data", str(data)])
         if not at_once:
             wait_until_it_runs(process)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            continue
-        assert process.stderr is not None
-        raise AssertionError(f"it ended by itself: {process.stderr.read().decode()}")
+        kill_after(process, seconds)
