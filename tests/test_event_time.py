@@ -559,3 +559,33 @@ def test_a_rate_is_kept_as_long_as_a_purchase_may_be_matched_anew(
         rates((1, 3, "0:50"))
         it.catch_up(final=True)
         assert it.query("SELECT k, v FROM v").fetchall() == [(1, 3)]
+
+
+class Ticking:
+    """A clock that is later each time it is looked at: a view above has a later one than the view that it reads."""
+
+    def __init__(self) -> None:
+        self._now_us = 1_767_225_600_000_000
+
+    def now_us(self) -> int:
+        self._now_us += 70_000
+        return self._now_us
+
+
+def test_a_view_above_windows_of_arrival_waits_for_their_clock(tmp_path: Path) -> None:
+    app = bourne.App("arrivals")
+    for name in ("a", "b"):
+        app.log(name, schema={"id": "integer"})
+    windows = "SELECT window_end, {} AS n FROM TUMBLE({}, now(), INTERVAL 1 SECOND)"
+    app.view("low", windows.format("count(*)", "a") + " GROUP BY window_end EMIT FINAL")
+    both = f"SELECT window_end, n FROM low UNION ALL {windows.format('0', 'b')}"
+    app.view("top", f"SELECT window_end, sum(n) AS n FROM ({both}) GROUP BY window_end EMIT FINAL")
+    with bourne.open(app, data=tmp_path / "data", clock=Ticking()) as it:
+        for number in range(60):
+            for name in ("a", "b"):
+                it.append(name, [{"id": number}])
+            it.catch_up()
+        it.catch_up(final=True)
+        found = it.query("SELECT sum(n), count(*), count(DISTINCT window_end) FROM top").fetchall()
+        assert found[0][0] == 60
+        assert found[0][1] == found[0][2], "a window came out twice"
