@@ -58,7 +58,7 @@ VIEWS = {
 }  # fmt: skip
 for name, sql in VIEWS.items():
     app.view(name, sql, grows=True)
-# What an owner's city is when a window closes depends on the moment, so of this one only the sum is known.
+# What an owner's city is when a window closes depends on the moment, so of this one only the sums are known.
 app.view(
     "per_city",
     "SELECT window_start, city, count(*) AS n FROM TUMBLE(events, at, INTERVAL '10 seconds') "

@@ -75,6 +75,12 @@ def check_alike(it: bourne.Instance, other: bourne.Instance) -> None:
             assert side_log(it, f"{view.name}_{side}") == side_log(other, f"{view.name}_{side}")
 
 
+def check_lookups(it: bourne.Instance) -> None:
+    """Each event is counted once, in whatever city its owner was: the counts of the windows are those without cities."""
+    sql = "SELECT window_start, sum(n) FROM {} GROUP BY window_start ORDER BY ALL"
+    assert it.query(sql.format("per_city")).fetchall() == it.query(sql.format("tumbled")).fetchall()
+
+
 def computed_at_once(data: Path, folder: Path, *, final: bool) -> bourne.Instance:
     """Copy the logs, and take them in."""
     for log in ("events", "rates", "owners"):
@@ -123,6 +129,7 @@ def test_what_is_closed_and_late_survives_kills(tmp_path: Path) -> None:
             it.catch_up(final=is_last)
             with computed_at_once(data, fresh, final=is_last) as other:
                 check_alike(it, other)
+            check_lookups(it)
             shutil.rmtree(fresh)
             late = {view.name: view.late_records for view in it.status().views}
             print(f"life {life}: {next_id:,} events; late: {late}")
