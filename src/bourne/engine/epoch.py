@@ -138,7 +138,6 @@ class Epochs:
                 row: _absurd(self._inputs[name]) for row in np.flatnonzero(behind[name].is_absurd).tolist()
             }
             for name in behind
-            if name in self.circuit.late_relations
         }
         return given, {name: rows for name, rows in absurd.items() if rows}
 

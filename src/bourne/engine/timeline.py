@@ -63,7 +63,7 @@ class Timeline:
     def take_in(
         self, tables: Mapping[str, pa.Table], pieces: Mapping[str, Sequence[Piece]], clock_us: int
     ) -> dict[str, Behind]:
-        """Take in records that were read; return what is to be known of those of logs."""
+        """Take in records that were read; return what is to be known of those that may come too late."""
         found = {}
         for name, each in self._inputs.items():
             if name not in tables:
@@ -83,7 +83,7 @@ class Timeline:
         if name in self._arrival_relations:
             at = pa.array(np.full(table.num_rows, clock_us)).cast(pa.timestamp("us"))
             table = table.append_column(ARRIVAL, at)
-        if name not in self._late_relations or behind is None:
+        if behind is None:
             return table
         reached = behind.watermarks
         if self.moment.watermark_us is not None:

@@ -81,10 +81,8 @@ def _check_no_emit(sql: str, tokens: Sequence[Token]) -> None:
     at = next((i for i, token in enumerate(tokens) if token.text.upper() == "EMIT"), None)
     if at is None or tokens[at].token_type == TokenType.STRING:
         return
-    found, words = (
-        tokens[at],
-        [token.text for token in tokens[at : at + 2]],
-    )  # after a relation it may be an alias
+    found = tokens[at]
+    words = [token.text for token in tokens[at : at + 2]]  # after a relation EMIT may be an alias
     try:
         duckdb.extract_statements(sql)
     except duckdb.Error as error:
