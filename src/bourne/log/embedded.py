@@ -91,7 +91,7 @@ class EmbeddedLog:
         table = conform(rows, self._info.schema, log=self._info.name)
         check_records(self._info, table)
         if self._info.partitions == 1:
-            written = self._writer(0).write(table, durability=durability, request_id=request_id)
+            written = self.writer(0).write(table, durability=durability, request_id=request_id)
             offsets = written.row_offsets
             if offsets is None:
                 offsets = np.arange(written.offsets.start, written.offsets.stop)
@@ -105,14 +105,15 @@ class EmbeddedLog:
             [
                 (
                     number,
-                    self._writer(number).write(part, durability=durability, request_id=request_id),
+                    self.writer(number).write(part, durability=durability, request_id=request_id),
                     rows_of,
                 )
                 for number, part, rows_of in parts
             ],
         )
 
-    def _writer(self, partition: int) -> LogWriter:
+    def writer(self, partition: int) -> LogWriter:
+        """Return what appends to a partition; it is closed with this log."""
         return self._writers.get(partition) or self._open_writer(partition)
 
     def _open_writer(self, partition: int) -> LogWriter:
@@ -145,7 +146,7 @@ class EmbeddedLog:
         return [
             maintain(
                 self.folder, self._info, number,
-                writer=functools.partial(self._writer, number),
+                writer=functools.partial(self.writer, number),
                 pins=[pin for pin in pins if pin.partition == number],
                 now_us=self._clock.now_us(),
                 files=self._files,

@@ -47,6 +47,7 @@ from bourne.log.format import (
     sums_of,
 )
 from bourne.log.lock import WriterLock
+from bourne.log.marks import read_marks, to_meta
 from bourne.log.recovery import (
     after_frame,
     empty_head,
@@ -408,7 +409,7 @@ class PartitionEnd:
             return
         assert self._descriptor is not None
         self._make_durable()
-        body = make_body(self._arrow.serialize(), peaks_of(self.head))
+        body = make_body(self._arrow.serialize(), {**peaks_of(self.head), **self._marks()})
         raw, head = self._seal(KIND_SCHEMA, body, None, self.head)
         self._files.write(self._descriptor, [memoryview(raw), *body.parts], self.head.end)
         self._sync(self._descriptor)
@@ -424,7 +425,7 @@ class PartitionEnd:
         before = self.head._replace(segment=base, end=0, durable_end=0, last=0)
         descriptor = self._files.open(segment_path(self.folder, base))
         try:
-            body = make_body(schema.to_arrow().serialize(), peaks_of(before))
+            body = make_body(schema.to_arrow().serialize(), {**peaks_of(before), **self._marks()})
             raw, head = self._seal(KIND_SCHEMA, body, None, before)
             self._files.truncate(descriptor, 0)
             self._files.write(descriptor, [memoryview(raw), *body.parts], 0)
@@ -439,6 +440,12 @@ class PartitionEnd:
         self._descriptor = descriptor
         self._schema, self._schema_number = schema, before.number
         self.head = head._replace(durable_end=head.end, boot_id=self._files.boot_id())
+
+    def _marks(self) -> dict[str, Any]:
+        """Return how far sources have come, for the start of a segment."""
+        if self.head.end == 0:
+            return {}
+        return to_meta(read_marks(self.folder, log=self.info.name, partition=self._partition, head=self.head))
 
     def _make_durable(self) -> None:
         if self.head.durable_end < self.head.end:

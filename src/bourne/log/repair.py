@@ -24,12 +24,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from bourne.errors import DefinitionError, FormatTooNew, StorageError
+from bourne.errors import CorruptFrame, DefinitionError, FormatTooNew, StorageError
 from bourne.limits import FRAME_BYTES_MAX
-from bourne.log.catalog import LogInfo, read_log_info, write_log_info
+from bourne.log.catalog import LogInfo, partition_folder, read_log_info, write_log_info
 from bourne.log.disk import disk_errors
 from bourne.log.format import HEADER_BYTES, decode_header
 from bourne.log.intact import Intact, Lost, Whole
+from bourne.log.marks import Marks, marks_of, read_marks, to_meta
 from bourne.log.segment import cold_path, segment_bases, segment_path
 from bourne.log.writer import LogWriter
 from bourne.ports import Clock, Files
@@ -100,6 +101,8 @@ def repair_log(
                         done += each.header.frame_bytes
                         if on_progress is not None:
                             on_progress(done, total)
+                if marks := copy.marks | _last_marks(log_folder, info, number):
+                    writer.append(info.schema.to_arrow().empty_table(), to_meta(marks))
                 writer.sync()
                 copied.append(writer.next_offset)
             finally:
@@ -122,6 +125,7 @@ class _Copy:
         self._old = self._next = 0
         self._new = 0
         self._ids: list[tuple[str, int, int]] = []  # with the first old offset and the number of records
+        self.marks: Marks = {}  # how far the sources had come
 
     def take(self, frame: Whole) -> None:
         """Append a frame."""
@@ -131,6 +135,7 @@ class _Copy:
         self._next = header.next_offset
         if frame.offsets is not None:  # some of its records are gone, so its offsets do not map
             self._old, self._new = self._next, self._new + frame.batch.num_rows
+        self.marks |= marks_of(frame.meta)
         meta = self._request_ids(frame.meta)
         table = pa.Table.from_batches([frame.batch])
         if meta is not None and table.nbytes > FRAME_BYTES_MAX // 2:
@@ -148,6 +153,14 @@ class _Copy:
         if not complete:
             return None
         return {"requests": [[name, first - self._old + self._new, count] for name, first, count in complete]}
+
+
+def _last_marks(log_folder: Path, info: LogInfo, partition: int) -> Marks:
+    """Return how far the sources had come, if the last segment still says so."""
+    try:
+        return read_marks(partition_folder(log_folder, partition), log=info.name, partition=partition)
+    except CorruptFrame:
+        return {}
 
 
 def _definition(log_folder: Path) -> LogInfo:
