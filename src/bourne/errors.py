@@ -148,6 +148,24 @@ class SourceFailed(BourneError):
     exit_code = 10
 
 
+class SinkFailed(BourneError):
+    """A sink cannot be written to as it is: it stands still, and its position with it."""
+
+    exit_code = 11
+
+
+class Unreachable(BourneError):
+    """The other side of a source or a sink is not there just now. What was not acknowledged is tried again."""
+
+    exit_code = 10
+
+
+class Rejected(BourneError):
+    """The other side of a sink refuses a row. Nothing of that write was kept."""
+
+    exit_code = 11
+
+
 class LogLocked(BourneError):
     """Another process writes to this log or runs these views. `pid` is its process, where known."""
 

@@ -279,7 +279,7 @@ def test_a_schema_that_changes_before_the_first_record_counts(tmp_path: Path) ->
 
     with opened(k="integer") as old, opened(k="bigint", t="varchar") as new:
         older, newer = old.log("l"), new.log("l")
-        older._writer(0)  # begins the first segment
+        older.writer(0)  # begins the first segment
         rows = [{"k": 2**40 + 7, "t": "서울"}, {"k": 5, "t": None}, {"k": 6, "t": "x"}]
         newer.append(rows)
         older.append([{"k": 8}])  # by who knows the older schema only: in the segment's newer one
@@ -307,7 +307,7 @@ def test_who_takes_over_a_log_writes_in_the_schema_that_counts(tmp_path: Path) -
         return bourne.open(app, data=tmp_path)
 
     with opened(k="integer") as old:
-        old.log("l")._writer(0)
+        old.log("l").writer(0)
         with opened(k="bigint") as new:
             new.append("l", [{"k": 2**40}])
         again = old.log("l")

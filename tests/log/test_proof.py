@@ -290,7 +290,7 @@ def test_a_schema_frame_behind_another(house: House) -> None:
     house(schema={"key": "integer"}).log("l").append([])
     house(schema={"key": "integer"}).log("l").sync()
     first = house(schema={"key": "integer"}).log("l")
-    first._writer(0)
+    first.writer(0)
     log = house(schema={"key": "bigint", "text": "varchar"}).log("l")
     log.append([{"key": 2**40, "text": "x"}])
     proof = log.prove(0)

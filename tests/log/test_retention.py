@@ -496,7 +496,7 @@ def test_a_segment_that_could_not_be_begun_is_in_nobodys_way(
     app.log("l", schema=SCHEMA)
     with bourne.open(app, data=tmp_path, files=files) as instance:
         log = instance.log("l")
-        writer = log._writer(0)
+        writer = log.writer(0)
         log.append([{"key": 0}])
         files.fail(call, name="*1.seg" if call != "sync_folder" else "0")
         with pytest.raises(bourne.StorageError):
