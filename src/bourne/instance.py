@@ -151,10 +151,14 @@ class Instance:
         self._bound = {each.info.name: each.query for each in compiled}
         self._growing = [each.growing for each in compiled if each.growing is not None]
         check_side_logs({view.name: view for view in views}, owners)
-        self._catalog.create(app.name, self._files)
-        self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+        with self._catalog.alone():
+            self._catalog.create(app.name, self._files)
+            self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+            self._declare_views(views)
         for content in tables:
             self._store_table(content)
+
+    def _declare_views(self, views: Iterable[ViewInfo]) -> None:
         made = dict(self._declared)
         for view in views:
             info = self._catalog.declare_view(

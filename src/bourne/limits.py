@@ -108,6 +108,9 @@ FILE_BATCH_BYTES: Final = 16 << 20
 # One record of a text file; a quote that is never closed must not read a whole file into memory.
 FILE_RECORD_BYTES_MAX: Final = 64 << 20
 
+# Records of one batch that do not fit and are left out: each costs some conversions of its own.
+MISFITS_MAX: Final = 10_000
+
 # A table's file is read whole, and its first version is one frame.
 TABLE_BYTES_MAX: Final = 1 << 30
 

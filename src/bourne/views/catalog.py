@@ -6,8 +6,11 @@ log beside the old one, which stays as it is.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,23 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from declaring anything in this folder, which is made if it is not there.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        with disk_errors(self.folder, "cannot make the data folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with disk_errors(self.folder, "cannot lock the data folder"):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def create(self, app: str, files: Files) -> None:
         """Make the data folder, or check that an existing one is ours.
