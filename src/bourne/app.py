@@ -46,10 +46,15 @@ class TableDefinition:
 
 @dataclass(frozen=True, slots=True)
 class SourceDefinition:
-    """A declared source: where records come from, and the log that they go into."""
+    """A declared source: where records come from, and the log that they go into.
+
+    `name` is what it is called, None: by its URL. `dead_letters` is the largest share of records that cannot be taken in.
+    """
 
     url: str
     into: str
+    name: str | None = None
+    dead_letters: float | str = 0.01
 
 
 class App:
@@ -309,12 +314,20 @@ class App:
 
         return declare
 
-    def source(self, url: str, *, into: str) -> None:
-        """Declare where records come from while the app runs.
+    def source(
+        self, url: str, *, into: str, name: str | None = None, dead_letters: float | str = "1%"
+    ) -> None:
+        """Declare where records come from while the app runs (docs/connectors.md tells of each kind).
 
         Args:
-            url: `tcp://HOST:PORT` (lines of text from any number of clients) or `stdin:`.
+            url: a path (of a file, a folder that is watched, or a pattern such as `in/*.csv`), `s3://BUCKET/PATH`,
+                `tcp://HOST:PORT` (lines from any number of clients), or `stdin:`. `${NAME}` in it stands for a variable of
+                the environment.
             into: the log that they go into.
+            name: what the source is called: with its name, its position is found again. By default what the URL is about,
+                without user, password and options; who moves a source to another address gives it a name.
+            dead_letters: the largest share of records that cannot be taken in, of the last thousand or more: `"1%"`, 0.01,
+                0 for none at all. They go to the log `dead_letters`; more of them stop the source.
 
         Raises:
             DefinitionError: there is no such log (yet).
@@ -325,7 +338,7 @@ class App:
                 expected=", ".join(self.logs) or "a log, declared before",
                 found=into,
             )
-        self.sources.append(SourceDefinition(url, into))
+        self.sources.append(SourceDefinition(url, into, name, dead_letters))
 
     def _check_free(self, name: str, kind: str) -> None:
         check_name(name, kind=kind)

@@ -7,6 +7,7 @@ the views; both are held until `close`. Everything that a method has acknowledge
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
@@ -19,8 +20,14 @@ from typing import Any
 import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
-from bourne.connect.sources import Source, open_source
+from bourne.connect.dead_letters import DEAD_LETTERS, DeadLetters, share
+from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
+from bourne.connect.files_taken import FilesTaken, files_log, files_log_name
+from bourne.connect.source import Source
+from bourne.connect.sources import Surroundings, open_source, reads_files, source_name
+from bourne.connect.states import SourceState, StateFile
 from bourne.connect.tables import TableContent, read_table, store_table
+from bourne.connect.urls import parse_url
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
@@ -31,11 +38,13 @@ from bourne.engine.watermark import check_punctuation
 from bourne.errors import (
     BourneError,
     Closed,
+    DefinitionError,
     GrowingState,
     InputError,
     StorageError,
     UnknownName,
 )
+from bourne.intake import Feed, Intake
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.causes import check_seen, with_seen
@@ -98,7 +107,7 @@ class Instance:
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
         self._folds: dict[tuple[str, Path], Fold] = {}
-        self._sources: list[Source] = []
+        self._intakes: list[Intake] = []
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
@@ -142,6 +151,13 @@ class Instance:
         relations |= {content.info.name: content.info for content in tables}
         owners = side_log_owners(app)
         relations |= {name: error_log(name) for name in owners}
+        for log in _connectors_logs(app):
+            if log.name in relations or log.name in app.views:
+                raise DefinitionError(
+                    f"the name {log.name!r} is taken", where=f"app {app.name!r}", expected="the log that sources write to",
+                    found="a declaration of that name", hint="choose another name",
+                )  # fmt: skip
+            relations[log.name] = log
         logs = list(relations.values())
         check_seen(relations)
         for log in logs:
@@ -304,18 +320,21 @@ class Instance:
         until_caught_up: bool = False,
         final: bool = False,
         on_progress: Callable[[list[Progress]], None] | None = None,
+        on_state: Callable[[SourceState], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         """Open the sources and keep all views up to date, until `stop` is set (or Ctrl-C).
 
         Args:
-            until_caught_up: return when the views have taken in everything and the sources have ended.
+            until_caught_up: return when the sources have ended, or have brought all that there was, and the views have taken
+                in everything. A source that nobody knows the end of (TCP) never does.
             final: then nothing follows, as in `catch_up`: a bounded input, such as a file through a pipe, closes its windows.
             on_progress: called after each round that took something in, from this thread.
+            on_state: called when a source starts, waits, fails, or ends; from its thread.
             stop: set it, from any thread, to end the run after the current epochs.
 
-        A view that fails stands still while the others go on; `on_progress` tells at once, and the first failure
-        is raised when the run ends, or when no view is left.
+        A view or a source that fails stands still while the others go on; `on_progress` and `on_state` tell at once, and the
+        first failure is raised when the run ends, or when nothing is left. A source whose other side is away waits for it.
 
         Raises: as `catch_up`.
         """
@@ -326,38 +345,58 @@ class Instance:
                 hint="what nothing follows has an end; or leave final out",
             )  # fmt: skip
         _raise_first(self._take_over_tables())
-        with self._maintenance():
+        stop = stop or threading.Event()
+        self._intakes = self._make_intakes(is_patient=not until_caught_up, on_state=on_state)
+        with self._maintenance(), contextlib.ExitStack() as ending:
+            for intake in self._intakes:
+                ending.callback(intake.join)
+            for intake in self._intakes:
+                ending.callback(intake.stop)
+                intake.start()
             self._runners.run(
-                self._feed_all,
-                lambda: not all(source.has_ended for source in self._sources),
+                lambda: sum(intake.new_records() for intake in self._intakes),
+                lambda: any(intake.has_more for intake in self._intakes),
+                is_futile=lambda: bool(self._intakes) and all(each.has_failed for each in self._intakes),
                 until_caught_up=until_caught_up,
                 on_progress=on_progress,
-                stop=stop or threading.Event(),
+                stop=stop,
             )
-        if final and not (stop is not None and stop.is_set()):
+        _raise_first([each.failure for each in self._intakes if each.has_failed and each.failure])
+        if final and not stop.is_set():
             self._runners.catch_up(is_end=True)
-        for source in self._sources:  # what they had handed over when they were told to stop
-            self._feed(source)
 
-    def _feed_all(self) -> int:
-        self._open_sources()
-        return sum(self._feed(source) for source in self._sources)
+    def _make_intakes(
+        self, *, is_patient: bool, on_state: Callable[[SourceState], None] | None
+    ) -> list[Intake]:
+        """Open the sources; each is told of what it has to know of this app."""
+        found: list[Intake] = []
+        for declared in self.app.sources if self.app is not None else ():
+            log = self.log(declared.into)
+            around = Surroundings(log.info, self._clock, functools.partial(self._files_taken, declared.into))
+            try:
+                source = open_source(declared.url, around, name=declared.name)
+            except BaseException:
+                for intake in found:
+                    intake.source.stop()
+                raise
+            where = f"source {source.name!r}"
+            letters = DeadLetters(
+                self.log(DEAD_LETTERS).append, self._clock, origin=source.name, log=declared.into,
+                share_max=share(declared.dead_letters, where=where),
+            )  # fmt: skip
+            feed = Feed(parse_url(declared.url).text, source, log, letters)
+            note = StateFile[SourceState](self._catalog.folder / "sources", source.name, self._clock)
+            found.append(Intake(feed, note, files=self._files, is_patient=is_patient, on_state=on_state))
+        return found
 
-    def _feed(self, source: Source) -> int:
-        """Move what a source has into its log."""
-        log = self.log(source.into)
-        rows = source.poll(log.info, self._clock)
-        return 0 if rows is None else len(log.append(rows))
-
-    def _open_sources(self) -> None:
-        if self.app is not None and not self._sources:
-            for declared in self.app.sources:
-                self._sources.append(open_source(declared.url, self._log(declared.into)))
+    def _files_taken(self, into: str, source: str) -> FilesTaken:
+        log = self.log(files_log_name(into))
+        return FilesTaken(source, log.append, lambda: (batch.records for batch in log.batches()))
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources that `run` has opened."""
-        return tuple(self._sources)
+        return tuple(intake.source for intake in self._intakes)
 
     # --- keeping house ---
 
@@ -542,7 +581,6 @@ class Instance:
                 return
             self._is_closed = True
             closing: list[Callable[[], None]] = [
-                *(source.close for source in self._sources),
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),
@@ -568,6 +606,26 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
+
+
+def _connectors_logs(app: App) -> list[LogInfo]:
+    """Return the logs that an app's sources write to beside their own, and refuse two sources of one name.
+
+    Raises:
+        DefinitionError: there are, or one has no URL, or no share of dead letters.
+    """
+    named: set[tuple[str, str]] = set()
+    for each in app.sources:
+        name = source_name(each.url, each.name)
+        share(each.dead_letters, where=f"source {name!r}")
+        if (name, each.into) in named:
+            raise DefinitionError(
+                f"two sources of log {each.into!r} are called {name!r}", where=f"app {app.name!r}",
+                hint="give one of them another name: name=…",
+            )  # fmt: skip
+        named.add((name, each.into))
+    files = dict.fromkeys(each.into for each in app.sources if reads_files(each.url))
+    return [*(DEAD_LETTER_LOGS if app.sources else ()), *map(files_log, files)]
 
 
 def _log_info(declared: LogDefinition) -> LogInfo:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO, NoReturn
 
@@ -40,9 +40,7 @@ def read_jsonl(
         SourceFailed: the stream cannot be read.
     """
     line, byte = (start.number, start.byte) if start is not None else (1, 0)
-    readers = {
-        column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
-    }
+    readers = json_readers(schema)
     fit = functools.partial(_fit, schema=schema, log=log)
     for block in read_blocks(stream, name=name, has_quotes=False, line=line, byte=byte):
         lines = [
@@ -58,6 +56,25 @@ def read_jsonl(
         if fitted.num_rows or parsed.misfits:
             following = Place("line", block.next_line, block.byte + len(block.data))
             yield Batch(fitted, following, tuple(sorted(parsed.misfits, key=lambda each: each.number)))
+
+
+def fit_lines(
+    lines: Sequence[bytes], schema: Schema, log: str, name: str
+) -> tuple[pa.Table, tuple[Misfit, ...]]:
+    """Return lines as records of the log, and those that are none; their numbers count from 1."""
+    parsed = _Parsed(list(enumerate(lines, 1)), json_readers(schema), name, leaves_out=True)
+    fit = functools.partial(_fit, schema=schema, log=log)
+    fitted = schema.to_arrow().empty_table()
+    if parsed.records:
+        fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=parsed.leave_out)
+    return fitted, tuple(sorted(parsed.misfits, key=lambda each: each.number))
+
+
+def json_readers(schema: Schema) -> dict[str, Callable[[Any], Any]]:
+    """Return how values are read of those columns that `conform` would not take as JSON has them."""
+    return {
+        column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
+    }
 
 
 class _Parsed:

@@ -18,15 +18,9 @@ _ROWS = 1 << 17
 
 
 def read_parquet(
-    path: str,
-    schema: Schema,
-    log: str,
-    *,
-    source: Any = None,
-    start: Place | None = None,
-    leaves_out: bool = False,
+    file: Any, schema: Schema, log: str, name: str, *, start: Place | None = None, leaves_out: bool = False
 ) -> Iterator[Batch]:
-    """Yield a Parquet file's records, from `start` on; read from `source`, a file object, if it is given.
+    """Yield the records of a Parquet file, an open one that can seek, from `start` on; `name` is what errors call it.
 
     With `leaves_out`, records that do not fit are left out, and the batch says which.
 
@@ -36,20 +30,20 @@ def read_parquet(
     """
     rows = 0
     try:
-        with parquet.ParquetFile(source or path) as file:
-            for batch in file.iter_batches(_ROWS):
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(_ROWS):
                 skipped = min(batch.num_rows, max(0, (start.number if start else 1) - 1 - rows))
                 if skipped < batch.num_rows:
                     yield fit_rows(
-                        batch.slice(skipped), rows + skipped, schema, log, path, leaves_out=leaves_out
+                        batch.slice(skipped), rows + skipped, schema, log, name, leaves_out=leaves_out
                     )
                 rows += batch.num_rows
     except pa.ArrowException as error:
         raise MalformedInput(
-            "not a Parquet file, or a damaged one", where=f"{path}, after row {rows}", found=str(error)
+            "not a Parquet file, or a damaged one", where=f"{name}, after row {rows}", found=str(error)
         ) from error
     except OSError as error:
-        raise SourceFailed(f"cannot read {path}", found=error.strerror or str(error)) from error
+        raise SourceFailed(f"cannot read {name}", found=error.strerror or str(error)) from error
 
 
 def fit_rows(
