@@ -7,7 +7,6 @@ the views; both are held until `close`. Everything that a method has acknowledge
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 import warnings
@@ -20,14 +19,10 @@ from typing import Any
 import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
-from bourne.connect.dead_letters import DEAD_LETTERS, DeadLetters, share
-from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
-from bourne.connect.files_taken import FilesTaken, files_log, files_log_name
 from bourne.connect.source import Source
-from bourne.connect.sources import Surroundings, open_source, reads_files, source_name
-from bourne.connect.states import SourceState, StateFile
+from bourne.connect.states import SinkState, SourceState
 from bourne.connect.tables import TableContent, read_table, store_table
-from bourne.connect.urls import parse_url
+from bourne.connectors import Connectors, check_sinks, side_logs
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
@@ -38,13 +33,11 @@ from bourne.engine.watermark import check_punctuation
 from bourne.errors import (
     BourneError,
     Closed,
-    DefinitionError,
     GrowingState,
     InputError,
     StorageError,
     UnknownName,
 )
-from bourne.intake import Feed, Intake
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.causes import check_seen, with_seen
@@ -107,7 +100,7 @@ class Instance:
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
         self._folds: dict[tuple[str, Path], Fold] = {}
-        self._intakes: list[Intake] = []
+        self._open_connectors: Connectors | None = None
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
@@ -151,13 +144,7 @@ class Instance:
         relations |= {content.info.name: content.info for content in tables}
         owners = side_log_owners(app)
         relations |= {name: error_log(name) for name in owners}
-        for log in _connectors_logs(app):
-            if log.name in relations or log.name in app.views:
-                raise DefinitionError(
-                    f"the name {log.name!r} is taken", where=f"app {app.name!r}", expected="the log that sources write to",
-                    found="a declaration of that name", hint="choose another name",
-                )  # fmt: skip
-            relations[log.name] = log
+        relations |= side_logs(app, relations)
         logs = list(relations.values())
         check_seen(relations)
         for log in logs:
@@ -167,6 +154,7 @@ class Instance:
         self._bound = {each.info.name: each.query for each in compiled}
         self._growing = [each.growing for each in compiled if each.growing is not None]
         check_side_logs({view.name: view for view in views}, owners)
+        check_sinks(app, relations | {view.name: view.output for view in views})
         with self._catalog.alone():
             self._catalog.create(app.name, self._files)
             self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
@@ -320,7 +308,7 @@ class Instance:
         until_caught_up: bool = False,
         final: bool = False,
         on_progress: Callable[[list[Progress]], None] | None = None,
-        on_state: Callable[[SourceState], None] | None = None,
+        on_state: Callable[[SourceState | SinkState], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         """Open the sources and keep all views up to date, until `stop` is set (or Ctrl-C).
@@ -330,7 +318,7 @@ class Instance:
                 in everything. A source that nobody knows the end of (TCP) never does.
             final: then nothing follows, as in `catch_up`: a bounded input, such as a file through a pipe, closes its windows.
             on_progress: called after each round that took something in, from this thread.
-            on_state: called when a source starts, waits, fails, or ends; from its thread.
+            on_state: called when a source or a sink starts, waits, fails, or ends; from its thread.
             stop: set it, from any thread, to end the run after the current epochs.
 
         A view or a source that fails stands still while the others go on; `on_progress` and `on_state` tell at once, and the
@@ -346,57 +334,34 @@ class Instance:
             )  # fmt: skip
         _raise_first(self._take_over_tables())
         stop = stop or threading.Event()
-        self._intakes = self._make_intakes(is_patient=not until_caught_up, on_state=on_state)
-        with self._maintenance(), contextlib.ExitStack() as ending:
-            for intake in self._intakes:
-                ending.callback(intake.join)
-            for intake in self._intakes:
-                ending.callback(intake.stop)
-                intake.start()
+        with (
+            self._maintenance(),
+            self._connectors(is_patient=not until_caught_up, on_state=on_state) as connectors,
+        ):
             self._runners.run(
-                lambda: sum(intake.new_records() for intake in self._intakes),
-                lambda: any(intake.has_more for intake in self._intakes),
-                is_futile=lambda: bool(self._intakes) and all(each.has_failed for each in self._intakes),
-                until_caught_up=until_caught_up,
-                on_progress=on_progress,
-                stop=stop,
-            )
-        _raise_first([each.failure for each in self._intakes if each.has_failed and each.failure])
-        if final and not stop.is_set():
-            self._runners.catch_up(is_end=True)
-
-    def _make_intakes(
-        self, *, is_patient: bool, on_state: Callable[[SourceState], None] | None
-    ) -> list[Intake]:
-        """Open the sources; each is told of what it has to know of this app."""
-        found: list[Intake] = []
-        for declared in self.app.sources if self.app is not None else ():
-            log = self.log(declared.into)
-            around = Surroundings(log.info, self._clock, functools.partial(self._files_taken, declared.into))
-            try:
-                source = open_source(declared.url, around, name=declared.name)
-            except BaseException:
-                for intake in found:
-                    intake.source.stop()
-                raise
-            where = f"source {source.name!r}"
-            letters = DeadLetters(
-                self.log(DEAD_LETTERS).append, self._clock, origin=source.name, log=declared.into,
-                share_max=share(declared.dead_letters, where=where),
+                connectors.new_records, connectors.has_more, connectors.has_less, is_futile=connectors.have_failed,
+                until_caught_up=until_caught_up, on_progress=on_progress, stop=stop,
             )  # fmt: skip
-            feed = Feed(parse_url(declared.url).text, source, log, letters)
-            note = StateFile[SourceState](self._catalog.folder / "sources", source.name, self._clock)
-            found.append(Intake(feed, note, files=self._files, is_patient=is_patient, on_state=on_state))
-        return found
+            if final and not stop.is_set():
+                connectors.raise_first()  # what a source still had is not to be late for ever
+                self._runners.catch_up(is_end=True)
+                connectors.drain(stop)
+        connectors.raise_first()
 
-    def _files_taken(self, into: str, source: str) -> FilesTaken:
-        log = self.log(files_log_name(into))
-        return FilesTaken(source, log.append, lambda: (batch.records for batch in log.batches()))
+    def _connectors(
+        self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
+    ) -> Connectors:
+        outputs = {name: (view.folder, view.output) for name, view in self._views.items()}
+        self._open_connectors = Connectors(
+            self.app, self.log, outputs, self._catalog, files=self._files, clock=self._clock, is_patient=is_patient,
+            on_state=on_state,
+        )  # fmt: skip
+        return self._open_connectors
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources that `run` has opened."""
-        return tuple(intake.source for intake in self._intakes)
+        return () if self._open_connectors is None else self._open_connectors.sources
 
     # --- keeping house ---
 
@@ -606,26 +571,6 @@ class Instance:
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
-
-
-def _connectors_logs(app: App) -> list[LogInfo]:
-    """Return the logs that an app's sources write to beside their own, and refuse two sources of one name.
-
-    Raises:
-        DefinitionError: there are, or one has no URL, or no share of dead letters.
-    """
-    named: set[tuple[str, str]] = set()
-    for each in app.sources:
-        name = source_name(each.url, each.name)
-        share(each.dead_letters, where=f"source {name!r}")
-        if (name, each.into) in named:
-            raise DefinitionError(
-                f"two sources of log {each.into!r} are called {name!r}", where=f"app {app.name!r}",
-                hint="give one of them another name: name=…",
-            )  # fmt: skip
-        named.add((name, each.into))
-    files = dict.fromkeys(each.into for each in app.sources if reads_files(each.url))
-    return [*(DEAD_LETTER_LOGS if app.sources else ()), *map(files_log, files)]
 
 
 def _log_info(declared: LogDefinition) -> LogInfo:

@@ -134,6 +134,9 @@ RETRY_UNTIL_CAUGHT_UP_S: Final = 30.0
 SOURCE_LOOK_S: Final = 0.1
 STATUS_INTERVAL_S: Final = 1.0
 
+# What a sink gets at once, about: whole frames of the view.
+DELIVERY_BYTES: Final = 32 << 20
+
 # How long the end of a run waits for sources and sinks that are busy with the other side.
 CLOSE_WAIT_S: Final = 10.0
 

@@ -156,6 +156,7 @@ class Runners:
         self,
         feed: Callable[[], int],
         has_more: Callable[[], bool],
+        has_less: Callable[[], bool] = lambda: False,
         *,
         is_futile: Callable[[], bool] = lambda: False,
         until_caught_up: bool,
@@ -164,8 +165,8 @@ class Runners:
     ) -> None:
         """Step, round after round, until `stop` is set, or nothing is left to do and to come.
 
-        `feed` says how many records have come into the logs since it was last asked, `has_more` whether more can come, or
-        something is still to be delivered, and `is_futile` whether nobody is left who could bring or take anything. In
+        `feed` says how many records have come into the logs since it was last asked, `has_more` whether more can come,
+        `has_less` whether something is still to be delivered, and `is_futile` whether nobody is left who could bring or take anything. In
         between it sleeps until a log is appended to, by whichever process. A `stop` that is a `WakingEvent` ends the sleep
         at once, any other after a fifth of a second at most.
         """
@@ -199,7 +200,7 @@ class Runners:
                                 *(Progress(name, 0, 0.0, 0, why) for name, why in refused.items()),
                             ]
                         )
-                elif until_caught_up and not has_more():
+                elif until_caught_up and not has_more() and not (has_looked and has_less()):
                     if has_looked:
                         break
                     is_due = True

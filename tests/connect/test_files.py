@@ -477,7 +477,9 @@ def test_a_file_is_read_on_from_any_place_where_a_batch_ended(monkeypatch, kind)
 def test_parquet_is_read_on_from_a_row(tmp_path):
     table = pa.table({"id": pa.array(range(10)), "amount": pa.array(["1.00"] * 9 + ["x"])})
     parquet.write_table(table, tmp_path / "f.parquet")
-    (batch,) = read_parquet(str(tmp_path / "f.parquet"), SMALL, "log", start=Place("row", 8), leaves_out=True)
+    (batch,) = read_parquet(
+        str(tmp_path / "f.parquet"), SMALL, "log", "f", start=Place("row", 8), leaves_out=True
+    )
     assert batch.table.column("id").to_pylist() == [7, 8]
     (misfit,) = batch.misfits
     assert misfit.number == 10

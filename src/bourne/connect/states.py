@@ -68,6 +68,7 @@ class SinkState:
     records: int = 0
     dead_letters: int = 0
     position: int = 0
+    of: str = ""
     lag_records: int | None = None
     error: str | None = None
     at_us: int = 0
@@ -81,7 +82,7 @@ class StateFile(Generic[State]):
 
     def __init__(self, folder: Path, name: str, clock: Clock) -> None:
         self._folder = folder
-        self._path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+        self.path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
         self._clock = clock
         self._written_s = 0.0
 
@@ -93,11 +94,11 @@ class StateFile(Generic[State]):
         """Replace the note."""
         self._written_s = time.monotonic()
         content = json.dumps(asdict(replace(state, at_us=self._clock.now_us())), ensure_ascii=False, indent=1)
-        draft = self._path.with_suffix(f".{os.getpid()}.draft")
+        draft = self.path.with_suffix(f".{os.getpid()}.draft")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             draft.write_text(content, encoding="utf-8")
-            draft.replace(self._path)
+            draft.replace(self.path)
         except OSError:
             return  # a full disk shows in what matters
 

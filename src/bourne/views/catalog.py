@@ -207,6 +207,15 @@ class Catalog:
         infos = [self.view(folder.name) for folder in _folders(self.folder / "views")]
         return [info for info in infos if info is not None]
 
+    def versions(self, name: str) -> dict[str, tuple[Path, LogInfo]]:
+        """Return the log of this name, or all versions of the view: by the log's id, its folder, and itself."""
+        log = self.log(name)
+        if log is not None:
+            return {log.id.hex(): (self.log_folder(log.name), log)}
+        folder = _child(self.folder / "views", name)
+        found = [(entry, read_log_info(entry)) for entry in (_folders(folder) if folder is not None else [])]
+        return {info.id.hex(): (entry, info) for entry, info in found if info is not None}
+
     def declare_view(
         self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,
         functions: Mapping[str, str], on_error: OnError, bounds: tuple[tuple[str, str], ...] = (),
