@@ -138,9 +138,9 @@ def test_a_changed_definition_brings_the_difference(tmp_path, target):
             instance.append("orders", [{"id": i, "user": f"u{i}", "amount": i} for i in range(10)])
             instance.run(until_caught_up=True)
             assert target.rows == expected(instance)
-    with bourne.open(make("SELECT id, user FROM orders", "id"), data=tmp_path) as instance:
-        with pytest.raises(SinkFailed, match="other columns"):
-            instance.run(until_caught_up=True)
+    app = make("SELECT id, user FROM orders", "id")
+    with bourne.open(app, data=tmp_path) as instance, pytest.raises(SinkFailed, match="other columns"):
+        instance.run(until_caught_up=True)
 
 
 def test_rows_that_are_taken_back_from_a_sink_that_only_adds(tmp_path, target):

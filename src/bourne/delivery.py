@@ -189,6 +189,7 @@ class Delivering:
                 counts.take(change)
             return position
         before = self._old_rows(position)
+        _check_same_columns(before, changes)
         counts.take(before)
         now = changes.read() or RowChange(changes.schema.to_arrow().empty_table())
         return self._leap(_difference(before, now), changes, counts, position)
@@ -333,17 +334,18 @@ def _part(change: Change, rows: Sequence[int] | Any) -> Change:
     return Change(change.rows.take(index), None, weights)
 
 
-def _difference(before: RowChange, now: RowChange) -> RowChange:
-    """Return what makes the rows of one version those of another."""
-    if (
-        before.table.schema.names != now.table.schema.names
-        or before.table.schema.types != now.table.schema.types
-    ):
+def _check_same_columns(before: RowChange, changes: Changes) -> None:
+    old, new = before.table.schema, changes.schema.to_arrow()
+    if (old.names, old.types) != (new.names, new.types):
         raise SinkFailed(
-            "the view has other columns than what its sink holds", expected=", ".join(now.table.schema.names),
-            found=", ".join(before.table.schema.names),
+            "the view has other columns than what its sink holds", expected=", ".join(new.names),
+            found=", ".join(old.names),
             hint="give the sink a new name and target, or delete what the target holds, with its position",
         )  # fmt: skip
+
+
+def _difference(before: RowChange, now: RowChange) -> RowChange:
+    """Return what makes the rows of one version those of another."""
     weights = [
         (-1 if each is before else 1)
         * (np.ones(each.rows, np.int64) if each.weights is None else each.weights)
