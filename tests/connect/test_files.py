@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bourne.cli.formats import csv_text, json_rows
 from bourne.connect import blocks
 from bourne.connect.csv_files import read_csv
 from bourne.connect.files import format_of, read_file, read_stream
 from bourne.connect.fitting import Place
 from bourne.connect.json_lines import read_jsonl
 from bourne.connect.parquet_files import read_parquet
+from bourne.connect.row_texts import csv_text, json_rows
 from bourne.errors import InputError, MalformedInput, SourceFailed, UnknownColumn, ValueMismatch
 from bourne.schema import conform, declare_schema
 
