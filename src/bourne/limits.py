@@ -149,3 +149,6 @@ SQL_DEPTH_MAX: Final = 150
 # How often a running app asks its sources for records, and who waits for appends looks where the system does not
 # tell of them, in seconds.
 POLL_INTERVAL_S: Final = 0.005
+
+# How long a sink waits for a lock that another process holds, in seconds, before it says that the other side is not there.
+SINK_LOCK_WAIT_S: Final = 1.0

@@ -42,7 +42,7 @@ VALUES: Final = {
 # Values that many systems do not know: years beyond four digits, and infinite times.
 FAR_VALUES: Final = {
     "DATE": ("'5877642-06-25 (BC)'", "'5881580-07-10'", "'infinity'"),
-    "TIMESTAMP": ("'290308-12-22 00:00:00 (BC)'", "'294247-01-10 04:00:54.775806'", "'infinity'", "'-infinity'"),
-    "TIMESTAMP WITH TIME ZONE": ("'290308-12-22 00:00:00+00 (BC)'", "'294247-01-10 04:00:54.775806+00'", "'infinity'"),
+    "TIMESTAMP": ("'290308-12-22 (BC) 00:00:00'", "'294247-01-10 04:00:54.775806'", "'infinity'", "'-infinity'"),
+    "TIMESTAMP WITH TIME ZONE": ("'290308-12-22 (BC) 00:00:00+00'", "'294247-01-10 04:00:54.775806+00'", "'infinity'"),
     "STRUCT(a BIGINT, b TIMESTAMP)": ("{'a': 1, 'b': '294247-01-10 04:00:54'}",),
 }  # fmt: skip
