@@ -32,7 +32,7 @@ from bourne.connect.row_texts import text_columns
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_file_url
 from bourne.connect.source import Delivery, Position
-from bourne.connect.sqlite_table import check_table, create_table, storage_of
+from bourne.connect.sqlite_table import check_table, create_table, numbers_rows, storage_of
 from bourne.errors import BourneError, Rejected, SinkFailed, Unreachable
 from bourne.limits import SINK_LOCK_WAIT_S
 from bourne.log.relation import COUNT_COLUMN
@@ -140,6 +140,12 @@ class SqliteSink:
             has_null = _any_null(rows.select(list(key)))
             if pc.any(has_null).as_py():  # no UNIQUE tells these apart
                 lonely = rows.filter(has_null)
+                if numbers_rows(cursor, self._table, key):
+                    raise Rejected(
+                        "SQLite refuses a row",
+                        where=self._where,
+                        found=f"NULL in {key[0]!r}, its INTEGER PRIMARY KEY",
+                    )
                 self._delete(cursor, lonely.select(list(key)))
                 self._insert(cursor, lonely, "")
                 rows = rows.filter(pc.invert(has_null))

@@ -108,12 +108,9 @@ def _affinity(declared: str) -> str:
 
 def _is_unique(cursor: sqlite3.Cursor, table: str, key: tuple[str, ...]) -> bool:
     """Say whether just these columns, byte by byte, are the primary key or a unique one of all rows."""
+    if numbers_rows(cursor, table, key):
+        return True
     wanted = {name.casefold() for name in key}
-    info = cursor.execute(f"PRAGMA table_info({quote(table)})").fetchall()
-    if {name.casefold() for _, name, _, _, _, primary in info if primary} == wanted:
-        indexes = cursor.execute(f"PRAGMA index_list({quote(table)})").fetchall()
-        if all(origin != "pk" for *_, origin, _ in indexes):  # the row's own number
-            return True
     for _, name, is_unique, _, is_partial in cursor.execute(f"PRAGMA index_list({quote(table)})").fetchall():
         if is_unique and not is_partial:
             parts = cursor.execute(f"PRAGMA index_xinfo({quote(name)})").fetchall()
@@ -123,3 +120,13 @@ def _is_unique(cursor: sqlite3.Cursor, table: str, key: tuple[str, ...]) -> bool
             ):
                 return True
     return False
+
+
+def numbers_rows(cursor: sqlite3.Cursor, table: str, key: tuple[str, ...]) -> bool:
+    """Say whether the key is SQLite's own number of a row (INTEGER PRIMARY KEY), which is never NULL: it makes one up."""
+    info = cursor.execute(f"PRAGMA table_info({quote(table)})").fetchall()
+    primary = [name.casefold() for _, name, _, _, _, place in info if place]
+    if primary != [name.casefold() for name in key]:
+        return False
+    indexes = cursor.execute(f"PRAGMA index_list({quote(table)})").fetchall()
+    return all(origin != "pk" for _, _, _, origin, _ in indexes)
