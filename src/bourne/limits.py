@@ -152,3 +152,6 @@ POLL_INTERVAL_S: Final = 0.005
 
 # How long a sink waits for a lock that another process holds, in seconds, before it says that the other side is not there.
 SINK_LOCK_WAIT_S: Final = 1.0
+
+# How long a server may take to answer a sink, in seconds, before it counts as gone.
+SINK_ANSWER_WAIT_S: Final = 30.0

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +17,7 @@ from bourne.schema import arrow_type, quote
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
 from bourne.testing.sink_model import make_change
+from connect.killed_writes import check_whole, killed_writes
 from connect.sink_reading import at, columns_of, quoted, shape, table_of_texts
 
 
@@ -234,39 +231,10 @@ def test_the_url(tmp_path):
     assert read(tmp_path / "my 한.db", "a b", shape()).num_rows == 1
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from bourne.connect.sqlite_sink import SqliteSink
-from bourne.testing.sink_model import make_change
-from connect.sink_reading import at, shape
-sink = SqliteSink(Path(sys.argv[1]), "orders", shape())
-before = sink.open()
-number = before["orders"][0] if before else 0
-while True:
-    rows = [{"k": str(number + 1), "n": n} for n in range(500)]
-    sink.write(make_change(shape(), rows), at(number + 1), at(number) if number else None)
-    number += 1
-    print(number, flush=True)
-"""
-
-
 def test_a_process_that_is_killed_leaves_rows_and_position_together(tmp_path):
     path = tmp_path / "a.db"
-    seen = 0
-    for turn in range(6):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, env=environment
-        ) as child:
-            assert child.stdout is not None
-            for _ in range(turn + 2):
-                seen = int(child.stdout.readline())
-            child.send_signal(signal.SIGKILL)
+    make = f"SqliteSink(Path({str(path)!r}), 'orders', shape())"
+    for acknowledged in killed_writes("from bourne.connect.sqlite_sink import SqliteSink", make):
         sink = SqliteSink(path, "orders", shape())
-        number = sink.open()["orders"][0]
+        check_whole(sink.open(), read(path, "orders", shape()), acknowledged)
         sink.close()
-        assert number >= seen
-        with closing(sqlite3.connect(path)) as database:
-            counts = database.execute("SELECT k, count(*) FROM orders GROUP BY k").fetchall()
-        assert {int(k): count for k, count in counts} == dict.fromkeys(range(1, number + 1), 500)

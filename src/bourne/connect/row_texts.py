@@ -110,8 +110,8 @@ def _json_lists(values: pa.Array) -> list[str]:
 class CsvRows:
     """Pages of CSV under one header. NULL is an empty field, an empty text a quoted one."""
 
-    def __init__(self) -> None:
-        self._is_first = True
+    def __init__(self, *, has_header: bool = True) -> None:
+        self._is_first = has_header
 
     def lines(self, table: pa.Table) -> Iterator[str]:
         """Yield the lines of one page."""
@@ -141,7 +141,7 @@ def _quote(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def json_rows(table: pa.Table, *, json_columns: Collection[str] = ()) -> Iterator[str]:
-    """Yield each row as a JSON object. Numbers keep all their digits; `json_columns` hold JSON already."""
+    """Yield each row as a JSON object in one line. Numbers keep all their digits; `json_columns` hold JSON already."""
     names = [json.dumps(name, ensure_ascii=False) for name in table.column_names]
     columns = [
         _json_column(column, texts, is_json=name in json_columns)
@@ -154,7 +154,9 @@ def json_rows(table: pa.Table, *, json_columns: Collection[str] = ()) -> Iterato
 def _json_column(column: pa.ChunkedArray, texts: pa.ChunkedArray, *, is_json: bool) -> list[str]:
     kind = column.type
     if is_json or pa.types.is_nested(kind):
-        return ["null" if text is None else text for text in texts.to_pylist()]
+        # A line break that is not escaped is between values: a space says the same, and stays in the line.
+        one_line = pc.replace_substring_regex(texts, r"[\r\n]", " ")
+        return ["null" if text is None else text for text in one_line.to_pylist()]
     is_plain = is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
     return list(map(to_json, (column if is_plain else texts).to_pylist()))
 

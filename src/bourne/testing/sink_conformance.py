@@ -6,7 +6,7 @@ A sink that is not "exactly once" is only checked for what it promises: that row
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -18,7 +18,7 @@ from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import Position
 from bourne.duck import connect
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
-from bourne.schema import Column, Schema, arrow_type, quote
+from bourne.schema import Column, Schema, arrow_type, duckdb_type, quote
 from bourne.testing.ledger import expect, expect_equal
 from bourne.testing.sink_model import TargetModel, key_table, make_change
 from bourne.testing.type_values import FAR_VALUES, VALUES
@@ -86,6 +86,7 @@ def check_sink(
     kinds: Collection[Kind] = KINDS,
     only: Collection[str] | None = None,
     refused_types: Collection[str] = (),
+    held_as: Mapping[str, Mapping[str, str]] | None = None,
     forbid: Callable[[Shape], None] | None = None,
     outage: Callable[[], AbstractContextManager[None]] | None = None,
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None = None,
@@ -102,6 +103,7 @@ def check_sink(
         kinds: the shapes that the sink takes; the others it has to refuse with DefinitionError, when it is made or opened.
         only: the names of the checks to run, of `SINK_CHECKS`; by default all.
         refused_types: the types that it refuses when it is made or opened, by name: what it cannot hold exactly.
+        held_as: by type, values of `bourne.testing.type_values` that it holds as others, as its documentation says.
         forbid: prepares a target, before it is opened for the first time, to refuse rows in which `n` is `FORBIDDEN`.
         outage: while its block runs, the other side is not there.
         crash: gives a sink, not opened, whose process dies at so many-th thing that it does outside of itself, from 1 on:
@@ -115,7 +117,9 @@ def check_sink(
     unknown = set(only or ()) - set(_CHECKS)
     if unknown:
         raise ValueError(f"no such checks: {', '.join(sorted(unknown))}")
-    world = _World(make, read, frozenset(refused_types), forbid, outage, crash, tuple(seeds), huge_rows)
+    world = _World(
+        make, read, frozenset(refused_types), held_as or {}, forbid, outage, crash, tuple(seeds), huge_rows
+    )
     for name, check in _CHECKS.items():
         for kind in KINDS:
             if only is None or name in only:
@@ -141,6 +145,7 @@ class _World:
     make: Callable[[Shape], Sink]
     read: Callable[[Shape], pa.Table]
     refused_types: frozenset[str]
+    held_as: Mapping[str, Mapping[str, str]]
     forbid: Callable[[Shape], None] | None
     outage: Callable[[], AbstractContextManager[None]] | None
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None
@@ -433,20 +438,27 @@ def _close_twice(subject: _Subject) -> None:
 def _types(subject: _Subject) -> None:
     """Values of every type are held exactly, years beyond four digits among them, or the type is refused by name."""
     for number, kind in enumerate([*VALUES, *(kind for kind in FAR_VALUES if kind not in VALUES)]):
-        columns = (Column("k", "INTEGER", nullable=False), Column("v", kind))
+        columns = (Column("k", "INTEGER", nullable=False), Column("v", duckdb_type(kind)))
         subject.declare(columns, ("k",), f"_{number}")
         if kind in subject.world.refused_types:
             said = _raises((SinkFailed, DefinitionError), f"type {kind}", _open_only, subject)
             expect(kind in said, f"type {kind} is refused, but not by its name: {said}")
             continue
-        values = _values(kind, [*VALUES.get(kind, ()), *FAR_VALUES.get(kind, ()), "NULL"])
-        keys = pa.array(range(len(values)), pa.int32())
-        sink = subject.open()
-        subject.write(
-            sink,
-            _change_of(subject, pa.Table.from_arrays([keys, values], schema=subject.shape.schema.to_arrow())),
+        texts = [*VALUES.get(kind, ()), *FAR_VALUES.get(kind, ()), "NULL"]
+        others = subject.world.held_as.get(kind, {})
+        given, held = (
+            _keyed(subject, _values(kind, each))
+            for each in (texts, [others.get(text, text) for text in texts])
         )
+        sink, position = subject.open(), subject.next_position()
+        sink.write(given, position, subject.position)
+        subject.enter(held, position)
         subject.restart(sink, f"values of type {kind}").close()
+
+
+def _keyed(subject: _Subject, values: pa.ChunkedArray) -> Change:
+    keys = pa.array(range(len(values)), pa.int32())
+    return _change_of(subject, pa.Table.from_arrays([keys, values], schema=subject.shape.schema.to_arrow()))
 
 
 def _values(kind: str, texts: Sequence[str]) -> pa.ChunkedArray:
