@@ -155,3 +155,7 @@ SINK_LOCK_WAIT_S: Final = 1.0
 
 # How long a server may take to answer a sink, in seconds, before it counts as gone.
 SINK_ANSWER_WAIT_S: Final = 30.0
+
+# So many files of about one size in a folder become one, unless they are larger than this: readers open each of them.
+SINK_FILES_MIN: Final = 16
+SINK_SMALL_FILE_BYTES: Final = 32 << 20

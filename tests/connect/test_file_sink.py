@@ -38,12 +38,11 @@ def read(path: Path, kind: LineFormat, shape: Shape) -> pa.Table:
         assert list(row) == [column.name for column in columns]
         for column in columns:
             value = row[column.name]
-            if value is not None and (
-                pa.types.is_nested(arrow_type(column.type)) or not isinstance(value, str)
-            ):
+            if (
+                value is not None
+                and (pa.types.is_nested(arrow_type(column.type)) or not isinstance(value, str))
+            ) or (value is not None and column.type == "JSON"):
                 row[column.name] = to_json(value)
-            elif column.type == "JSON":
-                row[column.name] = "null" if value is None else to_json(value)
     return table_of_texts({column.name: [row[column.name] for row in rows] for column in columns}, shape)
 
 
