@@ -251,7 +251,7 @@ def _package() -> Any:
         DefinitionError: it is not installed.
     """
     try:
-        import redis  # noqa: PLC0415  (an optional extra)
+        import redis
     except ImportError as error:
         raise DefinitionError(
             "the package `redis` is not installed",
