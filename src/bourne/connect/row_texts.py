@@ -5,9 +5,9 @@ Law: what CSV and JSON lines say, `bourne append` reads back as the same values.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
+import threading
 from collections.abc import Collection, Iterator
 
 import duckdb
@@ -32,10 +32,15 @@ def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
     ]
 
 
-@functools.cache
+_OPEN = threading.local()
+
+
 def _database() -> duckdb.DuckDBPyConnection:
-    """Return one database for all pages: opening one takes longer than writing a page."""
-    return connect()
+    """Return this thread's database, the same for all pages: opening one takes longer than writing a page."""
+    if not hasattr(_OPEN, "database"):
+        _OPEN.database = connect()
+    found: duckdb.DuckDBPyConnection = _OPEN.database
+    return found
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import PurePath
 from typing import Final
 
+from bourne.connect.duckdb_sink import DuckdbSink
+from bourne.connect.file_sink import FileSink, StreamSink
+from bourne.connect.parquet_sink import ParquetSink
+from bourne.connect.postgres_sink import PostgresSink
+from bourne.connect.redis_sink import RedisSink
 from bourne.connect.sink import Shape, Sink
 from bourne.connect.source import Delivery
+from bourne.connect.sqlite_sink import SqliteSink
 from bourne.connect.urls import parse_url
 from bourne.errors import DefinitionError
 
@@ -52,6 +61,29 @@ def open_sink(url: str, shape: Shape) -> Sink:
         DefinitionError: no such kind of sink or option, or it cannot take rows of this shape.
     """
     parts = parse_url(url)
-    raise DefinitionError(
-        f"{parts.text!r} is not a sink", where=f"sink {shape.name!r}", expected=KNOWN, found=parts.text
-    )
+    where = f"sink {shape.name!r}"
+    if parts.scheme in ("-", "stdout"):
+        parts.check_options("format")
+        kind = parts.options.get("format", "jsonl")
+        if kind not in ("jsonl", "csv"):
+            raise DefinitionError("no such format", where=where, expected="jsonl or csv", found=kind)
+        return StreamSink(sys.stdout, "csv" if kind == "csv" else "jsonl", shape)
+    suffix = PurePath(parts.path).suffix.lower().removeprefix(".") if parts.scheme == "file" else parts.scheme
+    if suffix in _SINKS:
+        full = parts.full if parts.scheme != "file" else f"{suffix}:{parts.full}"
+        return _SINKS[suffix](full, shape)
+    raise DefinitionError(f"{parts.text!r} is not a sink", where=where, expected=KNOWN, found=parts.text)
+
+
+# By the scheme, or the ending of a path.
+_SINKS: Final[dict[str, Callable[[str, Shape], Sink]]] = {
+    "jsonl": FileSink.from_url,
+    "csv": FileSink.from_url,
+    "parquet": ParquetSink.from_url,
+    "sqlite": SqliteSink.from_url,
+    "duckdb": DuckdbSink.from_url,
+    "redis": RedisSink.from_url,
+    "rediss": RedisSink.from_url,
+    "postgres": PostgresSink.from_url,
+    "postgresql": PostgresSink.from_url,
+}

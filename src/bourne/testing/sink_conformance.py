@@ -87,6 +87,7 @@ def check_sink(
     only: Collection[str] | None = None,
     refused_types: Collection[str] = (),
     held_as: Mapping[str, Mapping[str, str]] | None = None,
+    refused_values: Mapping[str, Collection[str]] | None = None,
     forbid: Callable[[Shape], None] | None = None,
     outage: Callable[[], AbstractContextManager[None]] | None = None,
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None = None,
@@ -103,6 +104,7 @@ def check_sink(
         kinds: the shapes that the sink takes; the others it has to refuse with DefinitionError, when it is made or opened.
         only: the names of the checks to run, of `SINK_CHECKS`; by default all.
         refused_types: the types that it refuses when it is made or opened, by name: what it cannot hold exactly.
+        refused_values: by type, values of `bourne.testing.type_values` whose rows it refuses, with Rejected.
         held_as: by type, values of `bourne.testing.type_values` that it holds as others, as its documentation says.
         forbid: prepares a target, before it is opened for the first time, to refuse rows in which `n` is `FORBIDDEN`.
         outage: while its block runs, the other side is not there.
@@ -118,7 +120,16 @@ def check_sink(
     if unknown:
         raise ValueError(f"no such checks: {', '.join(sorted(unknown))}")
     world = _World(
-        make, read, frozenset(refused_types), held_as or {}, forbid, outage, crash, tuple(seeds), huge_rows
+        make,
+        read,
+        frozenset(refused_types),
+        held_as or {},
+        refused_values or {},
+        forbid,
+        outage,
+        crash,
+        tuple(seeds),
+        huge_rows,
     )
     for name, check in _CHECKS.items():
         for kind in KINDS:
@@ -146,6 +157,7 @@ class _World:
     read: Callable[[Shape], pa.Table]
     refused_types: frozenset[str]
     held_as: Mapping[str, Mapping[str, str]]
+    refused_values: Mapping[str, Collection[str]]
     forbid: Callable[[Shape], None] | None
     outage: Callable[[], AbstractContextManager[None]] | None
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None
@@ -445,12 +457,18 @@ def _types(subject: _Subject) -> None:
             expect(kind in said, f"type {kind} is refused, but not by its name: {said}")
             continue
         texts = [*VALUES.get(kind, ()), *FAR_VALUES.get(kind, ()), "NULL"]
+        refused = [text for text in texts if text in subject.world.refused_values.get(kind, ())]
+        texts = [text for text in texts if text not in refused]
         others = subject.world.held_as.get(kind, {})
         given, held = (
             _keyed(subject, _values(kind, each))
             for each in (texts, [others.get(text, text) for text in texts])
         )
         sink, position = subject.open(), subject.next_position()
+        for text in refused:
+            bad = _keyed(subject, _values(kind, [text]))
+            expect(not sink.accepts(bad), f"{text} of type {kind} is refused, and accepted")
+            _raises((Rejected,), f"{text} of type {kind}", sink.write, bad, position, subject.position)
         sink.write(given, position, subject.position)
         subject.enter(held, position)
         subject.restart(sink, f"values of type {kind}").close()
