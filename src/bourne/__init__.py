@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bourne.app import App
+    from bourne.connect.states import SinkState, SourceState
     from bourne.engine.explain import Explanation
     from bourne.errors import (
         AppendInDoubt,
@@ -47,8 +48,9 @@ if TYPE_CHECKING:
     from bourne.log.protocol import Appended, Batch, Log, LogHead
     from bourne.log.retention import Maintained, Pin
     from bourne.running import Progress
+    from bourne.status import Status
     from bourne.views.result import Result
-    from bourne.views.status import LogStatus, Status, ViewStatus, WatermarkStatus
+    from bourne.views.status import LogStatus, ViewStatus, WatermarkStatus
 
 __version__ = "0.1.0"
 
@@ -82,7 +84,9 @@ __all__ = [
     "Rejected",
     "Result",
     "SinkFailed",
+    "SinkState",
     "SourceFailed",
+    "SourceState",
     "Span",
     "SqlError",
     "Status",

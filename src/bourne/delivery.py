@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from bourne.connect.dead_letters import DeadLetters
 from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import DeadLetter, Delivery, Position
 from bourne.connect.states import SinkState, StateFile
-from bourne.errors import BourneError, Rejected, SinkFailed, Unreachable
+from bourne.errors import BourneError, LogLocked, Rejected, SinkFailed, Unreachable
 from bourne.limits import CLOSE_WAIT_S, DELIVERY_BYTES, RETRY_S_MAX, RETRY_S_MIN, RETRY_UNTIL_CAUGHT_UP_S
+from bourne.log.at_work import take
 from bourne.log.catalog import LogInfo, partition_folder
+from bourne.log.disk import disk_errors
 from bourne.log.wake import Wake, WakingEvent
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.row_json import rows_as_json
@@ -106,7 +109,8 @@ class Delivering:
 
     def _work(self) -> None:
         try:
-            self._go_on_until_stopped()
+            with self._alone():
+                self._go_on_until_stopped()
         except BourneError as error:
             self.failure = error
             self._show("failed", error)
@@ -118,6 +122,19 @@ class Delivering:
             )
             self.failure.__cause__ = error
             self._show("failed", self.failure)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from delivering to this sink from this folder."""
+        with disk_errors(self._folder, f"cannot run sink {self._name!r}"):
+            self._folder.mkdir(exist_ok=True)
+            descriptor = take(self._state_file.path.with_suffix(".lock"))
+        if descriptor is None:
+            raise LogLocked(f"sink {self._name!r} is at work already", where=str(self._folder), pid=None)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def _go_on_until_stopped(self) -> None:
         delay, waits_since = RETRY_S_MIN, None
@@ -308,8 +325,7 @@ class Delivering:
         position = self._position
         self._state = replace(
             self._state, state=state, records=self._records, dead_letters=self._outlet.dead_letters.count, error=why,
-            position=self._state.position if position is None else sum(position["offsets"]),
-            of="" if position is None else position["of"],
+            position=sum(position["offsets"]) if position is not None and position["of"] == self._outlet.info.id.hex() else 0,
         )  # fmt: skip
         self._state_file.write(self._state)
         if self._on_state is not None and state != before:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
 from bourne.connect.source import Source
-from bourne.connect.states import SinkState, SourceState
+from bourne.connect.states import SinkState, SourceState, sink_states, source_states
 from bourne.connect.tables import TableContent, read_table, store_table
 from bourne.connectors import Connectors, check_sinks, side_logs
 from bourne.declaration import Durability, LogDefinition
@@ -38,6 +38,7 @@ from bourne.errors import (
     StorageError,
     UnknownName,
 )
+from bourne.letters import Letters
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.causes import check_seen, with_seen
@@ -53,6 +54,7 @@ from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery
 from bourne.sql.zones import register_zones
+from bourne.status import Status
 from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.compiling import Compiling, side_log_owners
@@ -61,7 +63,7 @@ from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
 from bourne.views.query import Queries
 from bourne.views.result import Result
-from bourne.views.status import LogStatus, Status, log_status, output_ends, view_state, view_status
+from bourne.views.status import LogStatus, log_status, output_ends, view_state, view_status
 
 
 def open_app(
@@ -363,6 +365,12 @@ class Instance:
         """The sources that `run` has opened."""
         return () if self._open_connectors is None else self._open_connectors.sources
 
+    @property
+    def dead_letters(self) -> Letters:
+        """What sources could not take in, and sinks refused: to be looked at, tried again, or given up."""
+        self._check_open()
+        return Letters(self.log, self._clock)
+
     # --- keeping house ---
 
     def maintain(self) -> list[Maintained]:
@@ -475,7 +483,12 @@ class Instance:
             )
             for view in self._known_views()
         ]
-        return Status(tuple(logs), tuple(views))
+        return Status(
+            tuple(logs),
+            tuple(views),
+            source_states(self._catalog.folder),
+            sink_states(self._catalog.folder, ends),
+        )
 
     def explain(self, view: str) -> Explanation:
         """Return what a view does and costs: its plan, its operators, what each remembers, now and for how long.

@@ -318,3 +318,33 @@ def test_names_that_sources_need(tmp_path):
     app.source(str(tmp_path / "a.csv"), into="rides", name="again", dead_letters="many")
     with pytest.raises(DefinitionError, match="no share"):
         bourne.open(app, data=tmp_path / "data")
+
+
+def test_dead_letters_are_taken_in_again_once(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\nx,1\n2,two\n3\n")
+    app = bourne.App("rides")
+    app.log("rides", schema={"id": "bigint", "text": "varchar"})
+    app.source(str(tmp_path / "a.csv"), into="rides")
+    with bourne.open(app, data=tmp_path / "data") as instance:
+        instance.run(until_caught_up=True)
+        letters = instance.dead_letters
+        assert [letter.data for letter in letters.all()] == [b"x,1\n", b"3\n"]
+        assert [why is None for _, why in letters.retry(letters.chosen([]))] == [False, False]
+        letters.discard(letters.chosen([letters.all()[1].id]))
+        with pytest.raises(bourne.UnknownName, match="not open any more"):
+            letters.chosen([letters.all()[1].id])
+        with pytest.raises(bourne.UnknownName, match="no dead letter"):
+            letters.chosen(["zzz"])
+    app = bourne.App("rides")  # the column is what it should have been
+    app.log("texts", schema={"id": "varchar", "text": "varchar"})
+    app.source(str(tmp_path / "a.csv"), into="texts")
+    with bourne.open(app, data=tmp_path / "more") as instance:
+        instance.run(until_caught_up=True)
+        (letter,) = instance.dead_letters.all()
+        mended = type(letter)(letter.id, letter.at, "", "", "texts", "", letter.format, b"3,three\n", None)
+        for _ in range(2):
+            assert instance.dead_letters.retry([mended]) == [(mended, None)]
+        assert instance.query("SELECT id, text FROM texts ORDER BY id").fetchall() == [
+            ("2", "two"), ("3", "three"), ("x", "1"),
+        ]  # fmt: skip
+        assert instance.dead_letters.chosen([]) == []

@@ -57,7 +57,7 @@ def _as_duckdb(value: str | None, kind: str) -> Any:
     if kind == "BLOB":
         return bytes.fromhex(value.removeprefix("\\x"))
     if kind == "INTERVAL":
-        return value.replace("mons", "months").replace("mon ", "month ")
+        return value.replace("mons", "months").replace("mon ", "month ").replace(" +", " ")
     return value.replace(" BC", " (BC)") if kind.startswith(("DATE", "TIMESTAMP")) else value
 
 

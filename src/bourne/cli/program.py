@@ -13,6 +13,7 @@ import typer
 from bourne import __version__
 from bourne.cli.append import append
 from bourne.cli.check_proof import check_proof
+from bourne.cli.dead_letters import dead_letters
 from bourne.cli.explain import explain
 from bourne.cli.maintain import maintain
 from bourne.cli.prove import prove
@@ -33,7 +34,9 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, append, tail, query, status, explain, verify, prove, check_proof, repair, maintain):
+for command in (
+    run, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain,
+):  # fmt: skip
     program.command()(command)
 
 

@@ -10,7 +10,7 @@ import typer
 from bourne.cli.options import DATA, Data, end_with_reader
 
 if TYPE_CHECKING:
-    from bourne.views.status import Status
+    from bourne.status import Status
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def status(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object.")] = False,
 ) -> None:
-    """Show the logs (records, bytes) and the views (position, lag, rows, state, watermark, late), as committed."""
+    """Show the logs, the views (position, lag, rows, state, watermark, late), the sources and the sinks, as committed."""
     end_with_reader()
     import json
     from dataclasses import asdict
@@ -84,9 +84,43 @@ def _print(found: Status, *, with_state: bool) -> None:
         for each in view.state
         if with_state
     ]
-    shown = [rows for rows in (logs, views, times, operators, pins) if rows]
+    sources = [
+        {
+            "source": each.name,
+            "into": each.log,
+            "delivery": each.delivery,
+            "state": each.state,
+            "records": each.records,
+            "lag": _lag(each.lag_records, each.lag_bytes),
+            "dead": each.dead_letters,
+            "note": each.error or each.note or "",
+        }
+        for each in found.sources
+    ]
+    sinks = [
+        {
+            "sink": each.name,
+            "of": each.view,
+            "delivery": each.delivery,
+            "state": each.state,
+            "position": each.position,
+            "lag": _lag(each.lag_records, None),
+            "dead": each.dead_letters,
+            "note": each.error or "",
+        }
+        for each in found.sinks
+    ]
+    shown = [rows for rows in (logs, views, times, operators, pins, sources, sinks) if rows]
     tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in shown]
     print("\n".join("".join(lines) for lines in tables), end="")
+
+
+def _lag(records: int | None, size: int | None) -> str:
+    if records is not None:
+        return f"{records:,}"
+    from bourne.engine.explain import size_text
+
+    return "?" if size is None else size_text(size)
 
 
 def _instant(instant_us: int | None) -> str:

@@ -57,3 +57,16 @@ def _batches(file: Any) -> Iterator[pa.RecordBatch]:
     else:
         with pa.ipc.open_stream(pa.PythonFile(file, "r")) as reader:
             yield from reader
+
+
+def arrow_schema(file: Any) -> pa.Schema:
+    """Return the schema of an open Arrow file.
+
+    Raises:
+        pa.ArrowException: it is none.
+    """
+    magic = file.read(len(_FILE_MAGIC))
+    file.seek(0)
+    open_one = pa.ipc.open_file if magic == _FILE_MAGIC else pa.ipc.open_stream
+    with open_one(pa.PythonFile(file, "r")) as reader:
+        return reader.schema

@@ -71,7 +71,7 @@ def read_csv(
             fitted = fit_records(texts, fit, records.line, name, leave_out=told)
         following = Place("line", block.next_line, block.byte + len(block.data), tuple(names))
         if fitted.num_rows or misfits:
-            yield Batch(fitted, following, tuple(misfits))
+            yield Batch(fitted, following, tuple(sorted(misfits, key=lambda each: each.number)))
             misfits = []
     if misfits:  # of the last lines
         yield Batch(schema.to_arrow().empty_table(), following, tuple(misfits))

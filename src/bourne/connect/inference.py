@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from bourne.connect.arrow_files import arrow_schema
 from bourne.connect.blocks import read_blocks
 from bourne.connect.files import Format, read_file
 from bourne.connect.json_lines import parse_line
@@ -52,7 +53,10 @@ def infer_schema(path: Path, kind: Format, *, where: str) -> Schema | None:
         InputError: the file is not what its kind says.
         SourceFailed: it cannot be read.
     """
-    types = {"csv": _infer_csv, "jsonl": _infer_jsonl, "parquet": _infer_parquet}[kind](path)
+    if kind in ("parquet", "arrow"):
+        types = _types_of(_own_schema(path, kind), path)
+    else:
+        types = _infer_csv(path) if kind == "csv" else _infer_jsonl(path)
     return declare_schema(types, where=f"{where}, {path}") if types else None
 
 
@@ -63,7 +67,7 @@ def column_names(path: Path, kind: Format) -> list[str] | None:
     """
     if kind == "csv":
         return _header(path)
-    return None if kind == "jsonl" else list(_parquet_schema(path).names)
+    return None if kind == "jsonl" else list(_own_schema(path, kind).names)
 
 
 def _header(path: Path) -> list[str]:
@@ -165,10 +169,10 @@ def _can_hold(kind: str, values: Sequence[Any]) -> bool:
     return True
 
 
-def _infer_parquet(path: Path) -> dict[str, str]:
+def _types_of(schema: pa.Schema, path: Path) -> dict[str, str]:
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in _parquet_schema(path)
+        for field in schema
     ]
     types = {
         field.name: "VARCHAR" if pa.types.is_null(field.type) else _duckdb_type(field, path)
@@ -189,12 +193,17 @@ def _duckdb_type(field: pa.Field, path: Path) -> str:
         ) from error  # fmt: skip
 
 
-def _parquet_schema(path: Path) -> pa.Schema:
+def _own_schema(path: Path, kind: Format) -> pa.Schema:
+    """Return the schema that a Parquet or Arrow file has."""
     try:
-        return parquet.read_schema(path)
+        if kind == "parquet":
+            return parquet.read_schema(path)
+        with path.open("rb") as file:
+            return arrow_schema(file)
     except pa.ArrowException as error:
         raise MalformedInput(
-            "not a Parquet file, or a damaged one", where=str(path), found=str(error)
-        ) from error
+            f"not {'a Parquet' if kind == 'parquet' else 'an Arrow'} file, or a damaged one", where=str(path),
+            found=str(error),
+        ) from error  # fmt: skip
     except OSError as error:
         raise SourceFailed(f"cannot read {path}", found=error.strerror or str(error)) from error

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,8 @@ from typing import Any, Generic, TypeVar
 from bourne.connect.source import Lag
 from bourne.errors import BourneError
 from bourne.limits import STATUS_INTERVAL_S
+from bourne.log.at_work import is_taken
+from bourne.log.source_appends import source_file
 from bourne.ports import Clock
 
 
@@ -68,7 +70,6 @@ class SinkState:
     records: int = 0
     dead_letters: int = 0
     position: int = 0
-    of: str = ""
     lag_records: int | None = None
     error: str | None = None
     at_us: int = 0
@@ -103,13 +104,40 @@ class StateFile(Generic[State]):
             return  # a full disk shows in what matters
 
 
-def read_states(folder: Path, of: Callable[..., State]) -> list[State]:
+def source_states(data: Path) -> tuple[SourceState, ...]:
+    """Return how the sources of a data folder are, by name."""
+    found = []
+    for path, state in _read_states(data / "sources", SourceState):
+        is_at_work = is_taken(source_file(data / "logs" / state.log, state.name, "lock"))
+        found.append(_if_alive(state, is_at_work, path))
+    return tuple(found)
+
+
+def sink_states(data: Path, ends: Mapping[str, Sequence[int]]) -> tuple[SinkState, ...]:
+    """Return how the sinks of a data folder are, by name; `ends` says how much the logs and views hold now."""
+    found = []
+    for path, state in _read_states(data / "sinks", SinkState):
+        alive = _if_alive(state, is_taken(path.with_suffix(".lock")), path)
+        end = ends.get(state.view)
+        lag = None if end is None else max(0, sum(end) - state.position)
+        found.append(replace(alive, lag_records=lag))
+    return tuple(found)
+
+
+def _if_alive(state: State, is_at_work: bool, path: Path) -> State:
+    """Return a state as it is now: whoever was killed could not say that it stopped."""
+    if state.state in ("running", "waiting") and not is_at_work:
+        return replace(state, state="stopped")
+    return state
+
+
+def _read_states(folder: Path, of: Callable[..., State]) -> list[tuple[Path, State]]:
     """Return all notes in a folder, by name; what is no note is passed over."""
     found = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
             content: dict[str, Any] = json.loads(path.read_bytes())
-            found.append(of(**content))
+            found.append((path, of(**content)))
         except (OSError, ValueError, TypeError):
             continue  # being replaced just now, or of another version
-    return sorted(found, key=lambda state: state.name)
+    return sorted(found, key=lambda each: each[1].name)

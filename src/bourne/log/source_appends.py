@@ -7,7 +7,6 @@ An append whose records go to several partitions is kept in a file first: what a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from bourne.errors import Closed, InputError, LogLocked, StorageError
+from bourne.log.at_work import take
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.disk import disk_errors
 from bourne.log.marks import Mark, read_marks, to_meta
@@ -38,6 +38,11 @@ class Partitions(Protocol):
     def writer(self, partition: int) -> LogWriter: ...
 
 
+def source_file(log_folder: Path, source: str, what: str) -> Path:
+    """Return the path of a source's `lock` beside its log, or of its `pending` append."""
+    return log_folder / f"source-{hashlib.sha256(source.encode()).hexdigest()[:16]}.{what}"
+
+
 class SourceAppends:
     """The appends of one source to one log, with their marks. One at a time: a second one is refused by a file lock."""
 
@@ -53,9 +58,8 @@ class SourceAppends:
         self._log = log
         self._source = source
         self._files = files
-        name = hashlib.sha256(source.encode()).hexdigest()[:16]
-        self._pending = log.folder / f"source-{name}.pending"
-        self._descriptor = self._lock(log.folder / f"source-{name}.lock")
+        self._pending = source_file(log.folder, source, "pending")
+        self._descriptor = self._lock(source_file(log.folder, source, "lock"))
         try:
             self.marks: dict[int, Mark] = {}
             for number in range(log.info.partitions):
@@ -72,15 +76,12 @@ class SourceAppends:
 
     def _lock(self, path: Path) -> int | None:
         with disk_errors(path, f"cannot run source {self._source!r}"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            descriptor = take(path)
+        if descriptor is None:
             raise LogLocked(
                 f"source {self._source!r} of log {self._log.info.name!r} is at work already",
                 where=str(self._log.folder), pid=None,
-            ) from None  # fmt: skip
+            )  # fmt: skip
         return descriptor
 
     @property

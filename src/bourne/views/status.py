@@ -85,14 +85,6 @@ class ViewStatus:
     failed_records: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """All logs and views of a data folder, by name."""
-
-    logs: tuple[LogStatus, ...]
-    views: tuple[ViewStatus, ...]
-
-
 def log_status(log: EmbeddedLog, pins: Sequence[Pin]) -> LogStatus:
     """Return how much a log holds now; `pins` are those of its views."""
     cursor = log.cursor()

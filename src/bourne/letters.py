@@ -1,0 +1,139 @@
+"""Dead letters that are open: looked at, tried again, or given up.
+
+Law: a letter that is tried again goes into its log once, however often that is repeated or interrupted: its id is the
+append's request id. What became of it is noted after that, and it is not open any more.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from bourne.connect.csv_files import read_csv
+from bourne.connect.dead_letters import DEAD_LETTERS, DEAD_LETTERS_DONE
+from bourne.connect.fitting import Place
+from bourne.connect.json_lines import read_jsonl
+from bourne.connect.parquet_files import fit_rows
+from bourne.errors import InputError, UnknownName
+from bourne.log.catalog import LogInfo
+from bourne.log.embedded import EmbeddedLog
+from bourne.ports import Clock
+
+_NOT_AGAIN: Final = "it cannot be read again from its bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter; `outcome` is None as long as it is open."""
+
+    id: str
+    at: Any
+    origin: str
+    place: str
+    log: str
+    reason: str
+    format: str
+    data: bytes
+    outcome: str | None
+
+
+class Letters:
+    """The dead letters of a data folder."""
+
+    def __init__(self, log: Callable[[str], EmbeddedLog], clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+
+    def all(self) -> list[Letter]:
+        """Return all letters, the oldest first; none where nothing could write any."""
+        try:
+            letters, done = self._rows(DEAD_LETTERS), self._rows(DEAD_LETTERS_DONE)
+        except UnknownName:
+            return []
+        outcomes = {row["id"]: row["outcome"] for row in done}
+        return [Letter(**row, outcome=outcomes.get(row["id"])) for row in letters]
+
+    def _rows(self, log: str) -> list[dict[str, Any]]:
+        with self._log(log).batches() as batches:
+            return [row for batch in batches for row in batch.records.to_pylist()]
+
+    def chosen(self, ids: Sequence[str]) -> list[Letter]:
+        """Return the open letters of these ids, or beginnings of ids; without any, all that are open.
+
+        Raises:
+            UnknownName: there is none, or none that is open, or several begin so.
+        """
+        letters = self.all()
+        if not ids:
+            return [letter for letter in letters if letter.outcome is None]
+        found = []
+        for wanted in ids:
+            matching = [letter for letter in letters if letter.id.startswith(wanted)]
+            if len(matching) != 1 or matching[0].outcome is not None:
+                what = "no dead letter" if not matching else "more than one dead letter"
+                if len(matching) == 1:
+                    what = f"the dead letter is not open any more ({matching[0].outcome}):"
+                raise UnknownName(
+                    f"{what} {wanted!r}", expected="an id, or its beginning, as `bourne dead-letters list` shows it",
+                    found=wanted,
+                )  # fmt: skip
+            found.append(matching[0])
+        return found
+
+    def retry(self, letters: Iterable[Letter]) -> list[tuple[Letter, str | None]]:
+        """Take letters in again; return each with why it still does not fit, None if it does.
+
+        Raises:
+            StorageError, LogLocked: as appending.
+        """
+        found: list[tuple[Letter, str | None]] = []
+        for letter in letters:
+            try:
+                log = self._log(letter.log)
+                log.append(_read(letter, log.info), request_id=f"dead letter {letter.id}")
+            except (InputError, UnknownName) as error:
+                found.append((letter, error.what if error.found is None else f"{error.what}: {error.found}"))
+            else:
+                self._note(letter, "retried")
+                found.append((letter, None))
+        return found
+
+    def discard(self, letters: Iterable[Letter]) -> None:
+        """Give letters up: they stay in the log, but are not open any more."""
+        for letter in letters:
+            self._note(letter, "discarded")
+
+    def _note(self, letter: Letter, outcome: str) -> None:
+        row = {"id": letter.id, "at": self._clock.now_us(), "outcome": outcome}
+        schema = self._log(DEAD_LETTERS_DONE).info.schema.to_arrow()
+        self._log(DEAD_LETTERS_DONE).append(pa.Table.from_pylist([row], schema))
+
+
+def _read(letter: Letter, info: LogInfo) -> pa.Table:
+    """Return what a letter says as records.
+
+    Raises:
+        InputError: it still does not fit.
+    """
+    stream = io.BytesIO(letter.data)
+    kind, _, columns = letter.format.partition(":")
+    if kind == "jsonl":
+        batches = list(read_jsonl(stream, info.schema, info.name, "the letter"))
+    elif kind == "csv":
+        start = Place("line", 1, 0, tuple(columns.split(",")))
+        batches = list(read_csv(stream, info.schema, info.name, "the letter", start=start))
+    elif kind == "arrow":
+        with pa.ipc.open_stream(stream) as reader:
+            batches = [
+                fit_rows(batch, 0, info.schema, info.name, "the letter", leaves_out=False) for batch in reader
+            ]
+    else:
+        raise InputError(_NOT_AGAIN, hint="append what it should be by hand, and discard it")
+    if not batches:
+        raise InputError("it is empty", hint="discard it")
+    schema = info.schema.to_arrow()
+    return pa.concat_tables([pa.Table.from_arrays(batch.table.columns, schema=schema) for batch in batches])
