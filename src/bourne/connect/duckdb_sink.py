@@ -8,8 +8,9 @@ A shape with a key is kept by upserts; NULL is a key as any other. Of one with w
 is. Rows come from Arrow, in columns.
 
 DuckDB lets one process at a time write to a file, and nobody read it meanwhile. So the file is held during a write only,
-and let go of after it: that costs some hundredths of a second a write, and who reads the file in between may make a write
-wait (`Unreachable`). A key that is in another row of the same change only by a UNIQUE column of the user's is refused.
+and let go of after it. That costs some hundredths of a second a write, a tenth with a key of a million rows, whose index is
+read then; and who reads the file in between may make a write wait (`Unreachable`). Two rows of a change that swap the values
+of a UNIQUE column of the user's are refused.
 """
 
 from __future__ import annotations
@@ -214,7 +215,6 @@ class DuckdbSink:
             with self._mapped():
                 # Else each close would write the table's index anew: the log is enough, and is worked in when it is long.
                 database.execute("PRAGMA disable_checkpoint_on_shutdown")
-                database.execute("SET TimeZone = 'UTC'")
                 database.begin()
             yield database
 
