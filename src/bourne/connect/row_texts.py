@@ -9,6 +9,7 @@ import itertools
 import json
 import threading
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -70,7 +71,8 @@ def _json_texts(values: pa.Array) -> list[str]:
     kind = values.type
     if not pa.types.is_nested(kind):
         column = pa.chunked_array([values])
-        return _json_column(column, text_columns(pa.table([column], ["x"]))[0], is_json=False)
+        texts = text_columns(pa.table([column], ["x"]))[0]
+        return list(_json_column(column, texts, is_json=False).to_pylist())
     if pa.types.is_struct(kind):
         names = [json.dumps(field.name, ensure_ascii=False) for field in kind]
         fields = [_json_texts(values.field(number)) for number in range(kind.num_fields)]
@@ -147,23 +149,39 @@ def _quote(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def json_rows(table: pa.Table, *, json_columns: Collection[str] = ()) -> Iterator[str]:
     """Yield each row as a JSON object in one line. Numbers keep all their digits; `json_columns` hold JSON already."""
-    names = [json.dumps(name, ensure_ascii=False) for name in table.column_names]
-    columns = [
-        _json_column(column, texts, is_json=name in json_columns)
-        for name, column, texts in zip(table.column_names, table.columns, text_columns(table), strict=True)
-    ]
-    for row in zip(*columns, strict=True):
-        yield "{" + ", ".join(f"{name}: {value}" for name, value in zip(names, row, strict=True)) + "}"
+    for start in range(0, table.num_rows if table.num_columns else 0, _CHUNK_ROWS):
+        page = table.slice(start, _CHUNK_ROWS)
+        parts: list[Any] = []
+        for name, column, texts in zip(page.column_names, page.columns, text_columns(page), strict=True):
+            parts += [
+                f"{', ' if parts else '{'}{json.dumps(name, ensure_ascii=False)}: ",
+                _json_column(column, texts, is_json=name in json_columns),
+            ]
+        yield from pc.binary_join_element_wise(*parts, "}", "").to_pylist()
 
 
-def _json_column(column: pa.ChunkedArray, texts: pa.ChunkedArray, *, is_json: bool) -> list[str]:
+def _json_column(column: pa.ChunkedArray, texts: pa.ChunkedArray, *, is_json: bool) -> pa.ChunkedArray:
+    """Return each value as JSON."""
     kind = column.type
     if is_json or pa.types.is_nested(kind):
         # A line break that is not escaped is between values: a space says the same, and stays in the line.
-        one_line = pc.replace_substring_regex(texts, r"[\r\n]", " ")
-        return ["null" if text is None else text for text in one_line.to_pylist()]
-    is_plain = is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-    return list(map(to_json, (column if is_plain else texts).to_pylist()))
+        found = pc.replace_substring_regex(texts, r"[\r\n]", " ")
+    elif pa.types.is_floating(kind):
+        found = pa.chunked_array([pa.array(map(to_json, column.to_pylist()), pa.string())])
+    else:
+        found = texts if is_number(kind) or pa.types.is_boolean(kind) else _json_strings(texts)
+    return pc.fill_null(found.cast(pa.string()), "null")
+
+
+def _json_strings(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts in quotes; those that need more than that, which are few, one by one."""
+    values = texts.combine_chunks()
+    quoted = pc.binary_join_element_wise('"', values, '"', "")
+    needs_more = pc.fill_null(pc.match_substring_regex(values, r'[\x00-\x1f"\\]'), False)
+    if pc.any(needs_more, min_count=0).as_py():
+        escaped = [json.dumps(value, ensure_ascii=False) for value in values.filter(needs_more).to_pylist()]
+        quoted = pc.replace_with_mask(quoted, needs_more, pa.array(escaped, pa.string()))
+    return pa.chunked_array([quoted])
 
 
 def json_array(table: pa.Table) -> Iterator[str]:
