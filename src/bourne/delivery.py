@@ -96,14 +96,13 @@ class Delivering:
         """Say whether something is still to be delivered, of what the view has committed until now."""
         if not self._thread.is_alive():
             return False
-        position = self._position
-        if position is None or position["of"] != self._outlet.info.id.hex():
-            return True
-        changes = Changes(self._outlet.folder, self._outlet.info)
+        position, changes = self._position, Changes(self._outlet.folder, self._outlet.info)
         with contextlib.closing(changes):
             end: int = changes.lag() + sum(changes.positions)
+        if position is None:
+            return end > 0
         at: int = sum(position["offsets"])
-        return at < end
+        return at < end or position["of"] != self._outlet.info.id.hex()
 
     # --- its thread --------------------------------------------------------------------------------------
 

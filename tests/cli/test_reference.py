@@ -36,6 +36,9 @@ def test_every_command_argument_and_option_is_explained(command):
 
 def test_the_page_names_no_option_that_is_not_there():
     known = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
+    known |= {
+        option for command in COMMANDS.values() for each in command.params for option in each.secondary_opts
+    }
     known |= {"--help", "--version", "-h"}
     assert set(re.findall(r"`(--?[a-z][a-z-]*)", PAGE)) <= known
 

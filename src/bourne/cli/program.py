@@ -16,6 +16,7 @@ from bourne.cli.check_proof import check_proof
 from bourne.cli.dead_letters import dead_letters
 from bourne.cli.explain import explain
 from bourne.cli.maintain import maintain
+from bourne.cli.pipe import pipe
 from bourne.cli.prove import prove
 from bourne.cli.query import query
 from bourne.cli.repair import repair
@@ -35,7 +36,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    run, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain,
+    run, pipe, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain,
 ):  # fmt: skip
     program.command()(command)
 

@@ -14,6 +14,7 @@ from bourne.connect.folder import Files
 from bourne.connect.lines import LineFormat, StreamLines, TcpLines
 from bourne.connect.source import Source
 from bourne.connect.stores import BucketFiles, LocalFiles
+from bourne.connect.stream_records import StreamRecords
 from bourne.connect.urls import Url, parse_url
 from bourne.errors import DefinitionError
 from bourne.limits import SETTLE_S
@@ -71,6 +72,8 @@ def open_source(url: str, around: Surroundings, *, name: str | None = None) -> S
     if parts.scheme in ("stdin", "-"):
         parts.check_options("format")
         stream = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
+        if parts.options.get("format") == "csv":
+            return StreamRecords(stream, around.log, name=name or "standard input")
         kind = _choice(parts, _LINE_FORMATS) or "text"
         return StreamLines(stream, around.log, around.clock, name=name or "standard input", kind=kind)
     raise DefinitionError(

@@ -98,8 +98,8 @@ def parse_url(text: str) -> Url:
     """
     shown = _PASSWORD.sub(r"\1:***@", text)
     full = _VARIABLE.sub(lambda found: _variable(found[1], shown), text)
-    if full == "-":
-        return Url(shown, full, "-", None, None, "", {})
+    if full == "-" or full.startswith("-?"):
+        return Url(shown, full, "-", None, None, "", _path_options(full)[1])
     match = _SCHEME.match(full)
     if match is None:
         path, options = _path_options(full)
