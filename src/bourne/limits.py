@@ -159,3 +159,27 @@ SINK_ANSWER_WAIT_S: Final = 30.0
 # So many files of about one size in a folder become one, unless they are larger than this: readers open each of them.
 SINK_FILES_MIN: Final = 16
 SINK_SMALL_FILE_BYTES: Final = 32 << 20
+# Changes of a database handed over at once: large enough that fixed costs vanish, small beside memory and a frame.
+POSTGRES_ROWS_MAX: Final = 1 << 16
+POSTGRES_BYTES_MAX: Final = 16 << 20
+
+# A table without a key is taken over in one frame, as one could not go on in its middle: half a frame of text.
+POSTGRES_WHOLE_BYTES_MAX: Final = 32 << 20
+
+# Keys of which PostgreSQL is asked at once where they lie in its order: a statement of some megabytes.
+POSTGRES_KEYS_MAX: Final = 1 << 14
+
+# WAL that a slot holds back before `lag` warns: it fills the disk of the database.
+POSTGRES_WAL_WARNING_BYTES: Final = 1 << 30
+
+# How long connecting may take, in seconds.
+POSTGRES_CONNECT_S: Final = 10
+
+# How often the server is told of what is durable, asked for its state, and told (in an own frame) that nothing has come.
+POSTGRES_STATUS_S: Final = 1.0
+POSTGRES_HEALTH_S: Final = 5.0
+POSTGRES_HEARTBEAT_S: Final = 10.0
+
+# Rows of an outbox handed over at once: their ids are in the position, which has to stay small.
+OUTBOX_ROWS_MAX: Final = 1000
+OUTBOX_ID_CHARS_MAX: Final = 200

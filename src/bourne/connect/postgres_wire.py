@@ -1,0 +1,242 @@
+"""Connections to PostgreSQL: ordinary ones, and one that receives a replication stream.
+
+psycopg knows no replication; its thin layer over libpq does what is needed. Every connection prints values in one way,
+whatever the server's, the database's or the role's settings are. No error shows a password.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from bourne.errors import BourneError, DefinitionError, SourceFailed, Unreachable
+from bourne.limits import POSTGRES_CONNECT_S
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.pq.abc import PGconn
+
+T = TypeVar("T")
+
+# How values are printed: a startup setting wins over those of the database and the role.
+_SETTINGS = {
+    "client_encoding": "UTF8", "datestyle": "ISO", "intervalstyle": "postgres", "timezone": "UTC", "bytea_output": "hex",
+    "extra_float_digits": "1", "row_security": "off", "xmlbinary": "base64", "lc_monetary": "C",
+    "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
+}  # fmt: skip
+
+# PostgreSQL counts time from here, in seconds since 1970.
+_EPOCH_S = 946_684_800
+
+# How often who waits looks whether it should stop, in seconds. `Source.read` has to yield every tenth of a second.
+LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a table is: what libpq is told (with the password), and the same without it, for people."""
+
+    conninfo: str
+    shown: str
+    database: str
+    options: dict[str, str]
+
+
+def read_url(url: str, *, own: set[str]) -> Address:
+    """Take `postgres://user:pw@host:port/db?table=...` apart; what is in `own` are options, the rest is for libpq.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
+        raise DefinitionError(
+            "not the address of a PostgreSQL table", expected="postgres://user@host:port/database?table=schema.table",
+            found=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
+        )  # fmt: skip
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = {name: value for name, value in pairs if name in own}
+    rest = urlencode([pair for pair in pairs if pair[0] not in own])
+    conninfo = f"postgresql://{parts.netloc}{parts.path}" + (f"?{rest}" if rest else "")
+    shown = f"postgres://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return Address(conninfo, shown, unquote(parts.path.strip("/")), options)
+
+
+def driver() -> Any:
+    """Import psycopg.
+
+    Raises:
+        DefinitionError: it is not installed.
+    """
+    try:
+        import psycopg  # noqa: PLC0415
+    except ImportError as error:
+        raise DefinitionError("PostgreSQL needs psycopg", hint="pip install 'bourne[postgres]'") from error
+    return psycopg
+
+
+@contextmanager
+def postgres_errors(where: str) -> Iterator[None]:
+    """Turn psycopg's errors into ours.
+
+    Raises:
+        Unreachable: the server is not there, ends the connection, or another one holds what is needed.
+        DefinitionError: a right is missing.
+        SourceFailed: it refuses for another reason.
+    """
+    psycopg = driver()
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DefinitionError(
+            "PostgreSQL refuses: a right is missing", where=where, found=_words(error), hint="grant it, or use another user"
+        ) from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unreachable("PostgreSQL is not reachable", where=where, found=_words(error)) from error
+    except psycopg.Error as error:
+        raise SourceFailed("PostgreSQL refuses", where=where, found=_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def connect(address: Address) -> psycopg.Connection[Any]:
+    """Connect as usual, each statement for itself (autocommit). Raises as `postgres_errors`."""
+    psycopg = driver()
+    with postgres_errors(address.shown):
+        connection = psycopg.connect(_conninfo(address), autocommit=True)
+        connection.prepare_threshold = None
+        return connection  # type: ignore[no-any-return]
+
+
+def _conninfo(address: Address, **more: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+
+    given = conninfo_to_dict(address.conninfo)
+    options = " ".join([str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in _SETTINGS.items())]).strip()
+    usual = {"connect_timeout": str(POSTGRES_CONNECT_S), "application_name": "bourne", "keepalives_idle": "30"}
+    return make_conninfo(**{**usual, **given, "options": options, **more})
+
+
+class Replication:
+    """A connection that receives a stream of changes. Used by one thread."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect. Raises Unreachable."""
+        pq = driver().pq
+        self._pq = pq
+        self._where = address.shown
+        self._connection: PGconn = pq.PGconn.connect(_conninfo(address, replication="database").encode())
+        if self._connection.status != pq.ConnStatus.OK:
+            raise Unreachable("PostgreSQL is not reachable for replication", where=self._where, found=self._said())
+        self.size = 0
+
+    def execute(self, command: str) -> list[str]:
+        """Run a command and return its row, or nothing if it has begun a stream.
+
+        Raises:
+            Unreachable: somebody else is at the slot, or the connection is lost.
+            SourceFailed: the server refuses.
+        """
+        result = self._connection.exec_(command.encode())
+        if result.status == self._pq.ExecStatus.TUPLES_OK:
+            return [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
+        if result.status in (self._pq.ExecStatus.COPY_BOTH, self._pq.ExecStatus.COMMAND_OK):
+            self._connection.nonblocking = 1
+            return []
+        code = (result.error_field(self._pq.DiagnosticField.SQLSTATE) or b"").decode()
+        is_ours = code[:2] in ("42", "22", "0A") or code == "55000"
+        kind: type[BourneError] = SourceFailed if is_ours else Unreachable
+        said = " ".join(result.error_message.decode(errors="replace").split())
+        raise kind("PostgreSQL refuses to send changes", where=self._where, found=said)
+
+    def receive(self, messages: list[Any], *, bytes_max: int, rows_max: int) -> bool:
+        """Add the messages that are there to `messages`; True when there are no more just now. Waits for LOOK_S at most.
+
+        Raises:
+            Unreachable: the connection is lost, or the server has ended the stream.
+        """
+        take, size, waited = self._connection.get_copy_data, 0, False
+        while size < bytes_max and len(messages) < rows_max:
+            try:
+                count, data = take(1)
+            except driver().Error as error:
+                raise Unreachable("PostgreSQL has ended the stream", where=self._where, found=_words(error)) from error
+            if count > 0:
+                messages.append(data)
+                size += count
+                continue
+            if count < 0:
+                raise Unreachable("PostgreSQL has ended the stream", where=self._where, found=self._said())
+            if not self._wait(0 if waited or messages else LOOK_S):
+                return True
+            waited = True
+        return False
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Take in what has come; False if nothing has within that time."""
+        poll = select.poll()
+        poll.register(self._connection.socket, select.POLLIN)
+        if not poll.poll(timeout_s * 1000):
+            return False
+        try:
+            self._connection.consume_input()
+        except driver().Error as error:
+            raise Unreachable("PostgreSQL is gone", where=self._where, found=_words(error)) from error
+        return True
+
+    def acknowledge(self, lsn: int) -> None:
+        """Tell the server that all up to this WAL position is durable here. Raises Unreachable."""
+        now_us = int((time.time() - _EPOCH_S) * 1_000_000)
+        try:
+            self._connection.put_copy_data(struct.pack(">cQQQqb", b"r", lsn, lsn, lsn, now_us, 0))
+            self._connection.flush()
+        except driver().Error as error:
+            raise Unreachable("PostgreSQL is gone", where=self._where, found=_words(error)) from error
+
+    def _said(self) -> str:
+        return " ".join(self._connection.error_message.decode(errors="replace").split()) or "the connection ended"
+
+    def cancel(self) -> None:
+        """End what the server is at. From any thread."""
+        with suppress(Exception):
+            self._connection.get_cancel().cancel()
+
+    def close(self) -> None:
+        """Let go. Safe to call twice."""
+        self._connection.finish()
+
+
+def patiently(work: Callable[[], T], *, is_stopped: Callable[[], bool], cancel: Callable[[], None]) -> Generator[None, None, T | None]:
+    """Do what may take long in a thread, and yield None while it lasts; None as well if it was stopped."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (raised again by the one who waits)
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while True:
+            thread.join(LOOK_S)
+            if not thread.is_alive():
+                return future.result()
+            if is_stopped():
+                return None
+            yield None
+    finally:
+        while thread.is_alive():  # an early cancel may come before there is anything to cancel
+            cancel()
+            thread.join(LOOK_S)
