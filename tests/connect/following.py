@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
-from waiting import until
 
 from bourne.connect.source import Taken
 from bourne.errors import Unreachable
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import check_records, relation_schema
 from bourne.schema import conform, declare_schema
+from waiting import until
 
 
 def log(changes: str = "upsert", key: str | None = "id", **columns: str) -> LogInfo:
@@ -25,7 +25,9 @@ def log(changes: str = "upsert", key: str | None = "id", **columns: str) -> LogI
     if changes == "before_after":
         from bourne.log.relation import stored_schema  # noqa: PLC0415
 
-        return LogInfo("t", stored_schema(declare_schema(columns, where="t")), key=key, changes="before_after")
+        return LogInfo(
+            "t", stored_schema(declare_schema(columns, where="t")), key=key, changes="before_after"
+        )
     if changes == "upsert":
         schema = declare_schema({**columns, "gone": "boolean"}, where="t")
         return LogInfo("t", schema, key=key, changes="upsert", tombstone="gone")
@@ -95,8 +97,12 @@ class Followed:
                 assert min(self.contents.values()) >= 0, record
                 return
             key = (after or before)[self.info.key]
-            if before is not None and any(value is not None for name, value in before.items() if name != self.info.key):
-                assert self.state.get(key) == before, record  # whole old rows: each change follows from the one before
+            if before is not None and any(
+                value is not None for name, value in before.items() if name != self.info.key
+            ):
+                assert self.state.get(key) == before, (
+                    record
+                )  # whole old rows: each change follows from the one before
             self._set(key, after)
         elif self.info.changes == "upsert":
             is_gone = record.pop("gone")

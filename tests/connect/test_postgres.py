@@ -9,18 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from connect.following import Followed, log
-from waiting import until
 
 from bourne.connect import postgres as postgres_module
 from bourne.connect import postgres_snapshot, postgres_stream
+from bourne.connect.postgres import PostgresChanges
+from bourne.connect.postgres_tables import describe
 from bourne.errors import DefinitionError, SourceFailed, Unreachable, ValueMismatch
-
-psycopg = pytest.importorskip("psycopg")
-
-from bourne.connect.postgres import PostgresChanges  # noqa: E402
-from bourne.connect.postgres_tables import describe  # noqa: E402
+from connect.following import Followed, log
+from waiting import until
 
 LONG = bool(os.environ.get("BOURNE_LONG"))
 
@@ -40,7 +41,9 @@ def no_slots_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
         def drop() -> bool:
             with psycopg.connect(server.url(), autocommit=True) as connection:
-                slots = connection.execute("SELECT slot_name, active_pid FROM pg_replication_slots").fetchall()
+                slots = connection.execute(
+                    "SELECT slot_name, active_pid FROM pg_replication_slots"
+                ).fetchall()
                 for name, pid in slots:
                     if pid is not None:
                         connection.execute("SELECT pg_terminate_backend(%s)", [pid])
@@ -56,7 +59,9 @@ def no_slots_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def follow(database: str) -> Iterator[Callable[..., Followed]]:
     made: list[Followed] = []
 
-    def make(info: Any = None, table: str = "t", *, name: str = "s", more: str = "", **keep: bool) -> Followed:
+    def make(
+        info: Any = None, table: str = "t", *, name: str = "s", more: str = "", **keep: bool
+    ) -> Followed:
         url = f"{database}?table={table}{more}"
         info = info or describe(url)
 
@@ -79,6 +84,12 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "POSTGRES_ROWS_MAX", 3)
 
 
+def first(source: Any, position: Any = None) -> Any:
+    """Return the first part that a source hands over."""
+    with contextlib.closing(source.read(position, {})) as reading:
+        return until(lambda: next(reading))
+
+
 def table_rows(sql: Any, columns: str = "*", table: str = "t") -> list[tuple[Any, ...]]:
     return sorted(sql.execute(f"SELECT {columns} FROM {table}").fetchall(), key=repr)
 
@@ -94,7 +105,9 @@ def agree(followed: Followed, sql: Any, columns: str = "*", table: str = "t") ->
 @pytest.mark.parametrize("changes", ["upsert", "before_after"])
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 def test_a_copy_and_then_each_kind_of_change(sql, follow, changes, identity):
-    sql.execute(f"CREATE TABLE t (id bigint PRIMARY KEY, name text, n int); ALTER TABLE t REPLICA IDENTITY {identity}")
+    sql.execute(
+        f"CREATE TABLE t (id bigint PRIMARY KEY, name text, n int); ALTER TABLE t REPLICA IDENTITY {identity}"
+    )
     sql.execute("INSERT INTO t SELECT g, 'n' || g, g FROM generate_series(1, 10) g")
     followed = follow(log(changes, id="bigint not null", name="varchar", n="int"))
     agree(followed, sql)
@@ -131,8 +144,12 @@ def test_rows_without_a_key_are_followed_by_content(sql, follow):
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_key_of_several_columns_is_copied_in_parts_across_crashes(sql, follow):
-    sql.execute("CREATE TABLE t (a text COLLATE \"en-x-icu\", b numeric, c int, PRIMARY KEY (a, b)); ALTER TABLE t REPLICA IDENTITY FULL")
-    sql.execute("INSERT INTO t SELECT (ARRAY['a','B','c%s','Ä','한','\"q''x'])[1 + g % 6], g / 7.0, g FROM generate_series(1, 60) g")
+    sql.execute(
+        'CREATE TABLE t (a text COLLATE "en-x-icu", b numeric, c int, PRIMARY KEY (a, b)); ALTER TABLE t REPLICA IDENTITY FULL'
+    )
+    sql.execute(
+        "INSERT INTO t SELECT (ARRAY['a','B','c%s','Ä','한','\"q''x'])[1 + g % 6], g / 7.0, g FROM generate_series(1, 60) g"
+    )
     followed = follow(log("before_after", None, a="varchar", b="varchar", c="int"))
     for number in range(100, 108):
         followed.until(lambda: len(followed.parts) and followed.position["phase"])
@@ -169,12 +186,15 @@ VALUES = {
     "bytea": ("blob", ["'\\x00ff5c27'", "''"]),
     "date": ("date", ["'2024-02-29'", "'0044-03-15 BC'", "'12024-01-01'", "'infinity'"]),
     "timestamp": ("timestamp", ["'2024-02-29 01:02:03.000004'", "'0044-03-15 01:02:03 BC'", "'-infinity'"]),
-    "timestamptz": ("timestamptz", ["'2024-02-29 01:02:03.5+09:30'", "'infinity'", "'0001-01-01 00:00:00+00'"]),
+    "timestamptz": (
+        "timestamptz",
+        ["'2024-02-29 01:02:03.5+09:30'", "'infinity'", "'0001-01-01 00:00:00+00'"],
+    ),
     "time": ("time", ["'23:59:59.999999'"]),
     "timetz": ("varchar", ["'10:00+09'"]),
     "interval": ("interval", ["'-1 year 2 mons -3 days 04:05:06.789'", "'0'"]),
     "uuid": ("varchar", ["'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'"]),
-    "jsonb": ("varchar", ["'{\"a\": [1.50, null], \"한\": \"글\"}'"]),
+    "jsonb": ("varchar", ['\'{"a": [1.50, null], "한": "글"}\'']),
     "mood": ("varchar", ["'so so'"]),
     "positive": ("integer", ["7"]),
     "inet": ("varchar", ["'10.0.0.1'"]),
@@ -192,7 +212,9 @@ def test_values_of_all_types_come_the_same_way_in_copy_and_stream_as_described(d
     sql.execute("ALTER DATABASE " + database.rsplit("/", 1)[1] + " SET datestyle = 'German'")
     sql.execute("ALTER DATABASE " + database.rsplit("/", 1)[1] + " SET timezone = 'Asia/Seoul'")
     columns = {f"c{number}": (kind, *stored) for number, (kind, stored) in enumerate(VALUES.items())}
-    sql.execute(f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'{n} {k}' for n, (k, _, _) in columns.items())})")
+    sql.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'{n} {k}' for n, (k, _, _) in columns.items())})"
+    )
 
     def insert(first: int) -> None:
         for number in range(5):
@@ -215,9 +237,6 @@ def test_values_of_all_types_come_the_same_way_in_copy_and_stream_as_described(d
     assert copied.num_rows == 5
 
     def values_of(tables: list[Any], name: str) -> list[Any]:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.compute as pc  # noqa: PLC0415
-
         after = pa.concat_tables(tables).column("after").combine_chunks()
         return [pc.struct_field(after, name)]
 
@@ -225,13 +244,17 @@ def test_values_of_all_types_come_the_same_way_in_copy_and_stream_as_described(d
         first, second = values_of([copied], name)[0], values_of(streamed, name)[0]
         assert str(first) == str(second), kind
         assert first.null_count == 5 - len(values), kind
-    import duckdb  # noqa: PLC0415
-
-    got = dict(zip(columns, duckdb.from_arrow(copied).select(", ".join(f"after.{n}::VARCHAR" for n in columns)).fetchall()[0], strict=True))
+    got = dict(
+        zip(
+            columns,
+            duckdb.from_arrow(copied).select(", ".join(f"after.{n}::VARCHAR" for n in columns)).fetchall()[0],
+            strict=True,
+        )
+    )
     by_kind = {kind: got[name] for name, (kind, _, _) in columns.items()}
-    assert by_kind["timestamptz"].startswith("2024-02-28 15:32:03.5") or "+" in by_kind["timestamptz"]
+    assert by_kind["timestamptz"] == "2024-02-28 15:32:03.5+00"
     assert by_kind["date"] == "2024-02-29"
-    assert by_kind["bytea"] == "\\x00\\xFF\\x5C'" or by_kind["bytea"] == "\\x00\\xFF\\\\'"
+    assert by_kind["bytea"] == "\\x00\\xFF\\x5C\\x27"
     assert by_kind["numeric(10,2)"] == "-0.01"
     assert by_kind["int[]"] == "[1, NULL, 3]"
     assert by_kind["char(5)"] == "ab   "
@@ -240,7 +263,7 @@ def test_values_of_all_types_come_the_same_way_in_copy_and_stream_as_described(d
 
 def test_values_of_types_that_only_rows_of_upserts_can_have(sql, follow):
     sql.execute("CREATE TABLE t (id uuid PRIMARY KEY, j jsonb, l jsonb, s json)")
-    insert = "INSERT INTO t VALUES (gen_random_uuid(), '{\"a\": \"한\"}', '[1, 2]', '{\"x\": 1, \"y\": \"z\"}')"
+    insert = 'INSERT INTO t VALUES (gen_random_uuid(), \'{"a": "한"}\', \'[1, 2]\', \'{"x": 1, "y": "z"}\')'
     sql.execute(insert)
     followed = follow(log(id="uuid", j="json", l="integer[]", s="struct(x integer, y varchar)"))
     followed.until(lambda: len(followed.state) == 1)
@@ -287,7 +310,9 @@ BIG = "(SELECT string_agg(md5(i::text || clock_timestamp()::text), '') FROM gene
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])
 @pytest.mark.parametrize("changes", ["upsert", "before_after"])
 def test_a_large_value_that_was_left_alone_stays(sql, follow, changes, identity):
-    sql.execute(f"CREATE TABLE t (id int PRIMARY KEY, big text, n int); ALTER TABLE t REPLICA IDENTITY {identity}")
+    sql.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, big text, n int); ALTER TABLE t REPLICA IDENTITY {identity}"
+    )
     sql.execute(f"INSERT INTO t SELECT g, {BIG} || g, g FROM generate_series(1, 6) g")
     followed = follow(log(changes, id="int", big="varchar", n="int"))
     agree(followed, sql)
@@ -306,7 +331,7 @@ def test_a_large_value_that_is_nowhere_is_an_error(sql, follow):
         agree(followed, sql)
         followed.state.clear()
         sql.execute("UPDATE t SET n = n + 1")
-        with pytest.raises(SourceFailed, match="left? alone|leaves alone"):
+        with pytest.raises(SourceFailed, match=r"left alone|leaves alone"):
             followed.until(lambda: False)
 
 
@@ -318,7 +343,9 @@ def test_the_table_changes_while_it_is_followed(sql, follow):
     sql.execute("INSERT INTO t VALUES (1, 'x', 1)")
     followed = follow(log(id="int", a="varchar", b="bigint"))
     agree(followed, sql)
-    sql.execute("BEGIN; INSERT INTO t VALUES (2, 'y', 2); ALTER TABLE t ADD COLUMN c int DEFAULT 7; INSERT INTO t VALUES (3, 'z', 3, 4); COMMIT")
+    sql.execute(
+        "BEGIN; INSERT INTO t VALUES (2, 'y', 2); ALTER TABLE t ADD COLUMN c int DEFAULT 7; INSERT INTO t VALUES (3, 'z', 3, 4); COMMIT"
+    )
     agree(followed, sql, "id, a, b")
     followed.until(lambda: "column c is not in the log" in (followed.source.lag().note or ""))
     sql.execute("ALTER TABLE t ALTER COLUMN b TYPE text; INSERT INTO t VALUES (4, '', '5')")
@@ -330,7 +357,9 @@ def test_the_table_changes_while_it_is_followed(sql, follow):
     followed.until(lambda: 6 in followed.state)
     assert followed.state[6] == {"id": 6, "a": None, "b": 5}
     assert "column a is not in the table any more" in followed.source.lag().note
-    sql.execute("ALTER TABLE u ADD COLUMN a int; INSERT INTO u VALUES (7, '1', 1, 9); UPDATE u SET b = 'no number' WHERE id = 7")
+    sql.execute(
+        "ALTER TABLE u ADD COLUMN a int; INSERT INTO u VALUES (7, '1', 1, 9); UPDATE u SET b = 'no number' WHERE id = 7"
+    )
     with pytest.raises(ValueMismatch, match="'b'"):
         followed.until(lambda: False)
 
@@ -395,13 +424,11 @@ def test_rights_that_are_missing_are_named(database, sql, follow):
             ("a right is missing", "GRANT SELECT ON t TO reader"),
         ):
             with pytest.raises(DefinitionError, match=words) as caught:
-                until(lambda: next(PostgresChanges(url + "&publication=p", log(id="int"), name="s").read(None, {})))
+                first(PostgresChanges(url + "&publication=p", log(id="int"), name="s"))
             assert "hidden" not in str(caught.value)
             sql.execute(grant)
         source = PostgresChanges(url + "&publication=p", log(id="int"), name="s")
-        reading = source.read(None, {})
-        assert until(lambda: next(reading)).position["phase"] == "stream"
-        reading.close()
+        assert first(source).position["phase"] == "stream"
     finally:
         sql.execute("REVOKE ALL ON t FROM reader; DROP ROLE reader")
 
@@ -437,11 +464,13 @@ def test_a_server_that_does_not_write_what_is_needed_is_refused(postgres, sql, f
 def test_a_slot_that_is_gone_lost_made_anew_or_in_use_is_told(postgres, database, sql, follow):
     sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
     followed = follow(log(id="int"), more="&slot=mine&publication=mine")
+    agree(followed, sql)
+    followed.until(lambda: followed.position)
     sql.execute("INSERT INTO t VALUES (1)")
     agree(followed, sql)
     source = PostgresChanges(f"{database}?table=t&slot=mine&publication=mine", followed.info, name="s")
     with pytest.raises(Unreachable, match="in use"):
-        until(lambda: next(source.read(followed.position, {})))
+        first(source, followed.position)
     followed.crash()
 
     def drop() -> bool:
@@ -472,10 +501,14 @@ def test_a_slot_that_was_lost_is_told(postgres, sql, follow):
         sql.execute("SELECT pg_reload_conf()")
 
         def lost() -> bool:
-            sql.execute("CREATE TABLE IF NOT EXISTS junk (x text); INSERT INTO junk SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+            sql.execute(
+                "CREATE TABLE IF NOT EXISTS junk (x text); INSERT INTO junk SELECT repeat('x', 1000) FROM generate_series(1, 20000)"
+            )
             sql.execute("SELECT pg_switch_wal()")
             sql.execute("CHECKPOINT")
-            return sql.execute("SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", [slot]).fetchone() == ("lost",)
+            return sql.execute(
+                "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s", [slot]
+            ).fetchone() == ("lost",)
 
         until(lost, what="a lost slot")
         with pytest.raises(SourceFailed, match=r"is lost[\s\S]*new copy"):
@@ -485,7 +518,9 @@ def test_a_slot_that_was_lost_is_told(postgres, sql, follow):
         sql.execute("SELECT pg_reload_conf()")
 
 
-def test_the_server_keeps_its_log_until_it_is_confirmed_and_a_quiet_table_does_not_hold_it(sql, follow, monkeypatch):
+def test_the_server_keeps_its_log_until_it_is_confirmed_and_a_quiet_table_does_not_hold_it(
+    sql, follow, monkeypatch
+):
     monkeypatch.setattr(postgres_module, "POSTGRES_HEARTBEAT_S", 0.05)
     monkeypatch.setattr(postgres_module, "POSTGRES_STATUS_S", 0.02)
     monkeypatch.setattr(postgres_module, "POSTGRES_HEALTH_S", 0.05)
@@ -534,7 +569,7 @@ def test_an_empty_table_and_no_server(database, sql, follow):
     assert followed.position["phase"] == "stream"
     nowhere = PostgresChanges("postgres://someone:hidden@127.0.0.1:1/db?table=t", log(id="int"), name="s")
     with pytest.raises(Unreachable) as caught:
-        until(lambda: next(nowhere.read(None, {})))
+        first(nowhere)
     assert "hidden" not in str(caught.value)
 
 
@@ -623,8 +658,12 @@ def test_any_load_with_crashes_of_both_sides(postgres, database, follow, case, s
     with psycopg.connect(database, autocommit=True) as sql:
         collation = chance.choice(["C", "en-x-icu"])
         sql.execute(f'CREATE TABLE t (id text COLLATE "{collation}" PRIMARY KEY, mark bigint, big text)')
-        sql.execute(f"ALTER TABLE t REPLICA IDENTITY {identity}; ALTER TABLE t ALTER COLUMN big SET STORAGE EXTERNAL")
-        sql.execute("INSERT INTO t SELECT chr(97 + g % 5) || g, -g, repeat(md5(g::text), 1 + 100 * (g % 2)) FROM generate_series(1, 40) g")
+        sql.execute(
+            f"ALTER TABLE t REPLICA IDENTITY {identity}; ALTER TABLE t ALTER COLUMN big SET STORAGE EXTERNAL"
+        )
+        sql.execute(
+            "INSERT INTO t SELECT chr(97 + g % 5) || g, -g, repeat(md5(g::text), 1 + 100 * (g % 2)) FROM generate_series(1, 40) g"
+        )
     load, followed = Load(database, chance), follow(info)
     kills = 0
     for _ in range(400):
@@ -655,7 +694,9 @@ def test_each_change_of_large_and_small_transactions_comes_once_across_crashes(s
     followed.until(lambda: followed.position)
     chance, count = random.Random(5), 0
     for size in (1, 2, 50, 3, 1, 17, 4, 100):
-        sql.execute("INSERT INTO t SELECT g FROM generate_series(%s::int, %s::int) g", [count, count + size - 1])
+        sql.execute(
+            "INSERT INTO t SELECT g FROM generate_series(%s::int, %s::int) g", [count, count + size - 1]
+        )
         count += size
     while len(followed.records) < count:
         followed.step()

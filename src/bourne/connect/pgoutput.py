@@ -122,7 +122,9 @@ def texts(data: Bytes, offsets: Longs, lengths: Longs) -> pa.Array:
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.maximum(lengths, 0), out=ends[1:])
     if ends[-1] > np.iinfo(np.int32).max:
-        raise SourceFailed("the values of one column are too large", expected="at most 2 GiB", found=f"{ends[-1]:,} B")
+        raise SourceFailed(
+            "the values of one column are too large", expected="at most 2 GiB", found=f"{ends[-1]:,} B"
+        )
     out = np.empty(int(ends[-1]), np.uint8)
     _gather(data, offsets, lengths, ends, out)
     is_there = lengths >= 0

@@ -67,7 +67,13 @@ class PostgresChanges:
     delivery: Delivery = "exactly once"
 
     def __init__(
-        self, url: str, log: LogInfo, *, name: str, current: Current | None = None, live_keys: LiveKeys | None = None
+        self,
+        url: str,
+        log: LogInfo,
+        *,
+        name: str,
+        current: Current | None = None,
+        live_keys: LiveKeys | None = None,
     ) -> None:
         """Take the address; nothing is connected yet.
 
@@ -83,11 +89,19 @@ class PostgresChanges:
         self._address = read_url(url, own={"table", "slot", "publication"})
         self._asked = self._address.options.get("table", "")
         if not self._asked:
-            raise DefinitionError("which table? The address does not say", where=self._address.shown, expected="?table=schema.table")
+            raise DefinitionError(
+                "which table? The address does not say",
+                where=self._address.shown,
+                expected="?table=schema.table",
+            )
         derived = derived_name(self._address.database, self._asked, name)
         self.slot = self._address.options.get("slot") or derived
         self.publication = self._address.options.get("publication") or derived
-        if not self.slot.replace("_", "a").isalnum() or self.slot != self.slot.lower() or not self.slot.isascii():
+        if (
+            not self.slot.replace("_", "a").isalnum()
+            or self.slot != self.slot.lower()
+            or not self.slot.isascii()
+        ):
             raise DefinitionError(f"{self.slot!r} cannot be a slot's name", expected="a-z, 0-9 and _")
         self._where = f"table {self._asked!r} of {self._address.shown}"
         self._records = Records(log, current)
@@ -96,7 +110,7 @@ class PostgresChanges:
         self._durable = 0  # up to here the log has everything, and the server may forget it
         self._received = 0  # up to here everything has come
         self._health: Health | None = None
-        self._drift: str | None = None
+        self._stream: Stream | None = None
 
     def read(self, position: Position | None, partitions: dict[int, Position]) -> Iterator[Taken | None]:
         """Go on from a position; see `Source.read`."""
@@ -119,7 +133,9 @@ class PostgresChanges:
             if place is not None:
                 yield from self._follow(control, table, place)
 
-    def _patiently(self, work: Callable[[], T], cancel: Callable[[], None]) -> Generator[None, None, T | None]:
+    def _patiently(
+        self, work: Callable[[], T], cancel: Callable[[], None]
+    ) -> Generator[None, None, T | None]:
         return (yield from patiently(work, is_stopped=self._stopped.is_set, cancel=cancel))
 
     def _table(self, control: psycopg.Connection[Any], system: str, place: Place | None) -> PgTable:
@@ -145,14 +161,17 @@ class PostgresChanges:
         self, control: psycopg.Connection[Any], table: PgTable, place: Place | None, system: str
     ) -> Generator[Taken | None, None, Place | None]:
         """Copy the table from where it was left off; return the place of the stream, or None if it was stopped."""
-        columns = [column for each in self._records.columns if (column := table.column(each.name)) is not None]
+        columns = [
+            column for each in self._records.columns if (column := table.column(each.name)) is not None
+        ]
         copy = Copy(self._address, table, [column.name for column in columns], where=self._where)
         with contextlib.closing(copy):
             if place is None:
                 replication = open_replication(control, self._address)
                 with contextlib.closing(replication):  # its snapshot is there as long as it is
                     slot = yield from self._patiently(
-                        lambda: make_slot(control, replication, self.slot, where=self._where), replication.cancel
+                        lambda: make_slot(control, replication, self.slot, where=self._where),
+                        replication.cancel,
                     )
                     if slot is None:
                         return None
@@ -161,17 +180,17 @@ class PostgresChanges:
                 self._durable = place.lsn
             else:
                 after, earlier = place.ranges[-1].last, place.ranges[0].snapshot
-                begun = yield from self._patiently(
-                    lambda: copy.begin(after, exported=None, earlier=earlier) or True, copy.cancel
+                yield from self._patiently(
+                    lambda: copy.begin(after, exported=None, earlier=earlier), copy.cancel
                 )
-                if begun is None:
-                    return None
             while not place.is_copied:
+                if self._stopped.is_set():
+                    return None
                 chunk = yield from self._patiently(copy.read, copy.cancel)
                 if chunk is None:
                     return None
-                if self._stopped.is_set():
-                    return None
+                if chunk.is_end:
+                    copy.close()  # who wants to change the table need not wait any longer
                 place = _behind(place, Range(chunk.last, copy.snapshot, copy.wal), is_end=chunk.is_end)
                 yield Taken(self._copied(table, chunk), place.to_json())
         return place
@@ -193,7 +212,9 @@ class PostgresChanges:
     def _follow(
         self, control: psycopg.Connection[Any], table: PgTable, place: Place
     ) -> Generator[Taken | None, None, None]:
-        stream = Stream(control, table, self._records, place, self._live_keys, where=self._where)
+        self._stream = stream = Stream(
+            control, table, self._records, place, self._live_keys, where=self._where
+        )
         with contextlib.closing(open_replication(control, self._address)) as replication:
             publication = self.publication.replace('"', '""').replace("'", "''")
             replication.execute(
@@ -208,7 +229,6 @@ class PostgresChanges:
                 for rows, after in stream.feed(scanned):
                     yield Taken(rows, after.to_json())
                     times.handed = time.monotonic()
-                self._drift = stream.drift
                 end = _idle_end(messages)
                 if end and not stream.is_inside:
                     self._received = max(self._received, end)
@@ -216,11 +236,18 @@ class PostgresChanges:
                     replication.acknowledge(self._durable)
 
     def _gather(
-        self, control: psycopg.Connection[Any], replication: Replication, stream: Stream, times: _Times, messages: list[Any]
+        self,
+        control: psycopg.Connection[Any],
+        replication: Replication,
+        stream: Stream,
+        times: _Times,
+        messages: list[Any],
     ) -> Generator[Taken | None, None, None]:
         """Wait for messages, and take whole transactions, as long as they are not too large."""
         while not self._stopped.is_set():
-            is_drained = replication.receive(messages, bytes_max=POSTGRES_BYTES_MAX, rows_max=POSTGRES_ROWS_MAX)
+            is_drained = replication.receive(
+                messages, bytes_max=POSTGRES_BYTES_MAX, rows_max=POSTGRES_ROWS_MAX
+            )
             yield from self._look(control, replication, stream, times, is_idle=is_drained and not messages)
             if messages and (not is_drained or _is_whole(messages) or self._is_asked(messages)):
                 return
@@ -228,7 +255,13 @@ class PostgresChanges:
                 yield None
 
     def _look(
-        self, control: psycopg.Connection[Any], replication: Replication, stream: Stream, times: _Times, *, is_idle: bool
+        self,
+        control: psycopg.Connection[Any],
+        replication: Replication,
+        stream: Stream,
+        times: _Times,
+        *,
+        is_idle: bool,
     ) -> Generator[Taken, None, None]:
         """Do what is due: tell the server what is durable, look after the slot, and go on though nothing has come."""
         now = time.monotonic()
@@ -257,10 +290,10 @@ class PostgresChanges:
 
     def lag(self) -> Lag:
         """Return how much WAL lies between what is confirmed (or has come and was not about the table) and the server's end."""
-        health = self._health
-        notes = "; ".join(note for note in (health.note if health else None, self._drift) if note)
+        health, stream = self._health, self._stream
+        notes = [health.note if health else None, stream.drift if stream else None]
         behind = None if health is None else max(0, health.end - max(self._durable, self._received))
-        return Lag(bytes=behind, note=notes or None)
+        return Lag(bytes=behind, note="; ".join(filter(None, notes)) or None)
 
     def stop(self) -> None:
         """Let `read` end soon. Safe to call twice."""
@@ -280,7 +313,9 @@ def _behind(place: Place, done: Range, *, is_end: bool) -> Place:
     """Return the place after a part of the copy: its range grows, or a new one begins."""
     if is_end:
         done = replace(done, last=None)
-    is_same = bool(place.ranges) and place.ranges[-1].snapshot == done.snapshot and place.ranges[-1].wal == done.wal
+    is_same = (
+        bool(place.ranges) and place.ranges[-1].snapshot == done.snapshot and place.ranges[-1].wal == done.wal
+    )
     ranges = (*place.ranges[: -1 if is_same else None], done)
     return replace(place, ranges=ranges, is_copied=is_end)
 

@@ -29,7 +29,9 @@ class Snapshot:
         first, end, running = self.text.split(":")
         object.__setattr__(self, "first", int(first))
         object.__setattr__(self, "end", int(end))
-        object.__setattr__(self, "running", frozenset(map(int, running.split(","))) if running else frozenset())
+        object.__setattr__(
+            self, "running", frozenset(map(int, running.split(","))) if running else frozenset()
+        )
 
     def sees(self, transactions: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say which committed transactions it saw. Their ids have 32 bits: they are meant to be near to the snapshot's."""
@@ -68,7 +70,11 @@ class Place:
     def to_json(self) -> dict[str, Any]:
         """Return it as a position."""
         ranges = [
-            {"last": None if each.last is None else list(each.last), "snapshot": each.snapshot.text, "wal": each.wal}
+            {
+                "last": None if each.last is None else list(each.last),
+                "snapshot": each.snapshot.text,
+                "wal": each.wal,
+            }
             for each in self.ranges
         ]
         return {
@@ -89,7 +95,11 @@ def place_from_json(position: Any) -> Place:
     """
     try:
         ranges = tuple(
-            Range(None if each["last"] is None else tuple(each["last"]), Snapshot(each["snapshot"]), int(each["wal"]))
+            Range(
+                None if each["last"] is None else tuple(each["last"]),
+                Snapshot(each["snapshot"]),
+                int(each["wal"]),
+            )
             for each in position.get("ranges", ())
         )
         opened = position.get("open")

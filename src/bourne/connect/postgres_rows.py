@@ -55,7 +55,9 @@ class Changes:
 
     def take(self, rows: Longs) -> Changes:
         """Return these changes."""
-        return Changes(self.data, self.kinds[rows], self.identities[rows], self.old.take(rows), self.new.take(rows))
+        return Changes(
+            self.data, self.kinds[rows], self.identities[rows], self.old.take(rows), self.new.take(rows)
+        )
 
     def old_or_new(self, column: int) -> pa.Array:
         """Return a column of the old row, where one was sent, else of the new one."""
@@ -116,13 +118,19 @@ class Records:
         """
         where = f"log {self.info.name!r}, table {table.full_name}"
         if table.kind != "r":
-            raise DefinitionError("only plain tables can be followed", where=where, hint="follow each partition by itself")
+            raise DefinitionError(
+                "only plain tables can be followed", where=where, hint="follow each partition by itself"
+            )
         if table.identity == "n" or (not table.key and table.identity != "f"):
             raise DefinitionError(
                 "the table has no primary key and no REPLICA IDENTITY FULL: it could not publish updates", where=where,
                 expected="a primary key", hint=f"ALTER TABLE {table.full_name} ADD PRIMARY KEY (...), or REPLICA IDENTITY FULL",
             )  # fmt: skip
-        if self.key is not None and table.key != (self.key,) and [k.casefold() for k in table.key] != [self.key.casefold()]:
+        if (
+            self.key is not None
+            and table.key != (self.key,)
+            and [k.casefold() for k in table.key] != [self.key.casefold()]
+        ):
             raise DefinitionError(
                 "the log's key is not the table's key", where=where, expected=f"key {', '.join(table.key) or 'none'}",
                 found=self.key, hint="a log's key is one column; without one, before_after logs need REPLICA IDENTITY FULL",
@@ -162,7 +170,9 @@ class Records:
             columns.append(_array(values.cast(target)))
         return self._records(columns, columns, np.zeros(live.num_rows, np.bool_))
 
-    def changes(self, changes: Changes, relation: Relation, types: Mapping[int, PgType], *, where: str) -> pa.Table:
+    def changes(
+        self, changes: Changes, relation: Relation, types: Mapping[int, PgType], *, where: str
+    ) -> pa.Table:
         """Return the records of some changes.
 
         Raises:
@@ -186,13 +196,16 @@ class Records:
 
         def read(cells: Cells) -> list[pa.Array]:
             return [
-                reading.column(column, places[column.name], cells, origin[source], rows) for column in self.columns
+                reading.column(column, places[column.name], cells, origin[source], rows)
+                for column in self.columns
             ]
 
         old, new = changes.old.take(source), changes.new.take(source)
         if self.info.changes != "before_after":
             return self._records(read(old.where(is_gone, new)), None, ~is_gone)
-        has_before = is_gone | ((changes.identities[source] != 0) & ~moved[source] & (changes.kinds[source] != INSERT))
+        has_before = is_gone | (
+            (changes.identities[source] != 0) & ~moved[source] & (changes.kinds[source] != INSERT)
+        )
         before = read(old)
         after = read(Cells(new.offsets, np.where(is_gone, ABSENT, new.lengths)))
         return self._records(after, before, ~is_gone, has_before)
@@ -211,17 +224,29 @@ class Records:
             return
         if self.key is not None:
             place = index_of(self.key, relation.columns)
-            if place is None or (place not in relation.keys) or (relation.identity != "f" and len(relation.keys) != 1):
+            if (
+                place is None
+                or (place not in relation.keys)
+                or (relation.identity != "f" and len(relation.keys) != 1)
+            ):
                 raise SourceFailed(
                     "the table is not told apart by the log's key any more", where=where, expected=self.key,
                     found=", ".join(relation.columns[index] for index in relation.keys) or "no key",
                     hint="was the column renamed, or the key changed? Copy the table into a new log",
                 )  # fmt: skip
         elif ((changes.kinds != INSERT) & (changes.identities != ord("O"))).any():
-            raise SourceFailed("the whole old rows are not sent any more", where=where, expected="REPLICA IDENTITY FULL")
+            raise SourceFailed(
+                "the whole old rows are not sent any more", where=where, expected="REPLICA IDENTITY FULL"
+            )
 
     def _fill(
-        self, changes: Changes, relation: Relation, types: Mapping[int, PgType], used: Longs, key: int | None, where: str
+        self,
+        changes: Changes,
+        relation: Relation,
+        types: Mapping[int, PgType],
+        used: Longs,
+        key: int | None,
+        where: str,
     ) -> tuple[Changes, Longs, pa.Table | None]:
         """Find values that were not sent: return the changes with those that are in them, and rows of the log for others."""
         if key is None:
@@ -229,7 +254,9 @@ class Records:
         own = changes.new_texts(key)
         look = changes.old_or_new(key)
         is_deleted = pa.array(changes.kinds == DELETE)
-        both = pa.chunked_array([look, pc.if_else(is_deleted, look, own)]).combine_chunks().dictionary_encode()
+        both = (
+            pa.chunked_array([look, pc.if_else(is_deleted, look, own)]).combine_chunks().dictionary_encode()
+        )
         numbers = both.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         count = len(changes.kinds)
         new = Cells(changes.new.offsets.copy(), changes.new.lengths.copy())
@@ -247,7 +274,9 @@ class Records:
 
     def _ask(self, keys: pa.Array, kind: PgType, where: str) -> pa.Table:
         """Return the log's rows of these keys, in their order."""
-        column = next(c for c in self.columns if self.key is not None and c.name.casefold() == self.key.casefold())
+        column = next(
+            c for c in self.columns if self.key is not None and c.name.casefold() == self.key.casefold()
+        )
         if self._current is None:
             raise SourceFailed(
                 "PostgreSQL does not send large values that an update leaves alone, and the log cannot be asked for them",
@@ -267,7 +296,11 @@ class Records:
         return rows.take(places)
 
     def _records(
-        self, columns: list[pa.Array], before: list[pa.Array] | None, is_there: Flags, has_before: Flags | None = None
+        self,
+        columns: list[pa.Array],
+        before: list[pa.Array] | None,
+        is_there: Flags,
+        has_before: Flags | None = None,
     ) -> pa.Table:
         """Put columns of rows into the form of the log's records."""
         names = [column.name for column in self.columns]
@@ -298,7 +331,9 @@ class _Reading:
     types: Mapping[int, PgType]
     where: str
 
-    def column(self, column: Column, place: int | None, cells: Cells, origin: Longs, rows: pa.Table | None) -> pa.Array:
+    def column(
+        self, column: Column, place: int | None, cells: Cells, origin: Longs, rows: pa.Table | None
+    ) -> pa.Array:
         if place is None:
             if not column.nullable:
                 raise SourceFailed(
@@ -321,7 +356,9 @@ class _Reading:
             kept = fit_column(kept, values.type, column.type)
         except MISFITS as error:
             raise SourceFailed(f"the log's {column.name!r} is of another type", where=self.where) from error
-        return pc.if_else(pa.array(is_open), _array(kept.take(pa.array(np.where(is_open, origin, 0)))), values)
+        return pc.if_else(
+            pa.array(is_open), _array(kept.take(pa.array(np.where(is_open, origin, 0)))), values
+        )
 
 
 def _from_old(changes: Changes) -> Cells:

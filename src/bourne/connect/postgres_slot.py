@@ -62,7 +62,9 @@ def check_server(connection: Connection, *, where: str) -> str:
             hint="set wal_level = logical in postgresql.conf and restart the server",
         )  # fmt: skip
     if found["standby"]:
-        raise DefinitionError("the server is a standby", where=where, expected="a primary", hint="connect to its primary")
+        raise DefinitionError(
+            "the server is a standby", where=where, expected="a primary", hint="connect to its primary"
+        )
     return str(found["id"])
 
 
@@ -77,7 +79,8 @@ def open_replication(connection: Connection, address: Address) -> Replication:
         return Replication(address)
     except Unreachable as error:
         role = one_row(
-            connection, "SELECT rolname, rolreplication OR rolsuper AS may FROM pg_roles WHERE rolname = current_user"
+            connection,
+            "SELECT rolname, rolreplication OR rolsuper AS may FROM pg_roles WHERE rolname = current_user",
         )
         if role is not None and not role["may"]:
             raise DefinitionError(
@@ -109,9 +112,7 @@ def ensure_publication(connection: Connection, name: str, table: PgTable, *, whe
                 hint=f"have the table's owner run: {make.as_string(connection)}",
             ) from error  # fmt: skip
         return
-    missing = [
-        kind for kind in ("insert", "update", "delete", "truncate") if not found[f"pub{kind}"]
-    ]
+    missing = [kind for kind in ("insert", "update", "delete", "truncate") if not found[f"pub{kind}"]]
     if missing:
         raise DefinitionError(
             f"publication {name!r} does not publish everything", where=where, expected="insert, update, delete, truncate",
@@ -159,9 +160,15 @@ def make_slot(connection: Connection, replication: Replication, name: str, *, wh
     found = one_row(connection, "SELECT * FROM pg_replication_slots WHERE slot_name = %s", name)
     if found is not None:
         if found["active"]:
-            raise Unreachable("the replication slot is in use", where=f"slot {name!r} of {where}", found=f"process {found['active_pid']}")
+            raise Unreachable(
+                "the replication slot is in use",
+                where=f"slot {name!r} of {where}",
+                found=f"process {found['active_pid']}",
+            )
         if found["plugin"] != "pgoutput":
-            raise DefinitionError(f"slot {name!r} is another program's", where=where, expected="pgoutput", found=found["plugin"])
+            raise DefinitionError(
+                f"slot {name!r} is another program's", where=where, expected="pgoutput", found=found["plugin"]
+            )
         connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
     row = replication.execute(f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput EXPORT_SNAPSHOT')
     return NewSlot(row[1], row[2])
@@ -184,7 +191,9 @@ def check_slot(connection: Connection, name: str, place: Place, *, where: str) -
             expected="wal_status reserved", found=f"wal_status {found.get('wal_status')}",
             hint=f"{_AGAIN}; drop the slot, and let max_slot_wal_keep_size be larger",
         )  # fmt: skip
-    row = one_row(connection, "SELECT (%s::pg_lsn - '0/0'::pg_lsn)::int8 AS lsn", str(found["confirmed_flush_lsn"]))
+    row = one_row(
+        connection, "SELECT (%s::pg_lsn - '0/0'::pg_lsn)::int8 AS lsn", str(found["confirmed_flush_lsn"])
+    )
     assert row is not None
     if row["lsn"] > place.lsn:
         raise SourceFailed(
@@ -192,7 +201,9 @@ def check_slot(connection: Connection, name: str, place: Place, *, where: str) -
             where=where, expected=f"at most {lsn_text(place.lsn)}", found=str(found["confirmed_flush_lsn"]), hint=_AGAIN,
         )  # fmt: skip
     if found["active"]:
-        raise Unreachable("the replication slot is in use", where=where, found=f"process {found['active_pid']}")
+        raise Unreachable(
+            "the replication slot is in use", where=where, found=f"process {found['active_pid']}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

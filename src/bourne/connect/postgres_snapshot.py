@@ -169,8 +169,12 @@ def _typed(value: Any, table: PgTable, name: str) -> Any:
     from psycopg import sql  # noqa: PLC0415
 
     column = next(column for column in table.columns if column.name == name)
-    typed = sql.SQL("CAST({} AS {})").format(value, sql.SQL(column.declared))  # type: ignore[arg-type]
-    return typed if column.collation is None else sql.SQL("{} COLLATE {}").format(typed, sql.SQL(column.collation))  # type: ignore[arg-type]
+    typed = sql.SQL("CAST({} AS {})").format(value, sql.SQL(column.declared))
+    return (
+        typed
+        if column.collation is None
+        else sql.SQL("{} COLLATE {}").format(typed, sql.SQL(column.collation))
+    )
 
 
 def locate(
@@ -184,16 +188,21 @@ def locate(
     if not ends:
         return np.zeros(count, np.int64)
     names = [sql.Identifier(f"k{number}") for number in range(len(keys))]
-    own = sql.SQL(", ").join(_typed(name, table, column) for name, column in zip(names, table.key, strict=True))
+    own = sql.SQL(", ").join(
+        _typed(name, table, column) for name, column in zip(names, table.key, strict=True)
+    )
     cases = sql.SQL(" ").join(
         sql.SQL("WHEN ({}) <= ({}) THEN {}").format(own, literals(table, end or ()), sql.Literal(number))
         for number, end in enumerate(ends)
     )
-    form = sql.SQL("SELECT CASE {} ELSE {} END FROM unnest({}) WITH ORDINALITY AS u({}, place) ORDER BY place")
+    form = sql.SQL(
+        "SELECT CASE {} ELSE {} END FROM unnest({}) WITH ORDINALITY AS u({}, place) ORDER BY place"
+    )
     found: list[int] = []
     for start in range(0, count, POSTGRES_KEYS_MAX):
         texts = sql.SQL(", ").join(
-            sql.SQL("{}::text[]").format(sql.Literal(values.slice(start, POSTGRES_KEYS_MAX).to_pylist())) for values in keys
+            sql.SQL("{}::text[]").format(sql.Literal(values.slice(start, POSTGRES_KEYS_MAX).to_pylist()))
+            for values in keys
         )
         query = form.format(cases, sql.Literal(len(ends)), texts, sql.SQL(", ").join(names))
         found += [row[0] for row in connection.execute(query)]

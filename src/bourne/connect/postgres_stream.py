@@ -28,7 +28,7 @@ from bourne.connect.pgoutput import (
     Relation,
 )
 from bourne.connect.postgres_place import Place, lsn_text
-from bourne.connect.postgres_rows import Changes, Records
+from bourne.connect.postgres_rows import Changes, Flags, Records
 from bourne.connect.postgres_snapshot import locate
 from bourne.connect.postgres_tables import PgTable, index_of, read_types
 from bourne.connect.postgres_texts import PgType
@@ -142,12 +142,16 @@ class Stream:
             return
         after = batch.place(self.place, end - 1)
         messages = batch.messages
-        is_ours = np.isin(messages.kinds[start:end], _ROWS) & (messages.relations[start:end] == self._table.number)
+        is_ours = np.isin(messages.kinds[start:end], _ROWS) & (
+            messages.relations[start:end] == self._table.number
+        )
         rows = start + np.flatnonzero(is_ours & ~batch.is_old[start:end])
         table = None
         if len(rows):
             if self._relation is None:
-                raise SourceFailed("PostgreSQL sent changes of a table that it did not describe", where=self._where)
+                raise SourceFailed(
+                    "PostgreSQL sent changes of a table that it did not describe", where=self._where
+                )
             identities, old, new = pgoutput.cells(messages, rows, len(self._relation.columns))
             changes = Changes(messages.data, messages.kinds[rows], identities, old, new)
             if self.place.ranges:
@@ -170,9 +174,9 @@ class Stream:
         assert self._relation is not None
         key = tuple(self._key_place(name) for name in self._table.key)
         part = changes.take(doubtful)
-        sees_old = seen[self._locate([part.old_or_new(column) for column in key]), doubtful]
+        sees_old: Flags = seen[self._locate([part.old_or_new(column) for column in key]), doubtful]
         moved = part.moved(key)
-        sees_new = sees_old.copy()
+        sees_new: Flags = sees_old.copy()
         if moved.any():
             which = np.flatnonzero(moved)
             new = [part.take(which).new_texts(column) for column in key]
@@ -237,8 +241,8 @@ class _Batch:
     finals: Longs
     ids: Longs
     numbers: Longs
-    is_open: np.ndarray[Any, np.dtype[np.bool_]]
-    is_old: np.ndarray[Any, np.dtype[np.bool_]]
+    is_open: Flags
+    is_old: Flags
     commits: Longs
     ends: Longs
 

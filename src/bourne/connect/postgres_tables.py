@@ -236,7 +236,9 @@ def read_table(connection: Connection, number: int) -> PgTable | None:
     if row is None:
         return None
     space, name, kind, identity = row
-    return PgTable(number, space, name, kind, identity, _columns(connection, number), _key(connection, number, identity))
+    return PgTable(
+        number, space, name, kind, identity, _columns(connection, number), _key(connection, number, identity)
+    )
 
 
 def _columns(connection: Connection, number: int) -> tuple[PgColumn, ...]:

@@ -171,7 +171,9 @@ def _nest(shapes: list[Any], target: pa.DataType, depth: int, leaves: pa.Array |
     elif any(isinstance(item, list) for item in inside):
         raise ValueError("an array of more dimensions")
     else:
-        items = pa.nulls(0, target.value_type) if leaves is None else leaves.take(pa.array(inside, pa.int64()))
+        items = (
+            pa.nulls(0, target.value_type) if leaves is None else leaves.take(pa.array(inside, pa.int64()))
+        )
     return pa.ListArray.from_arrays(ends, items, type=target)
 
 
@@ -200,7 +202,9 @@ def _parse_array(text: str, leaves: list[str | None]) -> list[Any]:
                 raise ValueError("an array whose lower bounds are not 1")
             stack[-1].append(len(leaves))
             is_null = plain is not None and plain.upper() == "NULL"
-            leaves.append(None if is_null else re.sub(r"\\(.)", r"\1", quoted or plain or "", flags=re.DOTALL))
+            leaves.append(
+                None if is_null else re.sub(r"\\(.)", r"\1", quoted or plain or "", flags=re.DOTALL)
+            )
     if len(stack) != 1 or len(stack[0]) != 1 or not isinstance(stack[0][0], list):
         raise ValueError("not an array of PostgreSQL")
     return list(stack[0][0])

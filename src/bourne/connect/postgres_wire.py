@@ -97,7 +97,10 @@ def postgres_errors(where: str) -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise DefinitionError(
-            "PostgreSQL refuses: a right is missing", where=where, found=_words(error), hint="grant it, or use another user"
+            "PostgreSQL refuses: a right is missing",
+            where=where,
+            found=_words(error),
+            hint="grant it, or use another user",
         ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise Unreachable("PostgreSQL is not reachable", where=where, found=_words(error)) from error
@@ -122,9 +125,16 @@ def _conninfo(address: Address, **more: str) -> str:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
 
     given = conninfo_to_dict(address.conninfo)
-    options = " ".join([str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in _SETTINGS.items())]).strip()
-    usual = {"connect_timeout": str(POSTGRES_CONNECT_S), "application_name": "bourne", "keepalives_idle": "30"}
-    return make_conninfo(**{**usual, **given, "options": options, **more})
+    options = " ".join(
+        [str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in _SETTINGS.items())]
+    ).strip()
+    usual = {
+        "connect_timeout": str(POSTGRES_CONNECT_S),
+        "application_name": "bourne",
+        "keepalives_idle": "30",
+    }
+    wanted: dict[str, Any] = {**usual, **given, "options": options, **more}
+    return make_conninfo(**wanted)
 
 
 class Replication:
@@ -137,7 +147,9 @@ class Replication:
         self._where = address.shown
         self._connection: PGconn = pq.PGconn.connect(_conninfo(address, replication="database").encode())
         if self._connection.status != pq.ConnStatus.OK:
-            raise Unreachable("PostgreSQL is not reachable for replication", where=self._where, found=self._said())
+            raise Unreachable(
+                "PostgreSQL is not reachable for replication", where=self._where, found=self._said()
+            )
         self.size = 0
 
     def execute(self, command: str) -> list[str]:
@@ -170,7 +182,9 @@ class Replication:
             try:
                 count, data = take(1)
             except driver().Error as error:
-                raise Unreachable("PostgreSQL has ended the stream", where=self._where, found=_words(error)) from error
+                raise Unreachable(
+                    "PostgreSQL has ended the stream", where=self._where, found=_words(error)
+                ) from error
             if count > 0:
                 messages.append(data)
                 size += count
@@ -204,7 +218,10 @@ class Replication:
             raise Unreachable("PostgreSQL is gone", where=self._where, found=_words(error)) from error
 
     def _said(self) -> str:
-        return " ".join(self._connection.error_message.decode(errors="replace").split()) or "the connection ended"
+        return (
+            " ".join(self._connection.error_message.decode(errors="replace").split())
+            or "the connection ended"
+        )
 
     def cancel(self) -> None:
         """End what the server is at. From any thread."""
@@ -216,7 +233,9 @@ class Replication:
         self._connection.finish()
 
 
-def patiently(work: Callable[[], T], *, is_stopped: Callable[[], bool], cancel: Callable[[], None]) -> Generator[None, None, T | None]:
+def patiently(
+    work: Callable[[], T], *, is_stopped: Callable[[], bool], cancel: Callable[[], None]
+) -> Generator[None, None, T | None]:
     """Do what may take long in a thread, and yield None while it lasts; None as well if it was stopped."""
     future: Future[T] = Future()
 
