@@ -139,6 +139,18 @@ class Copy:
         self._connection.close()
 
 
+def copied_columns(
+    connection: psycopg.Connection[Any], query: Any, width: int
+) -> tuple[tuple[pa.Array, ...], int]:
+    """Return what a query says as columns of texts, and how many bytes that is."""
+    from psycopg import sql  # noqa: PLC0415
+
+    statement = sql.SQL("COPY ({}) TO STDOUT ({})").format(query, sql.SQL(_CSV))
+    with connection.cursor().copy(statement) as rows:
+        data = b"".join(rows)
+    return _parsed(data, width), len(data)
+
+
 def _parsed(data: bytes, width: int) -> tuple[pa.Array, ...]:
     """Return the columns of a CSV in which every value is quoted, and what is not is NULL."""
     names = [str(number) for number in range(width)]

@@ -167,7 +167,8 @@ class Stream:
     def _unseen(self, changes: Changes, ids: Longs) -> Changes:
         """Leave out what the snapshots of the keys' ranges have seen."""
         seen = np.array([each.snapshot.sees(ids) for each in self.place.ranges])
-        some, every = seen.any(axis=0), seen.all(axis=0)
+        some: Flags = np.any(seen, axis=0)
+        every: Flags = np.all(seen, axis=0)
         doubtful = np.flatnonzero(some & ~every)
         if not len(doubtful):
             return changes.take(np.flatnonzero(~every))
@@ -176,12 +177,13 @@ class Stream:
         part = changes.take(doubtful)
         sees_old: Flags = seen[self._locate([part.old_or_new(column) for column in key]), doubtful]
         moved = part.moved(key)
-        sees_new: Flags = sees_old.copy()
+        sees_new: Flags = np.array(sees_old)
         if moved.any():
             which = np.flatnonzero(moved)
             new = [part.take(which).new_texts(column) for column in key]
-            sees_new[which] = seen[self._locate(new), doubtful[which]]
-        kinds, keep = changes.kinds.copy(), ~every
+            np.put(sees_new, which, seen[self._locate(new), doubtful[which]])
+        kinds = changes.kinds.copy()
+        keep = np.logical_not(every)
         keep[doubtful] = ~(sees_old & sees_new)
         kinds[doubtful[sees_new & ~sees_old]] = DELETE  # its new row is in the copy
         kinds[doubtful[sees_old & ~sees_new]] = INSERT
