@@ -219,9 +219,11 @@ def _walk(
 ) -> int:  # fmt: skip
     for i in range(len(rows)):
         at, end = starts[rows[i]] + 30, starts[rows[i] + 1]
+        is_delete, has_new = data[at - 5] == 68, False
         while at < end:
             side = data[at]
             is_new = side == 78
+            has_new |= is_new
             if not is_new and side not in (75, 79):
                 return i
             if not is_new:
@@ -255,6 +257,8 @@ def _walk(
                     old_offsets[c, i] = at
                     old_lengths[c, i] = length
                 at += max(length, 0)
+        if has_new == is_delete or (is_delete and identities[i] == 0):
+            return i
     return -1
 
 
