@@ -489,6 +489,27 @@ def test_a_slot_that_is_gone_lost_made_anew_or_in_use_is_told(postgres, database
         followed.until(lambda: False)
 
 
+def test_a_publication_that_is_gone_is_told(sql, follow):
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    followed = follow(log(id="int"), more="&publication=mine")
+    followed.until(lambda: followed.position)
+    sql.execute("DROP PUBLICATION mine; INSERT INTO t VALUES (1)")
+    with pytest.raises(SourceFailed, match='"mine" does not exist'):
+        followed.until(lambda: False)
+
+
+def test_a_table_without_a_key_has_to_be_small(sql, follow, monkeypatch):
+    monkeypatch.setattr(postgres_snapshot, "POSTGRES_WHOLE_BYTES_MAX", 100)
+    sql.execute(
+        "CREATE TABLE t (a text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (repeat('x', 90))"
+    )
+    followed = follow(log("before_after", None, a="varchar"))
+    agree(followed, sql)
+    sql.execute("INSERT INTO t VALUES ('more than that')")
+    with pytest.raises(SourceFailed, match="too large to be copied"):
+        follow(log("before_after", None, a="varchar"), name="other").until(lambda: False)
+
+
 def test_a_slot_that_was_lost_is_told(postgres, sql, follow):
     sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
     followed = follow(log(id="int"))

@@ -244,10 +244,12 @@ class PostgresChanges:
         messages: list[Any],
     ) -> Generator[Taken | None, None, None]:
         """Wait for messages, and take whole transactions, as long as they are not too large."""
+        size = 0
         while not self._stopped.is_set():
-            is_drained = replication.receive(
-                messages, bytes_max=POSTGRES_BYTES_MAX, rows_max=POSTGRES_ROWS_MAX
+            added, is_drained = replication.receive(
+                messages, bytes_max=POSTGRES_BYTES_MAX - size, rows_max=POSTGRES_ROWS_MAX
             )
+            size += added
             yield from self._look(control, replication, stream, times, is_idle=is_drained and not messages)
             if messages and (not is_drained or _is_whole(messages) or self._is_asked(messages)):
                 return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from bourne.errors import BourneError, DefinitionError, SourceFailed, Unreachable
@@ -22,7 +22,7 @@ from bourne.limits import POSTGRES_CONNECT_S
 
 if TYPE_CHECKING:
     import psycopg
-    from psycopg.pq.abc import PGconn
+    from psycopg.pq.abc import PGconn, PGresult
 
 T = TypeVar("T")
 
@@ -150,7 +150,6 @@ class Replication:
             raise Unreachable(
                 "PostgreSQL is not reachable for replication", where=self._where, found=self._said()
             )
-        self.size = 0
 
     def execute(self, command: str) -> list[str]:
         """Run a command and return its row, or nothing if it has begun a stream.
@@ -165,14 +164,12 @@ class Replication:
         if result.status in (self._pq.ExecStatus.COPY_BOTH, self._pq.ExecStatus.COMMAND_OK):
             self._connection.nonblocking = 1
             return []
-        code = (result.error_field(self._pq.DiagnosticField.SQLSTATE) or b"").decode()
-        is_ours = code[:2] in ("42", "22", "0A") or code == "55000"
-        kind: type[BourneError] = SourceFailed if is_ours else Unreachable
-        said = " ".join(result.error_message.decode(errors="replace").split())
-        raise kind("PostgreSQL refuses to send changes", where=self._where, found=said)
+        raise self._refusal(result)
 
-    def receive(self, messages: list[Any], *, bytes_max: int, rows_max: int) -> bool:
-        """Add the messages that are there to `messages`; True when there are no more just now. Waits for LOOK_S at most.
+    def receive(self, messages: list[Any], *, bytes_max: int, rows_max: int) -> tuple[int, bool]:
+        """Add the messages that are there to `messages`; return how many bytes, and whether there are no more just now.
+
+        Waits for LOOK_S at most.
 
         Raises:
             Unreachable: the connection is lost, or the server has ended the stream.
@@ -190,11 +187,24 @@ class Replication:
                 size += count
                 continue
             if count < 0:
-                raise Unreachable("PostgreSQL has ended the stream", where=self._where, found=self._said())
-            if not self._wait(0 if waited or messages else LOOK_S):
-                return True
+                self._end()
+            if not self._wait(0 if waited or size else LOOK_S):
+                return size, True
             waited = True
-        return False
+        return size, False
+
+    def _end(self) -> NoReturn:
+        result = self._connection.get_result()
+        if result is not None and result.status == self._pq.ExecStatus.FATAL_ERROR:
+            raise self._refusal(result)
+        raise Unreachable("PostgreSQL has ended the stream", where=self._where, found=self._said())
+
+    def _refusal(self, result: PGresult) -> BourneError:
+        code = (result.error_field(self._pq.DiagnosticField.SQLSTATE) or b"").decode()
+        is_ours = code[:2] in ("42", "22", "0A") or code == "55000"
+        kind: type[BourneError] = SourceFailed if is_ours else Unreachable
+        said = " ".join(result.error_message.decode(errors="replace").split())
+        return kind("PostgreSQL refuses to send changes", where=self._where, found=said)
 
     def _wait(self, timeout_s: float) -> bool:
         """Take in what has come; False if nothing has within that time."""
