@@ -175,6 +175,9 @@ POSTGRES_WAL_WARNING_BYTES: Final = 1 << 30
 # How long connecting may take, in seconds.
 POSTGRES_CONNECT_S: Final = 10
 
+# How long what was sent may go without any sign of the other side before the connection is given up, in seconds.
+POSTGRES_SILENCE_S: Final = 30
+
 # How often the server is told of what is durable, asked for its state, and told (in an own frame) that nothing has come.
 POSTGRES_STATUS_S: Final = 1.0
 POSTGRES_HEALTH_S: Final = 5.0

@@ -412,6 +412,10 @@ def test_logs_and_addresses_that_cannot_be(database):
         with pytest.raises(DefinitionError) as caught:
             PostgresChanges(url, log(id="int"), name="s")
         assert "hidden" not in str(caught.value)
+    for url in ("me:hid/den@host/db?table=t", "me:hid?den@host/db?table=t"):
+        with pytest.raises(DefinitionError, match="cannot be read") as caught:
+            PostgresChanges(f"postgres://{url}", log(id="int"), name="s")
+        assert not any(part in str(caught.value) for part in ("hid", "den@"))
 
 
 def test_rights_that_are_missing_are_named(database, sql, follow):

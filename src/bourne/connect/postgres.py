@@ -175,7 +175,10 @@ class PostgresChanges:
                     )
                     if slot is None:
                         return None
-                    copy.begin(None, exported=slot.snapshot, earlier=None)
+                    exported = slot.snapshot
+                    yield from self._patiently(
+                        lambda: copy.begin(None, exported=exported, earlier=None), copy.cancel
+                    )
                 place = Place(system=system, table=table.number, lsn=lsn_number(slot.lsn))
                 self._durable = place.lsn
             else:

@@ -216,7 +216,7 @@ class Stream:
             )  # fmt: skip
         live = self._live_keys()
         if any(seen):
-            live = live.filter(pa.array([not seen[number] for number in self._ranges_of(live)]))
+            live = live.filter(pa.array([not seen[number] for number in self._ranges_of(live)], pa.bool_()))
         for start in range(0, live.num_rows, POSTGRES_ROWS_MAX):
             is_last = start + POSTGRES_ROWS_MAX >= live.num_rows
             # Who begins again before the last part sees fewer that are live: none is said to be gone twice.

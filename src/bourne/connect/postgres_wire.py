@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from bourne.errors import BourneError, DefinitionError, SourceFailed, Unreachable
-from bourne.limits import POSTGRES_CONNECT_S
+from bourne.limits import POSTGRES_CONNECT_S, POSTGRES_SILENCE_S
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,9 +54,16 @@ def read_url(url: str, *, own: set[str]) -> Address:
     """Take `postgres://user:pw@host:port/db?table=...` apart; what is in `own` are options, the rest is for libpq.
 
     Raises:
-        DefinitionError: it is none.
+        DefinitionError: it is none, or psycopg is not installed.
     """
     parts = urlsplit(url)
+    if (
+        "@" in parts.path or "@" in parts.query.partition("=")[0]
+    ):  # then what is shown could hold the password
+        raise DefinitionError(
+            "the address of a PostgreSQL table cannot be read", expected="postgres://user:password@host:port/database?...",
+            hint="write characters such as / @ ? # in the user or the password as %2F %40 %3F %23",
+        )  # fmt: skip
     if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
         raise DefinitionError(
             "not the address of a PostgreSQL table", expected="postgres://user@host:port/database?table=schema.table",
@@ -67,6 +74,14 @@ def read_url(url: str, *, own: set[str]) -> Address:
     rest = urlencode([pair for pair in pairs if pair[0] not in own])
     conninfo = f"postgresql://{parts.netloc}{parts.path}" + (f"?{rest}" if rest else "")
     shown = f"postgres://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    psycopg = driver()
+    try:
+        psycopg.conninfo.conninfo_to_dict(conninfo)
+    except psycopg.Error:  # its words may hold a part of the password
+        raise DefinitionError(
+            "the address of a PostgreSQL table cannot be read", expected="what libpq takes as a URI",
+            hint="are host, port and parameters right?",
+        ) from None  # fmt: skip
     return Address(conninfo, shown, unquote(parts.path.strip("/")), options)
 
 
@@ -132,6 +147,7 @@ def _conninfo(address: Address, **more: str) -> str:
         "connect_timeout": str(POSTGRES_CONNECT_S),
         "application_name": "bourne",
         "keepalives_idle": "30",
+        "tcp_user_timeout": str(POSTGRES_SILENCE_S * 1000),
     }
     wanted: dict[str, Any] = {**usual, **given, "options": options, **more}
     return make_conninfo(**wanted)
@@ -174,7 +190,7 @@ class Replication:
         Raises:
             Unreachable: the connection is lost, or the server has ended the stream.
         """
-        take, size, waited = self._connection.get_copy_data, 0, False
+        take, size, waited, is_drained = self._connection.get_copy_data, 0, False, False
         while size < bytes_max and len(messages) < rows_max:
             try:
                 count, data = take(1)
@@ -188,8 +204,9 @@ class Replication:
                 continue
             if count < 0:
                 self._end()
-            if not self._wait(0 if waited or size else LOOK_S):
+            if is_drained:
                 return size, True
+            is_drained = not self._wait(0 if waited or size else LOOK_S)
             waited = True
         return size, False
 
@@ -210,13 +227,12 @@ class Replication:
         """Take in what has come; False if nothing has within that time."""
         poll = select.poll()
         poll.register(self._connection.socket, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
-            return False
-        try:
+        is_there = bool(poll.poll(timeout_s * 1000))
+        try:  # in any case: what is encrypted may wait within libpq already
             self._connection.consume_input()
         except driver().Error as error:
             raise Unreachable("PostgreSQL is gone", where=self._where, found=_words(error)) from error
-        return True
+        return is_there
 
     def acknowledge(self, lsn: int) -> None:
         """Tell the server that all up to this WAL position is durable here. Raises Unreachable."""
