@@ -111,17 +111,13 @@ def _read_moments(values: pa.Array, target: pa.DataType, spelled: str) -> pa.Chu
     if not pc.all(pc.match_substring_regex(values, form), min_count=0).as_py():
         raise ValueError("not a date or timestamp of PostgreSQL")
     marked = pc.replace_substring_regex(values, r"^(\d+-\d\d-\d\d)(.*) BC$", r"\1 (BC)\2")
-    cursor = types_cursor()
-    whole = "TIMESTAMP" if pa.types.is_date(target) else spelled
-    if pa.types.is_date(target):  # a time of day must not be cut off
-        has_time = pc.match_substring_regex(marked, ":")
-        if pc.any(has_time).as_py():
-            raise ValueError("not a date")
-        whole = spelled
+    if pa.types.is_date(target):
+        if pc.any(pc.match_substring(marked, ":")).as_py():
+            raise ValueError("not a date")  # a time of day must not be cut off
     elif not target.tz:
         marked = pc.replace_substring_regex(marked, r"\+00$", "")
-    relation = cursor.from_arrow(pa.table({"x": marked}))
-    read = relation.select(duckdb.SQLExpression(f"x::{whole} AS x")).to_arrow_table().column(0)
+    relation = types_cursor().from_arrow(pa.table({"x": marked}))
+    read = relation.select(duckdb.SQLExpression(f"x::{spelled} AS x")).to_arrow_table().column(0)
     return fit_column(read, target, spelled)
 
 
