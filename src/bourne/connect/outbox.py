@@ -109,7 +109,7 @@ class PostgresOutbox:
         yield Taken(rows, {"taken": ids})
 
     def _next(self, control: Connection, table: PgTable) -> tuple[pa.Table, list[str]]:
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         self._settle(control, table)
         columns = [_column(table, column.name, self._where) for column in self._log.schema.columns]
@@ -137,7 +137,7 @@ class PostgresOutbox:
         return pa.table(values), ids
 
     def _not_done(self, table: PgTable) -> Any:
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         if self._done == _DELETE:
             return sql.SQL("")
@@ -147,7 +147,7 @@ class PostgresOutbox:
 
     def _settle(self, control: Connection, table: PgTable) -> None:
         """Delete or mark the rows that are in the log. Again and again, it is the same."""
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         if not self._taken:
             return
@@ -166,7 +166,7 @@ class PostgresOutbox:
         self._taken = []
 
     def _count(self, control: Connection, table: PgTable) -> int:
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         query = sql.SQL("SELECT count(*) FROM ONLY {} {}").format(
             sql.Identifier(table.space, table.name), self._not_done(table)

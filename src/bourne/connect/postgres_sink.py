@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from bourne.connect.positions import POSITIONS_TABLE, moved, position_text, read_position
-from bourne.connect.postgres_tables import check_table, column_type
+from bourne.connect.postgres_targets import check_table, column_type
 from bourne.connect.row_texts import text_columns
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_options

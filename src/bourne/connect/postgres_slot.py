@@ -96,7 +96,7 @@ def ensure_publication(connection: Connection, name: str, table: PgTable, *, whe
     Raises:
         DefinitionError: it does not publish every change of every row, or a right is missing.
     """
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     full = sql.Identifier(table.space, table.name)
     make = sql.SQL(
@@ -137,7 +137,7 @@ def ensure_publication(connection: Connection, name: str, table: PgTable, *, whe
 
 
 def _insufficient_privilege() -> type[Exception]:
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     return psycopg.errors.InsufficientPrivilege
 

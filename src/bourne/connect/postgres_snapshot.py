@@ -66,7 +66,7 @@ class Copy:
         Raises:
             Unreachable: it cannot be had just now.
         """
-        from psycopg import sql  # noqa: PLC0415
+        from psycopg import sql
 
         name = sql.Identifier(self._table.space, self._table.name)
         execute = self._connection.execute
@@ -143,7 +143,7 @@ def copied_columns(
     connection: psycopg.Connection[Any], query: Any, width: int
 ) -> tuple[tuple[pa.Array, ...], int]:
     """Return what a query says as columns of texts, and how many bytes that is."""
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     statement = sql.SQL("COPY ({}) TO STDOUT ({})").format(query, sql.SQL(_CSV))
     with connection.cursor().copy(statement) as rows:
@@ -170,7 +170,7 @@ def _parsed(data: bytes, width: int) -> tuple[pa.Array, ...]:
 
 def literals(table: PgTable, key: tuple[str, ...]) -> Any:
     """Return a key's texts as SQL values of its columns' types and collations."""
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     return sql.SQL(", ").join(
         _typed(sql.Literal(text), table, name) for text, name in zip(key, table.key, strict=True)
@@ -178,7 +178,7 @@ def literals(table: PgTable, key: tuple[str, ...]) -> Any:
 
 
 def _typed(value: Any, table: PgTable, name: str) -> Any:
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     column = next(column for column in table.columns if column.name == name)
     typed = sql.SQL("CAST({} AS {})").format(value, sql.SQL(column.declared))
@@ -193,7 +193,7 @@ def locate(
     connection: psycopg.Connection[Any], table: PgTable, ranges: Sequence[Range], keys: Sequence[pa.Array]
 ) -> NDArray[np.int64]:
     """Return the number of the range in which each key lies, as the server orders them. `keys` has a text array per column."""
-    from psycopg import sql  # noqa: PLC0415
+    from psycopg import sql
 
     ends = [each.last for each in itertools.takewhile(lambda each: each.last is not None, ranges)]
     count = len(keys[0])

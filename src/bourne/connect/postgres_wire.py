@@ -92,7 +92,7 @@ def driver() -> Any:
         DefinitionError: it is not installed.
     """
     try:
-        import psycopg  # noqa: PLC0415
+        import psycopg
     except ImportError as error:
         raise DefinitionError("PostgreSQL needs psycopg", hint="pip install 'bourne[postgres]'") from error
     return psycopg
@@ -137,7 +137,7 @@ def connect(address: Address) -> psycopg.Connection[Any]:
 
 
 def _conninfo(address: Address, **more: str) -> str:
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     given = conninfo_to_dict(address.conninfo)
     options = " ".join(
