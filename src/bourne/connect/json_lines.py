@@ -28,9 +28,7 @@ def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterato
         InputError: a line is malformed or does not fit; names it.
         SourceFailed: the stream cannot be read.
     """
-    readers = {
-        column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
-    }
+    readers = json_readers(schema)
     for block in read_blocks(stream, name=name, has_quotes=False):
         lines, records = [], []
         for number, line in enumerate(block.data.split(b"\n"), block.line):
@@ -38,9 +36,16 @@ def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterato
                 records.append(parse_line(line, readers, f"{name}, line {number}"))
                 lines.append(number)
         if records:
-            fit = functools.partial(_fit, schema=schema, log=log)
+            fit = functools.partial(fit_parsed, schema=schema, log=log)
             fitted = fit_records(records, fit, lines.__getitem__, name)
             yield Batch(fitted, f"line {block.next_line}")
+
+
+def json_readers(schema: Schema) -> dict[str, Callable[[Any], Any]]:
+    """Return how `parse_line` is to read the columns of a schema."""
+    return {
+        column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
+    }
 
 
 def parse_line(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
@@ -89,8 +94,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
-def _fit(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Table:
-    """Fit records into the log, in columns where that goes, else as `conform` does, which names what does not fit."""
+def fit_parsed(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Table:
+    """Fit parsed records into the log, in columns where that goes, else as `conform` does, which names what does not fit.
+
+    Raises:
+        InputError: one does not fit.
+    """
     names = set().union(*records)
     try:
         if names <= set(schema.names):
