@@ -192,6 +192,7 @@ def test_only_what_is_committed_comes_and_marks_are_no_records(kafka: KafkaServe
         producer.begin_transaction()
         for value in numbers(10, start):
             producer.produce(topic, value)
+        assert producer.flush(30) == 0
         if is_kept:
             producer.commit_transaction(30)
         else:

@@ -102,7 +102,7 @@ def fit_parsed(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Ta
     """
     names = set().union(*records)
     try:
-        if names <= set(schema.names):
+        if names and names <= set(schema.names):  # a table without columns would have no rows
             columns = [column for column in schema.columns if column.name in names]
             arrays = [_array([record.get(column.name) for record in records], column) for column in columns]
             return conform(pa.table(arrays, [column.name for column in columns]), schema, log=log)

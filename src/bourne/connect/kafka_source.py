@@ -247,16 +247,15 @@ def describe_topic(url: str, *, where: str) -> Schema | None:
         return declare_schema({"value": "VARCHAR" if kind == "text" else "BLOB"}, where=where)
     if kind == "avro":
         reader = avro_reader(address)
-        types = reader.columns(None) or reader.columns(next(iter(_sample(url, where, 1)), None))
+        types = reader.columns(None) or reader.columns(next(iter(_sample(address, 1)), None))
     else:
-        sample = _sample(url, where, _SAMPLE_MESSAGES)
+        sample = _sample(address, _SAMPLE_MESSAGES)
         types = infer_records(parse_line(value, {}, f"{address}, a sample") for value in sample)
     return declare_schema(types, where=f"{where}, {address}") if types else None
 
 
-def _sample(url: str, where: str, count: int) -> list[bytes]:
+def _sample(address: Address, count: int) -> list[bytes]:
     """Return some of the first messages of a topic that have a value, of each partition in turn."""
-    address = read_url(url, options=OPTIONS, where=where)
     consumer = _consumer(address)
     values: list[bytes] = []
     try:
@@ -264,22 +263,32 @@ def _sample(url: str, where: str, count: int) -> list[bytes]:
         if partitions is None:
             raise SourceFailed("there is no such topic", where=str(address))
         for partition in range(partitions):
-            consumer.assign(
-                [client().TopicPartition(address.topic, partition, _bounds(consumer, address, partition)[0])]
-            )
-            wanted = -(-count // partitions)
-            while wanted > 0:
-                taken = consumer.consume(min(wanted, 1000), ASK_S)
-                values += [m.value() for m in taken if m.error() is None and m.value() is not None]
-                errors = [m.error() for m in taken if m.error() is not None]
-                ended = any(e.code() == client().KafkaError._PARTITION_EOF for e in errors)
-                if errors and not ended:
-                    raise as_our_error(errors[0], address, SourceFailed)
-                if not taken:
-                    raise unreachable(address, "no answer")
-                wanted = 0 if ended or sum(map(len, values)) > FILE_BATCH_BYTES else wanted - len(taken)
+            start, _ = _bounds(consumer, address, partition)
+            consumer.assign([client().TopicPartition(address.topic, partition, start)])
+            values += _first(consumer, address, -(-count // partitions))
     finally:
         consumer.close()
+    return values
+
+
+def _first(consumer: Any, address: Address, count: int) -> list[bytes]:
+    """Return the values of the first messages that come, up to a number, a size, or the end of the partition."""
+    values: list[bytes] = []
+    deadline = time.monotonic() + ASK_S
+    while count > 0 and sum(map(len, values)) < FILE_BATCH_BYTES:
+        taken = consumer.consume(min(count, 1000), _WAIT_S)
+        for error in (message.error() for message in taken):
+            if error is not None and error.code() != client().KafkaError._PARTITION_EOF:
+                raise as_our_error(error, address, SourceFailed)
+        records = [message for message in taken if message.error() is None]
+        values += [message.value() for message in records if message.value() is not None]
+        if len(records) < len(taken):
+            break
+        if taken:
+            deadline = time.monotonic() + ASK_S
+        elif time.monotonic() > deadline:
+            raise unreachable(address, "no answer")
+        count -= len(taken)
     return values
 
 
