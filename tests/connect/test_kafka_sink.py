@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bourne.connect import kafka_positions, kafka_sink
+from bourne.connect import kafka_client, kafka_positions, kafka_sink
 from bourne.connect.json_rows import rows_as_json
 from bourne.connect.kafka_sink import KafkaSink
 from bourne.connect.kafka_source import KafkaTopic
@@ -214,6 +214,7 @@ def test_a_broker_killed_in_the_middle_of_a_write(
     kafka: KafkaServer, topic: str, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it was written shows when the sink is opened again; in the end each change is there once."""
+    monkeypatch.setattr(kafka_client, "ASK_S", 2.0)
     monkeypatch.setattr(kafka_sink, "_STEP_S", 5.0)
     monkeypatch.setattr(kafka_sink, "_TRANSACTION_S", 6.0)
     wanted = shape()
@@ -332,8 +333,6 @@ def test_a_row_that_just_fits_is_taken(kafka: KafkaServer) -> None:
 
 
 def test_nobody_there_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bourne.connect import kafka_client  # noqa: PLC0415
-
     monkeypatch.setattr(kafka_client, "ASK_S", 1.0)
     with pytest.raises(Unreachable):
         KafkaSink("kafka://127.0.0.1:9/t", shape()).open()

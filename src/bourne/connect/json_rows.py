@@ -49,7 +49,7 @@ def _expression(name: str, kind: str, target: pa.DataType) -> str:
         return f"{name}::{kind}::VARCHAR"
     if types.is_floating(target):
         special = f"CASE WHEN isnan({name}) THEN '\"NaN\"' WHEN {name} > 0 THEN '\"Infinity\"' ELSE '\"-Infinity\"' END"
-        return f"CASE WHEN isfinite({name}) THEN {name}::VARCHAR ELSE {special} END"
+        return f"CASE WHEN {name} IS NULL THEN NULL WHEN isfinite({name}) THEN {name}::VARCHAR ELSE {special} END"
     if types.is_binary(target) or types.is_large_binary(target):
         return f"'\"' || base64({name}) || '\"'"
     if types.is_timestamp(target):

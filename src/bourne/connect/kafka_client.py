@@ -32,6 +32,9 @@ _OURS: Final = frozenset(
     }
 )
 
+# The only names of the library's with an underscore.
+_CALLBACKS: Final = frozenset({"error_cb", "on_delivery"})
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -96,7 +99,7 @@ def client() -> Any:
 
 def settings(address: Address, **more: Any) -> dict[str, Any]:
     """Return the client's settings: the user's, then ours; `more` has underscores for dots. The library is silent."""
-    ours = {name if name == "error_cb" else name.replace("_", "."): value for name, value in more.items()}
+    ours = {name if name in _CALLBACKS else name.replace("_", "."): value for name, value in more.items()}
     return {
         "log_level": 0,
         "socket.keepalive.enable": True,
@@ -156,7 +159,7 @@ def count_partitions(asking: Any, address: Address) -> int | None:
     raise SourceFailed("the topic cannot be looked at", where=str(address), found=topic.error.str())
 
 
-def topic_id(admin: Any, address: Address, topic: str) -> str:
+def topic_id(admin: Any, address: Address) -> str:
     """Return the id that tells a topic from a later one of the same name.
 
     Raises:
@@ -164,8 +167,8 @@ def topic_id(admin: Any, address: Address, topic: str) -> str:
     """
     library = client()
     try:
-        asked = admin.describe_topics(library.TopicCollection([topic]), request_timeout=ASK_S)
-        found = asked[topic].result(ASK_S).topic_id
+        asked = admin.describe_topics(library.TopicCollection([address.topic]), request_timeout=ASK_S)
+        found = asked[address.topic].result(ASK_S).topic_id
     except (library.KafkaException, TimeoutError) as error:
         raise unreachable(address, error.args[0] if error.args else error) from error
     high, low = (int(found.get_most_significant_bits()), int(found.get_least_significant_bits()))

@@ -12,7 +12,7 @@ time with `"__weight": 1` or `-1`. Else a message is a row.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -88,8 +88,8 @@ class KafkaSink:
         self._make(admin, self._address.topic, self._partitions, {})
         self._make(admin, kafka_positions.TOPIC, 1, kafka_positions.SETTINGS)
         self._check_positions(admin)
-        self._identity = topic_id(admin, self._address, self._address.topic)
         self._bytes_max = int(self._settings(admin, self._address.topic)["max.message.bytes"])
+        self._identity = topic_id(admin, self._address)
         self._problem = None
         self._producer = make(
             library.Producer, self._address,
@@ -192,15 +192,25 @@ class KafkaSink:
                     producer.produce(topic, value=value, key=key)
                     break
                 except BufferError:
-                    producer.poll(0.05)
+                    self._serve(producer.poll, 0.05)
                     self._check_delivered(began)
-        producer.poll(0)
+        self._serve(producer.poll, 0)
         self._check_delivered(began)
 
     def _flush(self, began: float) -> None:
-        while self._producer.flush(1.0):
+        while self._serve(self._producer.flush, 1.0):
             self._check_delivered(began)
         self._check_delivered(began)
+
+    @staticmethod
+    def _serve(call: Callable[[float], int], timeout_s: float) -> int:
+        """Let the library report: poll or flush. A report made while its own error is on the way hides that one."""
+        try:
+            return call(timeout_s)
+        except SystemError as error:
+            if isinstance(error.__cause__, client().KafkaException):
+                raise error.__cause__ from None
+            raise
 
     def _check_delivered(self, began: float) -> None:
         if self._problem is not None:
@@ -219,7 +229,13 @@ class KafkaSink:
     def _end_failed(self, error: Any, began: float) -> NoReturn:
         """Raise what a failed write is here. What it left open is ended by who opens the sink next."""
         codes = client().KafkaError
-        error = self._problem or error
+        if not error.fatal():
+            error = self._problem or error
+        if error.code() in (
+            codes._PURGE_QUEUE,
+            codes._PURGE_INFLIGHT,
+        ):  # what was behind it, an abort is told
+            error = self._abort_error() or error
         if error.code() in (codes.MSG_SIZE_TOO_LARGE, codes.INVALID_RECORD):
             self._problem = None
             self._abort()
@@ -243,11 +259,18 @@ class KafkaSink:
         raise as_our_error(error, self._address, SinkFailed)
 
     def _abort(self) -> None:
+        error = self._abort_error()
+        if error is not None:
+            self._fail(error)
+        self._problem = None
+
+    def _abort_error(self) -> Any:
+        """End the transaction; return why it could not be, or None."""
         try:
             self._producer.abort_transaction(_STEP_S)
-            self._problem = None
         except client().KafkaException as error:
-            self._fail(error.args[0])
+            return error.args[0]
+        return None
 
     def _drop(self) -> None:
         """Forget the producer and what it holds; nothing more of it is sent."""
@@ -273,15 +296,21 @@ class KafkaSink:
             raise unreachable(address, error) from error
 
     def _settings(self, admin: Any, topic: str) -> dict[str, str]:
+        """Return the settings of a topic that is there, or is about to be: a new one is not known at once."""
         library = client()
         asked = library.admin.ConfigResource(library.admin.ConfigResource.Type.TOPIC, topic)
-        try:
-            answer = admin.describe_configs([asked], request_timeout=ASK_S)[asked].result(ASK_S)
-        except library.KafkaException as error:
-            raise as_our_error(error.args[0], self._address, SinkFailed) from error
-        except TimeoutError as error:
-            raise unreachable(self._address, error) from error
-        return {name: entry.value for name, entry in answer.items()}
+        deadline = time.monotonic() + ASK_S
+        while True:
+            try:
+                answer = admin.describe_configs([asked], request_timeout=ASK_S)[asked].result(ASK_S)
+                return {name: entry.value for name, entry in answer.items()}
+            except library.KafkaException as error:
+                is_unknown = error.args[0].code() == library.KafkaError.UNKNOWN_TOPIC_OR_PART
+                if not is_unknown or time.monotonic() > deadline:
+                    raise as_our_error(error.args[0], self._address, SinkFailed) from error
+            except TimeoutError as error:
+                raise unreachable(self._address, error) from error
+            admin.poll(0.05)
 
     def _check_positions(self, admin: Any) -> None:
         """Refuse a topic of positions that may lose some."""

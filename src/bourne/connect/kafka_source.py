@@ -94,7 +94,7 @@ class KafkaTopic:
                     self._check_alive(consumer)
                     yield None
                 if time.monotonic() - counted > _COUNT_S:
-                    self._check_count(consumer)
+                    self._check_same(consumer, identity)
                     counted = time.monotonic()
         finally:
             consumer.close()
@@ -121,7 +121,7 @@ class KafkaTopic:
         """Assign all partitions from their positions; return the topic's id."""
         count = self._check_count(consumer)
         admin = make(client().admin.AdminClient, self._address)
-        identity = topic_id(admin, self._address, self._address.topic)
+        identity = topic_id(admin, self._address)
         starts = []
         self._undecided = {}
         for partition in range(count):
@@ -154,14 +154,24 @@ class KafkaTopic:
             return low
         offset = int(position["offset"])
         if position["topic"] != identity:
-            raise SourceFailed(
-                "the topic is not the one that was read: it was deleted and made again",
-                where=f"{self.name}, partition {partition}", expected=f"topic id {position['topic']}",
-                found=f"topic id {identity}", hint="read it into a new log",
-            )  # fmt: skip
+            raise self._another(position["topic"], identity)
         if not low <= offset <= high:
             raise self._gap(offset, partition, bounds)
         return offset
+
+    def _check_same(self, consumer: Any, identity: str) -> None:
+        """Look whether the topic is still what it was at the start."""
+        self._check_count(consumer)
+        admin = make(client().admin.AdminClient, self._address)
+        found = topic_id(admin, self._address)
+        if found != identity:
+            raise self._another(identity, found)
+
+    def _another(self, expected: str, found: str) -> SourceFailed:
+        return SourceFailed(
+            "the topic is not the one that was read: it was deleted and made again", where=self.name,
+            expected=f"topic id {expected}", found=f"topic id {found}", hint="read it into a new log",
+        )  # fmt: skip
 
     def _gap(self, offset: int, partition: int, bounds: tuple[int, int]) -> SourceFailed:
         low, high = bounds
@@ -177,8 +187,11 @@ class KafkaTopic:
 
     def _take(self, consumer: Any) -> list[Any]:
         """Return the messages that are there, bounded in number and, by what is fetched ahead, in bytes."""
-        first: list[Any] = consumer.consume(1, _WAIT_S)
-        return first + consumer.consume(_BATCH_MESSAGES - 1, _MORE_S) if first else first
+        try:
+            first: list[Any] = consumer.consume(1, _WAIT_S)
+            return first + consumer.consume(_BATCH_MESSAGES - 1, _MORE_S) if first else first
+        except client().KafkaException as error:
+            raise as_our_error(error.args[0], self._address, SourceFailed) from error
 
     def _hand_over(self, messages: list[Any], identity: str) -> Iterator[Taken]:
         """Yield a part for each partition, then raise the first error among them."""
