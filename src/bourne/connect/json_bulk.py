@@ -89,53 +89,56 @@ def _are_exact(doubles: list[pa.ChunkedArray], data: bytes) -> bool:
         numbers = values.drop_null().to_numpy()
         if np.signbit(numbers[numbers == 0]).any():  # -0, which is a whole number and has no sign, or -0.0
             return False
-    spans = _long_fractions(np.frombuffer(data, np.uint8), _SAFE_DIGITS)
+    spans = _long_fractions(np.frombuffer(data, np.uint8), _KINDS, _SAFE_DIGITS)
     if not len(spans):
         return True
     written = pa.chunked_array([pa.array([data[start:end].decode() for start, end in spans.tolist()])])
     return bool(pa.types.is_floating(read_texts(written, Column("x", "DOUBLE")).type))
 
 
+# What a byte of JSON is, outside of strings.
+_DIGIT, _POINT, _EXPONENT, _SIGN, _QUOTE = 1, 2, 3, 4, 5
+_KINDS = np.zeros(256, np.uint8)
+_KINDS[list(b"0123456789")] = _DIGIT
+_KINDS[ord(".")] = _POINT
+_KINDS[list(b"eE")] = _EXPONENT
+_KINDS[list(b"+-")] = _SIGN
+_KINDS[ord('"')] = _QUOTE
+
+
 @compiled
-def _long_fractions(data: NDArray[np.uint8], digits_max: int) -> NDArray[np.int64]:
+def _long_fractions(data: NDArray[np.uint8], kinds: NDArray[np.uint8], digits_max: int) -> NDArray[np.int64]:
     """Return start and end of the numbers outside of strings that have a fraction and many digits, or an exponent."""
-    spans = np.empty((16, 2), np.int64)
+    found = np.empty(len(data) + 2, np.int64)  # touched as far as it is used
     count = 0
-    is_text = False
-    i, end = 0, len(data)
+    i, end = np.uint64(0), np.uint64(len(data))
+    one = np.uint64(1)
     while i < end:
-        byte = data[i]
-        if is_text:
-            if byte == 92:  # a backslash: what follows is no quote
-                i += 1
-            elif byte == 34:
-                is_text = False
-            i += 1
-        elif byte == 34:
-            is_text = True
-            i += 1
-        elif 48 <= byte <= 57:
-            start, digits, is_long = i, 0, False
-            has_point = False
+        kind = kinds[data[i]]
+        if kind == 5:
+            i += one
+            while i < end and data[i] != 34:
+                i += one + np.uint64(data[i] == 92)  # what follows a backslash is no quote
+            i += one
+        elif kind == 1:
+            start, digits = i, 1
+            has_point = is_long = False
+            i += one
             while i < end:
-                byte = data[i]
-                if 48 <= byte <= 57:
+                kind = kinds[data[i]]
+                if kind == 1:
                     digits += 1
-                elif byte == 46:
+                elif kind == 2:
                     has_point = True
-                elif byte in (69, 101):
+                elif kind == 3:
                     is_long = True
-                elif byte not in (43, 45):
+                elif kind != 4:
                     break
-                i += 1
+                i += one
             if is_long or (has_point and digits > digits_max):
-                if count == len(spans):
-                    more = np.empty((2 * count, 2), np.int64)
-                    more[:count] = spans
-                    spans = more
-                spans[count, 0] = start
-                spans[count, 1] = i
-                count += 1
+                found[count] = start
+                found[count + 1] = i
+                count += 2
         else:
-            i += 1
-    return spans[:count]
+            i += one
+    return found[:count].reshape(-1, 2)
