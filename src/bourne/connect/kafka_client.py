@@ -145,10 +145,14 @@ def count_partitions(asking: Any, address: Address) -> int | None:
         SourceFailed: the brokers refuse to tell.
     """
     library = client()
+    # Asked for one topic by name by anyone but a consumer, brokers may make it, with settings of their own.
+    named = address.topic if isinstance(asking, library.Consumer) else None
     try:
-        topic = asking.list_topics(address.topic, timeout=ASK_S).topics[address.topic]
+        topic = asking.list_topics(named, timeout=ASK_S).topics.get(address.topic)
     except library.KafkaException as error:
         raise unreachable(address, error.args[0]) from error
+    if topic is None:
+        return None
     if topic.error is None:
         return len(topic.partitions)
     codes = library.KafkaError
