@@ -46,10 +46,30 @@ class TableDefinition:
 
 @dataclass(frozen=True, slots=True)
 class SourceDefinition:
-    """A declared source: where records come from, and the log that they go into."""
+    """A declared source: where records come from, and the log that they go into.
+
+    `name` is what it is called, None: by its URL. `dead_letters` is the largest share of records that cannot be taken in.
+    """
 
     url: str
     into: str
+    name: str | None = None
+    dead_letters: float | str = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class SinkDefinition:
+    """A declared sink: the view (or log) whose rows it gets, and where they go.
+
+    `name` is what its position is kept under, None: the view and the URL. `delivery` is what is asked for, None: the best.
+    """
+
+    view: str
+    url: str
+    key: tuple[str, ...] = ()
+    name: str | None = None
+    delivery: str | None = None
+    dead_letters: float | str = 0.01
 
 
 class App:
@@ -75,6 +95,7 @@ class App:
         self.views: dict[str, ViewDefinition] = {}
         self.functions: dict[str, Udf] = {}
         self.sources: list[SourceDefinition] = []
+        self.sinks: list[SinkDefinition] = []
 
     def __repr__(self) -> str:
         return f"App({self.name!r}, logs={list(self.logs)}, views={list(self.views)})"
@@ -309,12 +330,20 @@ class App:
 
         return declare
 
-    def source(self, url: str, *, into: str) -> None:
-        """Declare where records come from while the app runs.
+    def source(
+        self, url: str, *, into: str, name: str | None = None, dead_letters: float | str = "1%"
+    ) -> None:
+        """Declare where records come from while the app runs (docs/connectors.md tells of each kind).
 
         Args:
-            url: `tcp://HOST:PORT` (lines of text from any number of clients) or `stdin:`.
+            url: a path (of a file, a folder that is watched, or a pattern such as `in/*.csv`), `s3://BUCKET/PATH`,
+                `tcp://HOST:PORT` (lines from any number of clients), or `stdin:`. `${NAME}` in it stands for a variable of
+                the environment.
             into: the log that they go into.
+            name: what the source is called: with its name, its position is found again. By default what the URL is about,
+                without user, password and options; who moves a source to another address gives it a name.
+            dead_letters: the largest share of records that cannot be taken in, of the last thousand or more: `"1%"`, 0.01,
+                0 for none at all. They go to the log `dead_letters`; more of them stop the source.
 
         Raises:
             DefinitionError: there is no such log (yet).
@@ -325,7 +354,42 @@ class App:
                 expected=", ".join(self.logs) or "a log, declared before",
                 found=into,
             )
-        self.sources.append(SourceDefinition(url, into))
+        self.sources.append(SourceDefinition(url, into, name, dead_letters))
+
+    def sink(
+        self,
+        view: str,
+        url: str,
+        *,
+        key: str | Sequence[str] = (),
+        name: str | None = None,
+        delivery: Literal["exactly once", "at least once", "at most once"] | None = None,
+        dead_letters: float | str = "1%",
+    ) -> None:
+        """Declare where the rows of a view go while the app runs (docs/connectors.md tells of each kind).
+
+        Args:
+            view: the view's (or log's) name.
+            url: `postgres://USER@HOST/DATABASE?table=NAME`, `sqlite:PATH?table=NAME`, `duckdb:PATH?table=NAME`,
+                `redis://HOST:PORT/0?prefix=NAME:`, `kafka://HOST:PORT/TOPIC`, `parquet:FOLDER/`, `jsonl:PATH`, `csv:PATH`, or
+                `-` (standard output). `${NAME}` in it stands for a variable of the environment.
+            key: the columns that say what a row is about, each at most once in the view: rows replace those of the same key.
+                Without it rows are added; where the view also takes rows back, each has a weight, in `__weight`.
+            name: what the sink's position is kept under. By default the view and what the URL is about.
+            delivery: what is asked for; by default the best that the sink can. `bourne status` shows it.
+            dead_letters: the largest share of rows that the other side refuses, as for `source`.
+
+        Raises:
+            DefinitionError: there is no such view or log (yet).
+        """
+        known = (*self.logs, *self.tables, *self.views)
+        if view not in known:
+            raise DefinitionError(
+                f"sink {url!r} is to get the rows of {view!r}, which is not declared", where=f"app {self.name!r}",
+                expected=", ".join(known) or "a view, declared before", found=view,
+            )  # fmt: skip
+        columns = (key,) if isinstance(key, str) else tuple(key)
+        self.sinks.append(SinkDefinition(view, url, columns, name, delivery, dead_letters))
 
     def _check_free(self, name: str, kind: str) -> None:
         check_name(name, kind=kind)

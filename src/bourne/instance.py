@@ -19,8 +19,10 @@ from typing import Any
 import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
-from bourne.connect.sources import Source, open_source
+from bourne.connect.source import Source
+from bourne.connect.states import SinkState, SourceState
 from bourne.connect.tables import TableContent, read_table, store_table
+from bourne.connectors import Connectors, check_sinks, side_logs
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
@@ -98,7 +100,7 @@ class Instance:
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
         self._folds: dict[tuple[str, Path], Fold] = {}
-        self._sources: list[Source] = []
+        self._open_connectors: Connectors | None = None
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
@@ -142,6 +144,7 @@ class Instance:
         relations |= {content.info.name: content.info for content in tables}
         owners = side_log_owners(app)
         relations |= {name: error_log(name) for name in owners}
+        relations |= side_logs(app, relations)
         logs = list(relations.values())
         check_seen(relations)
         for log in logs:
@@ -151,10 +154,15 @@ class Instance:
         self._bound = {each.info.name: each.query for each in compiled}
         self._growing = [each.growing for each in compiled if each.growing is not None]
         check_side_logs({view.name: view for view in views}, owners)
-        self._catalog.create(app.name, self._files)
-        self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+        check_sinks(app, relations | {view.name: view.output for view in views})
+        with self._catalog.alone():
+            self._catalog.create(app.name, self._files)
+            self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
+            self._declare_views(views)
         for content in tables:
             self._store_table(content)
+
+    def _declare_views(self, views: Iterable[ViewInfo]) -> None:
         made = dict(self._declared)
         for view in views:
             info = self._catalog.declare_view(
@@ -300,18 +308,21 @@ class Instance:
         until_caught_up: bool = False,
         final: bool = False,
         on_progress: Callable[[list[Progress]], None] | None = None,
+        on_state: Callable[[SourceState | SinkState], None] | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         """Open the sources and keep all views up to date, until `stop` is set (or Ctrl-C).
 
         Args:
-            until_caught_up: return when the views have taken in everything and the sources have ended.
+            until_caught_up: return when the sources have ended, or have brought all that there was, and the views have taken
+                in everything. A source that nobody knows the end of (TCP) never does.
             final: then nothing follows, as in `catch_up`: a bounded input, such as a file through a pipe, closes its windows.
             on_progress: called after each round that took something in, from this thread.
+            on_state: called when a source or a sink starts, waits, fails, or ends; from its thread.
             stop: set it, from any thread, to end the run after the current epochs.
 
-        A view that fails stands still while the others go on; `on_progress` tells at once, and the first failure
-        is raised when the run ends, or when no view is left.
+        A view or a source that fails stands still while the others go on; `on_progress` and `on_state` tell at once, and the
+        first failure is raised when the run ends, or when nothing is left. A source whose other side is away waits for it.
 
         Raises: as `catch_up`.
         """
@@ -322,38 +333,35 @@ class Instance:
                 hint="what nothing follows has an end; or leave final out",
             )  # fmt: skip
         _raise_first(self._take_over_tables())
-        with self._maintenance():
+        stop = stop or threading.Event()
+        with (
+            self._maintenance(),
+            self._connectors(is_patient=not until_caught_up, on_state=on_state) as connectors,
+        ):
             self._runners.run(
-                self._feed_all,
-                lambda: not all(source.has_ended for source in self._sources),
-                until_caught_up=until_caught_up,
-                on_progress=on_progress,
-                stop=stop or threading.Event(),
-            )
-        if final and not (stop is not None and stop.is_set()):
-            self._runners.catch_up(is_end=True)
-        for source in self._sources:  # what they had handed over when they were told to stop
-            self._feed(source)
+                connectors.new_records, connectors.has_more, connectors.has_less, is_futile=connectors.have_failed,
+                until_caught_up=until_caught_up, on_progress=on_progress, stop=stop,
+            )  # fmt: skip
+            if final and not stop.is_set():
+                connectors.raise_first()  # what a source still had is not to be late for ever
+                self._runners.catch_up(is_end=True)
+                connectors.drain(stop)
+        connectors.raise_first()
 
-    def _feed_all(self) -> int:
-        self._open_sources()
-        return sum(self._feed(source) for source in self._sources)
-
-    def _feed(self, source: Source) -> int:
-        """Move what a source has into its log."""
-        log = self.log(source.into)
-        rows = source.poll(log.info, self._clock)
-        return 0 if rows is None else len(log.append(rows))
-
-    def _open_sources(self) -> None:
-        if self.app is not None and not self._sources:
-            for declared in self.app.sources:
-                self._sources.append(open_source(declared.url, self._log(declared.into)))
+    def _connectors(
+        self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
+    ) -> Connectors:
+        outputs = {name: (view.folder, view.output) for name, view in self._views.items()}
+        self._open_connectors = Connectors(
+            self.app, self.log, outputs, self._catalog, files=self._files, clock=self._clock, is_patient=is_patient,
+            on_state=on_state,
+        )  # fmt: skip
+        return self._open_connectors
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources that `run` has opened."""
-        return tuple(self._sources)
+        return () if self._open_connectors is None else self._open_connectors.sources
 
     # --- keeping house ---
 
@@ -538,7 +546,6 @@ class Instance:
                 return
             self._is_closed = True
             closing: list[Callable[[], None]] = [
-                *(source.close for source in self._sources),
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),

@@ -108,6 +108,38 @@ FILE_BATCH_BYTES: Final = 16 << 20
 # One record of a text file; a quote that is never closed must not read a whole file into memory.
 FILE_RECORD_BYTES_MAX: Final = 64 << 20
 
+# Records of one batch that do not fit and are left out: each costs some conversions of its own.
+MISFITS_MAX: Final = 10_000
+
+# How often a watched folder is listed, in seconds.
+FOLDER_LOOK_S: Final = 1.0
+
+# How long a file has to lie still before it counts as finished, in seconds, unless it is declared otherwise.
+SETTLE_S: Final = 2.0
+
+# Small files that share an append: their names are in its meta part.
+FILES_PER_APPEND_MAX: Final = 100
+
+# The share of dead letters is that among the last so many records: a few bad ones at the start are no rate yet.
+DEAD_RATE_RECORDS: Final = 1_000
+
+# How long who cannot reach the other side waits before the next try: doubled each time, up to the second, in seconds.
+RETRY_S_MIN: Final = 0.1
+RETRY_S_MAX: Final = 15.0
+
+# How long a run that is to end when it has caught up tries to reach the other side, in seconds.
+RETRY_UNTIL_CAUGHT_UP_S: Final = 30.0
+
+# How often a source says that it has nothing, so that it can be stopped, and a running one's status is written.
+SOURCE_LOOK_S: Final = 0.1
+STATUS_INTERVAL_S: Final = 1.0
+
+# What a sink gets at once, about: whole frames of the view.
+DELIVERY_BYTES: Final = 32 << 20
+
+# How long the end of a run waits for sources and sinks that are busy with the other side.
+CLOSE_WAIT_S: Final = 10.0
+
 # A table's file is read whole, and its first version is one frame.
 TABLE_BYTES_MAX: Final = 1 << 30
 
@@ -117,3 +149,13 @@ SQL_DEPTH_MAX: Final = 150
 # How often a running app asks its sources for records, and who waits for appends looks where the system does not
 # tell of them, in seconds.
 POLL_INTERVAL_S: Final = 0.005
+
+# How long a sink waits for a lock that another process holds, in seconds, before it says that the other side is not there.
+SINK_LOCK_WAIT_S: Final = 1.0
+
+# How long a server may take to answer a sink, in seconds, before it counts as gone.
+SINK_ANSWER_WAIT_S: Final = 30.0
+
+# So many files of about one size in a folder become one, unless they are larger than this: readers open each of them.
+SINK_FILES_MIN: Final = 16
+SINK_SMALL_FILE_BYTES: Final = 32 << 20

@@ -156,16 +156,19 @@ class Runners:
         self,
         feed: Callable[[], int],
         has_more: Callable[[], bool],
+        has_less: Callable[[], bool] = lambda: False,
         *,
+        is_futile: Callable[[], bool] = lambda: False,
         until_caught_up: bool,
         on_progress: Callable[[list[Progress]], None] | None,
         stop: threading.Event,
     ) -> None:
-        """Feed and step, round after round, until `stop` is set, or nothing is left to do and to come.
+        """Step, round after round, until `stop` is set, or nothing is left to do and to come.
 
-        `feed` moves what has come into the logs and says how many records; `has_more` says whether more can come. In
-        between it sleeps until a log is appended to, by whichever process; while sources are open, they are asked in
-        intervals. A `stop` that is a `WakingEvent` ends the sleep at once, any other after a fifth of a second at most.
+        `feed` says how many records have come into the logs since it was last asked, `has_more` whether more can come,
+        `has_less` whether something is still to be delivered, and `is_futile` whether nobody is left who could bring or take anything. In
+        between it sleeps until a log is appended to, by whichever process. A `stop` that is a `WakingEvent` ends the sleep
+        at once, any other after a fifth of a second at most.
         """
         runners, refused = self.start()
         rounds = _Rounds(self._views, runners, refused)
@@ -176,7 +179,9 @@ class Runners:
         is_due = True  # something may have come
         look_at = began  # when to look even if nobody told
         with _pool(runners) as pool, Wake(self._input_folders(), stop=stop) as wake:
-            while not stop.is_set() and (len(failures) < len(self._views) or not self._views):
+            while not stop.is_set() and (
+                len(failures) < len(self._views) or not (self._views or is_futile())
+            ):
                 fed = feed()
                 has_looked = is_due or fed > 0
                 taken: dict[str, int] = {}
@@ -195,13 +200,13 @@ class Runners:
                                 *(Progress(name, 0, 0.0, 0, why) for name, why in refused.items()),
                             ]
                         )
-                elif until_caught_up and not has_more():
+                elif until_caught_up and not has_more() and not (has_looked and has_less()):
                     if has_looked:
                         break
                     is_due = True
                 else:
                     told = wake.wait(
-                        min(POLL_INTERVAL_S if has_more() else _STOP_LOOK_S, self._until_due(runners))
+                        min(POLL_INTERVAL_S if until_caught_up else _STOP_LOOK_S, self._until_due(runners))
                     )
                     is_due = told or time.monotonic() >= look_at or not self._until_due(runners)
         rounds.settle()

@@ -16,9 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bourne.cli.formats import csv_text, json_rows
 from bourne.connect import blocks
+from bourne.connect.csv_files import read_csv
 from bourne.connect.files import format_of, read_file, read_stream
+from bourne.connect.fitting import Place
+from bourne.connect.json_lines import read_jsonl
+from bourne.connect.parquet_files import read_parquet
+from bourne.connect.row_texts import csv_text, json_rows
 from bourne.errors import InputError, MalformedInput, SourceFailed, UnknownColumn, ValueMismatch
 from bourne.schema import conform, declare_schema
 
@@ -192,7 +196,7 @@ def test_earlier_batches_come_before_a_bad_one_and_say_where_the_next_begins(mon
     with pytest.raises(ValueMismatch, match="line 102"):
         for batch in batches:
             rows += batch.table.num_rows
-            assert batch.next_place == f"line {rows + 2}"
+            assert str(batch.next) == f"line {rows + 2}"
     assert 50 < rows <= 100
 
 
@@ -269,7 +273,7 @@ def test_parquet_is_read_in_batches_and_errors_name_the_row(tmp_path):
     with pytest.raises(ValueMismatch, match="row 300001"):
         for batch in read_file(path, "parquet", SMALL, log="log"):
             rows += batch.table.num_rows
-            assert batch.next_place == f"row {rows + 1}"
+            assert str(batch.next) == f"row {rows + 1}"
     assert 100_000 <= rows <= 300_000
 
 
@@ -394,3 +398,95 @@ def test_a_file_is_taken_by_its_path(tmp_path: Path):
     path.write_text("id\n1\n", encoding="utf-8")
     (batch,) = read_file(str(path), "csv", SMALL, log="log")
     assert batch.table.num_rows == 1
+
+
+# --- leaving out what does not fit, and going on in the middle ---
+
+
+def read_most(data: str, kind: str = "csv", start=None) -> tuple[list[dict], list[tuple[int, bytes]], list]:
+    reader = read_csv if kind == "csv" else read_jsonl
+    raw = data.encode() if isinstance(data, str) else data
+    stream = io.BytesIO(raw[start.byte if start else 0 :])
+    batches = list(reader(stream, SMALL, "log", "f", start=start, leaves_out=True))
+    rows = [row for batch in batches for row in batch.table.to_pylist()]
+    return (
+        rows,
+        [(each.number, each.data) for batch in batches for each in batch.misfits],
+        [b.next for b in batches],
+    )
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_csv_records_that_do_not_fit_are_left_out_with_their_bytes(monkeypatch, piece):
+    monkeypatch.setattr(blocks, "FILE_BATCH_BYTES", piece)
+    data = (
+        "id,text,amount\n1,a,1\nx,b,2\n3,c\n4,\"d\ne\",4\n5,\"f\n,5\" g,5\n6,\"5\" pipe\",6\n7,한🚲,7\n,h,8\n9,i,9.999\n10,j,10\n"
+        .encode()
+        .replace(b"h,8", b"\xff,8")
+    )  # fmt: skip
+    rows, misfits, _ = read_most(data)
+    assert [row["id"] for row in rows] == [1, 4, 7, 10]
+    assert sorted(misfits) == [
+        (3, b"x,b,2\n"), (4, b"3,c\n"), (7, b'5,"f\n,5" g,5\n'), (9, b'6,"5" pipe",6\n'), (11, b",\xff,8\n"),
+        (12, b"9,i,9.999\n"),
+    ]  # fmt: skip
+
+
+def test_a_stray_quote_at_the_end_of_a_file():
+    assert read_most('id,text\n1,a\n2,"b" c')[:2] == (
+        [{"id": 1, "text": "a", "amount": None}],
+        [(3, b'2,"b" c')],
+    )
+    assert read_most('id,text\n2,"b" c\n')[:2] == ([], [(2, b'2,"b" c\n')])
+    with pytest.raises(MalformedInput, match="not closed"):  # nobody knows where that record ends
+        read_most('id,text\n2,"b\n3,c\n')
+
+
+def test_lines_of_json_that_do_not_fit_are_left_out_with_their_bytes():
+    data = '{"id": 1}\n{"id": "x"}\n\n{"id": 2\n[]\n{"id": 3, "amount": 1.234}\n{"id": 4, "nobody": 1}\n{"id": 5}'
+    rows, misfits, _ = read_most(data, "jsonl")
+    assert [row["id"] for row in rows] == [1, 5]
+    assert misfits == [
+        (2, b'{"id": "x"}'), (4, b'{"id": 2'), (5, b"[]"), (6, b'{"id": 3, "amount": 1.234}'),
+        (7, b'{"id": 4, "nobody": 1}'),
+    ]  # fmt: skip
+
+
+def test_a_header_that_does_not_fit_is_not_left_out():
+    with pytest.raises(UnknownColumn, match="line 1"):
+        read_most("id,nobody\n1,2\n")
+
+
+def test_more_records_than_can_be_told_one_by_one(monkeypatch):
+    monkeypatch.setattr("bourne.connect.fitting.MISFITS_MAX", 3)
+    with pytest.raises(InputError, match="too many records"):
+        read_most("id\n" + "x\n" * 4)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_file_is_read_on_from_any_place_where_a_batch_ended(monkeypatch, kind):
+    monkeypatch.setattr(blocks, "FILE_BATCH_BYTES", 40)
+    lines = [
+        f'{i},"text\r\n{i} 한",' if kind == "csv" else f'{{"id": {i}, "text": "한 {i}"}}' for i in range(40)
+    ]
+    data = "\ufeff" + ("id,text,amount\n" if kind == "csv" else "") + "\n".join(lines)
+    rows, _, places = read_most(data, kind)
+    assert [row["id"] for row in rows] == list(range(40))
+    assert len(places) > 10
+    for place in places:
+        ends = data.encode()[: place.byte]
+        rest = read_most(data, kind, place)[0]
+        assert rest == rows[40 - len(rest) :]
+        assert place.number == ends.count(b"\n") + 1 or place is places[-1]
+
+
+def test_parquet_is_read_on_from_a_row(tmp_path):
+    table = pa.table({"id": pa.array(range(10)), "amount": pa.array(["1.00"] * 9 + ["x"])})
+    parquet.write_table(table, tmp_path / "f.parquet")
+    (batch,) = read_parquet(
+        str(tmp_path / "f.parquet"), SMALL, "log", "f", start=Place("row", 8), leaves_out=True
+    )
+    assert batch.table.column("id").to_pylist() == [7, 8]
+    (misfit,) = batch.misfits
+    assert misfit.number == 10
+    assert pa.ipc.open_stream(misfit.data).read_all().to_pylist() == [{"id": 9, "amount": "x"}]

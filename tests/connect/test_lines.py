@@ -13,7 +13,7 @@ import pytest
 import bourne
 from bourne.connect import lines as lines_module
 from bourne.connect.lines import StreamLines, TcpLines
-from bourne.connect.sources import open_source
+from bourne.connect.sources import Surroundings, open_source
 from bourne.errors import DefinitionError, MalformedInput, SourceFailed
 from bourne.limits import LINE_BYTES_MAX, SOURCE_BYTES_MAX, SOURCE_LINES_MAX
 from bourne.log.catalog import LogInfo
@@ -23,6 +23,7 @@ from waiting import until
 
 LOG = LogInfo("seen", declare_schema({"what": "varchar", "at": "timestamp"}, where="test"), time="at")
 CLOCK = SimulatedClock()
+AROUND = Surroundings(LOG, CLOCK, lambda name: pytest.fail("lines are no files"))
 
 
 def log(**columns: str) -> LogInfo:
@@ -31,14 +32,15 @@ def log(**columns: str) -> LogInfo:
 
 @pytest.fixture
 def source() -> Iterator[TcpLines]:
-    listening = TcpLines("127.0.0.1", 0, LOG)
+    listening = TcpLines("127.0.0.1", 0, LOG, CLOCK)
     yield listening
-    listening.close()
+    listening.stop()
 
 
 def texts(source: TcpLines | StreamLines) -> list[str]:
-    rows = source.poll(LOG, CLOCK)
-    return [] if rows is None else rows.column("what").to_pylist()
+    """Return what has come, if it has."""
+    taken = next(source.read(None, {}), None)
+    return [] if taken is None or taken.rows is None else taken.rows.column("what").to_pylist()
 
 
 def gather(source: TcpLines | StreamLines, count: int) -> list[str]:
@@ -49,11 +51,10 @@ def gather(source: TcpLines | StreamLines, count: int) -> list[str]:
 
 
 def stream_lines(data: bytes) -> list[str]:
-    source = StreamLines(io.BytesIO(data), LOG)
-    got: list[str] = []
-    until(lambda: got.extend(texts(source)) or source.has_ended)
-    source.close()
-    return got
+    source = StreamLines(io.BytesIO(data), LOG, CLOCK)
+    taken = [part for part in source.read(None, {}) if part is not None]
+    assert sum(part.rows.num_rows for part in taken) == (taken[-1].position["lines"] if taken else 0)
+    return [text for part in taken for text in part.rows.column("what").to_pylist()]
 
 
 # --- what a line is ---
@@ -85,8 +86,8 @@ def test_lines_are_whole_however_their_bytes_arrive(monkeypatch):
 def test_a_record_has_its_time_of_arrival_in_the_columns_own_unit():
     for kind in ("timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamptz"):
         info = log(what="varchar", at=kind)
-        source = StreamLines(io.BytesIO(b"car\n"), info)
-        rows = until(lambda source=source, info=info: source.poll(info, CLOCK))
+        source = StreamLines(io.BytesIO(b"car\n"), info, CLOCK)
+        rows = until(lambda source=source: next(source.read(None, {}), None)).rows
         assert rows.schema.field("at").type == info.schema.to_arrow().field("at").type
         assert rows.column("at").cast("int64")[0].as_py() > 0 or CLOCK.now_us() == 0
 
@@ -94,7 +95,26 @@ def test_a_record_has_its_time_of_arrival_in_the_columns_own_unit():
 def test_a_log_that_lines_cannot_fill_is_refused():
     for columns in ({"n": "bigint"}, {"a": "varchar", "b": "varchar"}, {"a": "varchar", "n": "int not null"}):
         with pytest.raises(DefinitionError, match="lines cannot go into"):
-            StreamLines(io.BytesIO(), log(**columns))
+            StreamLines(io.BytesIO(), log(**columns), CLOCK)
+
+
+def test_lines_of_json_are_records_and_those_that_are_none_dead_letters():
+    info = log(id="bigint not null", text="varchar", at="timestamp")
+    lines = '{"id": 1, "text": "한🚲"}\n{"id": "x"}\n\n{"id": 2, "at": "2024-05-01 12:00:00"}\noops\n'
+    source = StreamLines(io.BytesIO(lines.encode()), info, CLOCK, kind="jsonl")
+    taken = [part for part in source.read({"lines": 10}, {}) if part is not None]
+    rows = [row for part in taken for row in part.rows.to_pylist()]
+    assert [(row["id"], row["text"], str(row["at"])) for row in rows] == [
+        (1, "한🚲", "1970-01-01 00:00:00"),
+        (2, None, "2024-05-01 12:00:00"),
+    ]
+    dead = [letter for part in taken for letter in part.dead]
+    assert [(letter.data, letter.format) for letter in dead] == [
+        (b'{"id": "x"}', "jsonl"),
+        (b"oops", "jsonl"),
+    ]
+    assert len({letter.origin for letter in dead}) == 2
+    assert taken[-1].position == {"lines": 14}
 
 
 # --- streams ---
@@ -104,11 +124,10 @@ def test_the_longest_line_is_taken_and_a_longer_one_fails_the_stream_after_the_l
     longest = b"x" * LINE_BYTES_MAX
     assert stream_lines(longest + b"\r\n" + longest) == [longest.decode()] * 2
     for end in (b"", b"\nafter\n"):
-        source = StreamLines(io.BytesIO(b"before\n\n" + longest + b"x" + end), LOG)
+        source = StreamLines(io.BytesIO(b"before\n\n" + longest + b"x" + end), LOG, CLOCK)
         assert gather(source, 1) == ["before"]
         with pytest.raises(MalformedInput, match="line 3"):
             until(lambda source=source: texts(source) and False)
-        assert not source.has_ended
 
 
 def test_a_line_without_end_is_not_gathered_in_memory():
@@ -120,7 +139,7 @@ def test_a_line_without_end_is_not_gathered_in_memory():
             return b"x" * size
 
     endless = Endless()
-    source = StreamLines(endless, LOG)
+    source = StreamLines(endless, LOG, CLOCK)
     with pytest.raises(MalformedInput):
         until(lambda: texts(source) and False)
     assert endless.given <= 2 * LINE_BYTES_MAX
@@ -131,7 +150,7 @@ def test_a_stream_that_cannot_be_read_is_a_failure_and_not_an_end():
     os.close(writing)
     closed = os.fdopen(reading, "rb")
     closed.close()
-    source = StreamLines(closed, LOG)
+    source = StreamLines(closed, LOG, CLOCK)
     with pytest.raises(SourceFailed):
         until(lambda: texts(source) and False)
 
@@ -151,8 +170,7 @@ def test_run_takes_in_everything_of_a_stream_and_ends(tmp_path, monkeypatch):
 
 def test_no_standard_input_at_all_is_an_empty_one(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    source = open_source("stdin:", LOG)
-    until(lambda: source.has_ended)
+    assert [part for part in open_source("stdin:", AROUND).read(None, {}) if part] == []
 
 
 # --- TCP ---
@@ -230,8 +248,8 @@ def test_closing_lets_go_of_clients_even_of_those_that_wait_for_room(source):
         assert gather(source, 1) == ["hello"]
         busy.sendall(b"x\n" * (SOURCE_LINES_MAX * 2))
         until(lambda: not source._buffer._has_room())
-        source.close()
-        source.close()
+        source.stop()
+        source.stop()
         assert quiet.recv(1) == b""
         assert not source._clients
     with pytest.raises(OSError):
@@ -241,29 +259,31 @@ def test_closing_lets_go_of_clients_even_of_those_that_wait_for_room(source):
 def test_a_port_can_be_taken_once_and_again_after_closing(source):
     port = source.address[1]
     with pytest.raises(SourceFailed, match="cannot listen") as caught:
-        TcpLines("127.0.0.1", port, LOG)
+        TcpLines("127.0.0.1", port, LOG, CLOCK)
     assert caught.value.exit_code == 10
-    source.close()
-    TcpLines("127.0.0.1", port, LOG).close()
+    source.stop()
+    TcpLines("127.0.0.1", port, LOG, CLOCK).stop()
 
 
 def test_ipv6():
     try:
-        source = open_source("tcp://[::1]:0", LOG)
+        source = open_source("tcp://[::1]:0", AROUND)
     except SourceFailed:
         pytest.skip("this machine has no IPv6")
     with socket.create_connection(source.address) as client:
         client.sendall(b"six\n")
     assert gather(source, 1) == ["six"]
-    source.close()
+    source.stop()
 
 
-@pytest.mark.parametrize("url", ["tcp://localhost", "tcp://localhost:99999", "udp://localhost:1", "car", ""])
+@pytest.mark.parametrize(
+    "url", ["tcp://localhost", "tcp://localhost:99999", "udp://localhost:1", "file:", ""]
+)
 def test_what_is_no_source_is_refused(url):
-    with pytest.raises(DefinitionError, match="not a source"):
-        open_source(url, LOG)
+    with pytest.raises(DefinitionError, match=r"not a (source|URL)"):
+        open_source(url, AROUND)
 
 
 def test_an_unknown_host_is_refused():
     with pytest.raises(SourceFailed):
-        open_source("tcp://no.such.host.invalid:1", LOG)
+        open_source("tcp://no.such.host.invalid:1", AROUND)

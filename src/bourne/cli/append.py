@@ -69,7 +69,7 @@ def _append_file(instance: Instance, log: str, file: str, kind: FileFormat | Non
         with closing(_batches(instance, log, file, kind)) as batches:
             for batch in batches:
                 stored.append(instance.append(log, batch.table))
-                next_place = batch.next_place
+                next_place = batch.next
     except (BourneError, KeyboardInterrupt) as error:
         if stored:
             note = f"  stored:   {_offsets(stored)}, from {name} before {next_place}; nothing after it"

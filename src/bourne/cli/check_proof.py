@@ -50,7 +50,7 @@ def _as_json(proved: Proved) -> str:
     import duckdb
     import pyarrow as pa
 
-    from bourne.cli.formats import json_rows
+    from bourne.connect.row_texts import json_rows
 
     table = pa.Table.from_batches([proved.record])
     try:

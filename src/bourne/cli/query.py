@@ -36,7 +36,8 @@ def query(
     """
     end_with_reader()
     import bourne
-    from bourne.cli.formats import csv_text, json_array, print_table
+    from bourne.cli.formats import print_table
+    from bourne.connect.row_texts import csv_text, json_array
 
     with bourne.open(data=data) as instance:
         answer = instance.query(sys.stdin.read() if sql == "-" else sql).to_arrow()

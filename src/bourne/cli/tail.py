@@ -308,7 +308,8 @@ def _paged(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _writer(kind: TailFormat, schema: Schema) -> Callable[[pa.Table], Iterator[str]]:
-    from bourne.cli.formats import AlignedRows, CsvRows, json_rows
+    from bourne.cli.formats import AlignedRows
+    from bourne.connect.row_texts import CsvRows, json_rows
 
     if kind is TailFormat.JSONL:
         json_columns = {column.name for column in schema.columns if column.type == "JSON"}

@@ -45,7 +45,7 @@ class AvroReader:
             SourceFailed: the file cannot be read.
         """
         try:
-            import fastavro  # noqa: PLC0415
+            import fastavro
         except ImportError as error:
             raise DefinitionError(
                 "Avro needs a library that is not installed", hint="pip install 'bourne[kafka]'"

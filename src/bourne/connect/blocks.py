@@ -14,7 +14,7 @@ import io
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
@@ -34,51 +34,111 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole records. `line` is the number of the first line, from 1."""
+    """Whole records. `line` is the number of the first line, from 1, `byte` where in the file it begins, from 0."""
 
     data: bytes
     line: int
+    byte: int = 0
 
     @property
     def next_line(self) -> int:
         """The number of the line after the last one."""
         return self.line + self.data.count(b"\n") + (not self.data.endswith(b"\n"))
 
+    def part(self, start: int, end: int | None = None) -> Block:
+        """Return a part of it that begins where a line does (or after a byte order mark)."""
+        return Block(self.data[start:end], self.line_at(start), self.byte + start)
+
     def line_at(self, byte: int) -> int:
         """Return the number of the line that holds a byte of the block."""
         return self.line + self.data.count(b"\n", 0, byte)
 
 
-def read_blocks(stream: BinaryIO, *, name: str, has_quotes: bool) -> Iterator[Block]:
+LeaveOut = Callable[[int, bytes, MalformedInput], None]
+"""Told of what is left out: the number of its line, its bytes, and why."""
+
+
+def read_blocks(
+    stream: BinaryIO,
+    *,
+    name: str,
+    has_quotes: bool,
+    line: int = 1,
+    byte: int = 0,
+    leave_out: LeaveOut | None = None,
+) -> Iterator[Block]:
     """Yield the records of a stream, which is opened unbuffered. `has_quotes`: newlines in quotes end no record.
+
+    The stream stands where a record begins, at `line` and `byte` of its file. With `leave_out`, a record with a stray
+    quote is left out, up to the next end of a line.
 
     Raises:
         MalformedInput: a stray or unclosed quote, a record that is too long.
         SourceFailed: the stream cannot be read.
     """
-    rest, line, is_first = b"", 1, True
+    is_first = byte == 0
+    rest = Block(b"", line, byte)
     for piece in _pieces(stream, name):
-        data = rest + piece
-        if is_first and len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
-            rest = data
+        rest = Block(rest.data + piece, rest.line, rest.byte)
+        if is_first and len(rest.data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(rest.data):
             continue
-        data = data.removeprefix(_BYTE_ORDER_MARK) if is_first else data
-        is_first = False
-        end = _records_end(Block(data, line), name, has_quotes=has_quotes)
-        rest = data[end:]
-        if end:
-            block = Block(data[:end], line)
-            yield block
-            line = block.next_line
-        if len(rest) > FILE_RECORD_BYTES_MAX:
-            _fail("a record is too long", name, line, f"at most {FILE_RECORD_BYTES_MAX} bytes")
-    rest = rest.removeprefix(_BYTE_ORDER_MARK) if is_first else rest
-    if rest:
-        last = Block(rest, line)
-        quotes = _quotes(rest) if has_quotes else _NONE
+        rest, is_first = _without_mark(rest) if is_first else rest, False
+        while True:
+            try:
+                end = _records_end(rest, name, has_quotes=has_quotes)
+            except _Stray as stray:
+                if leave_out is None:
+                    raise stray.error from None
+                whole, left_out, rest = _around(rest, stray, is_last=False)
+                if whole.data:
+                    yield whole
+                if not left_out.data:
+                    break  # the end of its line is still to come
+                leave_out(left_out.line, left_out.data, stray.error)
+                continue
+            if end:
+                yield rest.part(0, end)
+                rest = rest.part(end)
+            break
+        if len(rest.data) > FILE_RECORD_BYTES_MAX:
+            _fail("a record is too long", name, rest.line, f"at most {FILE_RECORD_BYTES_MAX} bytes")
+    rest = _without_mark(rest) if is_first else rest
+    if rest.data:
+        quotes = _quotes(rest.data) if has_quotes else _NONE
+        try:
+            _check_quotes(rest, quotes, name)
+        except _Stray as stray:
+            if leave_out is None:
+                raise stray.error from None
+            whole, left_out, _ = _around(rest, stray, is_last=True)
+            leave_out(left_out.line, left_out.data, stray.error)
+            rest, quotes = whole, _NONE
         if len(quotes) % 2:
-            _fail("a quoted field is not closed", name, last.line_at(int(quotes[-1])), "a closing quote")
-        yield last
+            _fail("a quoted field is not closed", name, rest.line_at(int(quotes[-1])), "a closing quote")
+        if rest.data:
+            yield rest
+
+
+def _without_mark(block: Block) -> Block:
+    return block.part(len(_BYTE_ORDER_MARK)) if block.data.startswith(_BYTE_ORDER_MARK) else block
+
+
+class _Stray(Exception):
+    """A quote, at a byte of a block, that neither begins nor ends a field; `opening` is that of its field."""
+
+    def __init__(self, byte: int, opening: int, error: MalformedInput) -> None:
+        super().__init__(str(error))
+        self.byte = byte
+        self.opening = opening
+        self.error = error
+
+
+def _around(block: Block, stray: _Stray, *, is_last: bool) -> tuple[Block, Block, Block]:
+    """Return what is before the record with a stray quote, it up to the end of its line (if that is there), the rest."""
+    before = _outside_newlines(block.data[: stray.opening], _quotes(block.data[: stray.opening]))
+    start = int(before[-1]) + 1 if len(before) else 0
+    end = block.data.find(b"\n", stray.byte) + 1 or (len(block.data) if is_last else start)
+    return block.part(0, start), block.part(start, end), block.part(end)
 
 
 def _pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
@@ -115,9 +175,15 @@ def _records_end(block: Block, name: str, *, has_quotes: bool) -> int:
     if not len(quotes):
         return block.data.rfind(b"\n") + 1
     _check_quotes(block, quotes, name)
-    newlines = np.flatnonzero(np.frombuffer(block.data, np.uint8) == ord("\n"))
-    outside = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+    outside = _outside_newlines(block.data, quotes)
     return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _outside_newlines(data: bytes, quotes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where the newlines are that are not in quotes."""
+    newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+    outside: NDArray[np.int64] = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+    return outside
 
 
 def _quotes(data: bytes) -> NDArray[np.int64]:
@@ -127,20 +193,28 @@ def _quotes(data: bytes) -> NDArray[np.int64]:
 
 
 def _check_quotes(block: Block, quotes: NDArray[np.int64], name: str) -> None:
-    """Refuse quotes that do not begin or end a field, and are not doubled inside one."""
+    """Refuse quotes that do not begin or end a field, and are not doubled inside one.
+
+    Raises:
+        _Stray: the first such quote.
+    """
     around = np.frombuffer(b"\n" + block.data + b"\n", np.uint8)
     before, after = around[quotes[0::2]], around[quotes[1::2] + 2]
     is_strange_start = ~np.isin(before, np.frombuffer(b',\n"', np.uint8))
     is_strange_end = ~np.isin(after, np.frombuffer(b',\r\n"', np.uint8))
+    opening = quotes[0::2]
     strange = [
-        *(quotes[0::2][is_strange_start][:1]),
-        *(quotes[0::2][: len(after)][is_strange_end][:1]),
+        *zip(opening[is_strange_start][:1], opening[is_strange_start][:1], strict=True),
+        *zip(opening[: len(after)][is_strange_end][:1], quotes[1::2][is_strange_end][:1], strict=True),
     ]
     if strange:
-        _fail(
-            "a quote in the middle of a field", name, block.line_at(int(min(strange))),
-            'a field with quotes in it is quoted as a whole, each quote in it doubled: "5"" pipe"',
+        opened, byte = min(strange)
+        error = MalformedInput(
+            "a quote in the middle of a field", where=f"{name}, line {block.line_at(int(opened))}",
+            expected='a field with quotes in it is quoted as a whole, each quote in it doubled: "5"" pipe"',
+            hint="mend the file",
         )  # fmt: skip
+        raise _Stray(int(byte), int(opened), error)
 
 
 def _fail(what: str, name: str, line: int, expected: str) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -17,36 +17,125 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from bourne.connect.blocks import Block, read_blocks
-from bourne.connect.fitting import Batch, fit_records, raise_at
+from bourne.connect.fitting import Batch, Misfit, Place, fit_records, raise_at
 from bourne.connect.texts import read_texts
 from bourne.errors import InputError, MalformedInput
 from bourne.schema import Schema, conform
 
 
-def read_csv(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterator[Batch]:
+def read_csv(
+    stream: BinaryIO,
+    schema: Schema,
+    log: str,
+    name: str,
+    *,
+    start: Place | None = None,
+    leaves_out: bool = False,
+) -> Iterator[Batch]:
     """Yield a CSV stream's records; `name` is what errors call it.
 
+    With `start`, the stream stands there. With `leaves_out`, records that are malformed or do not fit are left out, and
+    the batch says which.
+
     Raises:
-        InputError: a record is malformed or does not fit; names its line.
+        InputError: a record is malformed or does not fit; names its line. With `leaves_out`: the header does not fit.
         SourceFailed: the stream cannot be read.
     """
-    names: list[str] = []
-    for block in read_blocks(stream, name=name, has_quotes=True):
+    names = list(start.columns) if start is not None else []
+    line, byte = (start.number, start.byte) if start is not None else (1, 0)
+    misfits: list[Misfit] = []
+
+    def leave_out(line: int, data: bytes, error: InputError) -> None:
+        misfits.append(Misfit(line, data, error))
+
+    blocks = read_blocks(
+        stream, name=name, has_quotes=True, line=line, byte=byte, leave_out=leave_out if leaves_out else None
+    )
+    fit = functools.partial(_fit_texts, schema=schema, log=log)
+    following = Place("line", line, byte, tuple(names))
+    for block in blocks:
         body = block
         if not names:
             names, body = _header(block, schema, log, name)
-        texts = _parse_csv(body, names, name)
+        records = _Records(body)
+        try:
+            texts = _parse_csv(records, names, name)
+        except MalformedInput:
+            if not leaves_out:
+                raise
+            records = _well_formed(records, names, name, leave_out)
+            texts = _parse_csv(records, names, name)
+        fitted = schema.to_arrow().empty_table()
         if texts.num_rows:
-            fit = functools.partial(_fit_texts, schema=schema, log=log)
-            fitted = fit_records(texts, fit, functools.partial(_csv_line, body), name)
-            yield Batch(fitted, f"line {block.next_line}")
+            told = functools.partial(records.leave_out, leave_out) if leaves_out else None
+            fitted = fit_records(texts, fit, records.line, name, leave_out=told)
+        following = Place("line", block.next_line, block.byte + len(block.data), tuple(names))
+        if fitted.num_rows or misfits:
+            yield Batch(fitted, following, tuple(misfits))
+            misfits = []
+    if misfits:  # of the last lines
+        yield Batch(schema.to_arrow().empty_table(), following, tuple(misfits))
+
+
+class _Records:
+    """The records of a block that are parsed together: all, or those that are not left out."""
+
+    def __init__(self, block: Block, kept: Sequence[int] | None = None) -> None:
+        self.block = block
+        self._kept = kept
+        self._bounds: tuple[Any, Any] | None = None
+
+    def bounds(self) -> tuple[Any, Any]:
+        """Return where each record starts and ends. O(bytes), once."""
+        if self._bounds is None:
+            starts, ends = _csv_records(self.block)
+            self._bounds = (starts, ends) if self._kept is None else (starts[self._kept], ends[self._kept])
+        return self._bounds
+
+    def text(self) -> bytes:
+        """Return their bytes."""
+        if self._kept is None:
+            return self.block.data
+        return b"".join(map(self.data, range(len(self._kept))))
+
+    def data(self, row: int) -> bytes:
+        """Return the bytes of one."""
+        starts, ends = self.bounds()
+        return self.block.data[int(starts[row]) : int(ends[row])]
+
+    def line(self, row: int) -> int:
+        """Return the line that one starts at."""
+        return self.block.line_at(int(self.bounds()[0][row]))
+
+    def leave_out(self, told: Callable[[int, bytes, InputError], None], row: int, error: InputError) -> None:
+        """Tell of one that does not fit."""
+        told(self.line(row), self.data(row), error)
+
+
+def _well_formed(
+    records: _Records, names: list[str], name: str, leave_out: Callable[[int, bytes, InputError], None]
+) -> _Records:
+    """Return the records that are text and have as many fields as the header; tell of the others. A record at a time."""
+    kept = []
+    for row in range(len(records.bounds()[0])):
+        data, line = records.data(row), records.line(row)
+        try:
+            fields = next(csv.reader(io.StringIO(data.decode(), newline="")))
+        except UnicodeDecodeError as error:
+            leave_out(line, data, _not_utf8(name, line, error))
+            continue
+        if len(fields) == len(names) and b"\r" not in data.rstrip(b"\r\n").replace(b"\r\n", b""):
+            kept.append(row)
+        else:
+            leave_out(line, data, _field_count(len(fields), names, f"{name}, line {line}", data.decode()))
+    return _Records(records.block, kept)
 
 
 def _header(block: Block, schema: Schema, log: str, name: str) -> tuple[list[str], Block]:
     """Take the header off a block, and check it."""
     starts, ends = _csv_records(block)
     if not len(starts):
-        return [], Block(b"", block.next_line)
+        return [], block.part(len(block.data))
     line, end = block.line_at(int(starts[0])), int(ends[0])
     try:
         text = block.data[starts[0] : end].decode()
@@ -58,42 +147,44 @@ def _header(block: Block, schema: Schema, log: str, name: str) -> tuple[list[str
         conform(nothing, schema, log=log)
     except InputError as error:
         raise_at(error, f"{name}, line {line}")
-    return names, Block(block.data[end:], block.line_at(end))
+    return names, block.part(end)
 
 
-def _parse_csv(block: Block, names: list[str], name: str) -> pa.Table:
+def _parse_csv(records: _Records, names: list[str], name: str) -> pa.Table:
     """Return the fields as texts.
 
     Raises:
         MalformedInput: a record has more or fewer fields than the header, or is not text.
     """
-    if not block.data:
+    data = records.text()
+    if not data:
         return pa.table({each: pa.array([], pa.string()) for each in names})
     wrong: list[Any] = []
     for is_parallel in (True, False):  # only the second can say which record is wrong
         try:
-            table = _arrow_csv(block.data, names, wrong, is_parallel=is_parallel)
+            table = _arrow_csv(data, names, wrong, is_parallel=is_parallel)
         except pa.ArrowException as error:
             if is_parallel:
                 wrong.clear()
                 continue
             if not wrong:
-                _refuse_non_text(block, name, error)
-            expected, found = wrong[0].expected_columns, wrong[0].actual_columns
-            raise MalformedInput(
-                f"a record has {found} fields, the header {expected}",
-                where=f"{name}, line {_csv_line(block, wrong[0].number - 1)}",
-                expected=", ".join(names),
-                found=wrong[0].text[:200],
-                hint="mend the file; a field with commas is quoted",
-            ) from error
+                _refuse_non_text(records.block, name, error)
+            where = f"{name}, line {records.line(wrong[0].number - 1)}"
+            raise _field_count(wrong[0].actual_columns, names, where, wrong[0].text) from error
         break
-    if b"\r" in block.data and table.num_rows != len(_csv_records(block)[0]):
+    if b"\r" in data and table.num_rows != len(records.bounds()[0]):
         raise MalformedInput(
-            "a carriage return without a newline", where=f"{name}, after line {block.line}",
+            "a carriage return without a newline", where=f"{name}, after line {records.block.line}",
             expected="lines that end with a newline", hint="mend the file, or quote that field",
         )  # fmt: skip
     return table
+
+
+def _field_count(found: int, names: list[str], where: str, text: str) -> MalformedInput:
+    return MalformedInput(
+        f"a record has {found} fields, the header {len(names)}", where=where, expected=", ".join(names), found=text[:200],
+        hint="mend the file; a field with commas is quoted",
+    )  # fmt: skip
 
 
 def _arrow_csv(data: bytes, names: list[str], wrong: list[Any], *, is_parallel: bool) -> pa.Table:
@@ -141,12 +232,6 @@ def _csv_records(block: Block) -> tuple[Any, Any]:
     is_blank = (ends - starts == 1) & (codes[starts] == ord("\n"))
     is_blank |= (ends - starts == 2) & (codes[starts] == ord("\r")) & (codes[ends - 1] == ord("\n"))
     return starts[~is_blank], ends[~is_blank]
-
-
-def _csv_line(block: Block, row: int) -> int:
-    """Return the line that a record starts at."""
-    starts, _ = _csv_records(block)
-    return block.line_at(int(starts[row]))
 
 
 def _fit_texts(texts: pa.Table, schema: Schema, log: str) -> pa.Table:

@@ -7,45 +7,102 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO, NoReturn
 
 import pyarrow as pa
 
 from bourne.connect.blocks import read_blocks
-from bourne.connect.fitting import Batch, fit_records
+from bourne.connect.fitting import Batch, Misfit, Place, fit_records
 from bourne.connect.texts import JSON_READERS
-from bourne.errors import MalformedInput
+from bourne.errors import InputError, MalformedInput
 from bourne.schema import Column, Schema, arrow_type, conform
 from bourne.values import MISFITS, fit_objects
 
 
-def read_jsonl(stream: BinaryIO, schema: Schema, log: str, name: str) -> Iterator[Batch]:
+def read_jsonl(
+    stream: BinaryIO,
+    schema: Schema,
+    log: str,
+    name: str,
+    *,
+    start: Place | None = None,
+    leaves_out: bool = False,
+) -> Iterator[Batch]:
     """Yield the records of JSON lines; `name` is what errors call them.
+
+    With `start`, the stream stands there. With `leaves_out`, lines that are malformed or do not fit are left out, and the
+    batch says which.
 
     Raises:
         InputError: a line is malformed or does not fit; names it.
         SourceFailed: the stream cannot be read.
     """
+    line, byte = (start.number, start.byte) if start is not None else (1, 0)
     readers = json_readers(schema)
-    for block in read_blocks(stream, name=name, has_quotes=False):
-        lines, records = [], []
-        for number, line in enumerate(block.data.split(b"\n"), block.line):
-            if line and not line.isspace():
-                records.append(parse_line(line, readers, f"{name}, line {number}"))
-                lines.append(number)
-        if records:
-            fit = functools.partial(fit_parsed, schema=schema, log=log)
-            fitted = fit_records(records, fit, lines.__getitem__, name)
-            yield Batch(fitted, f"line {block.next_line}")
+    fit = functools.partial(fit_parsed, schema=schema, log=log)
+    for block in read_blocks(stream, name=name, has_quotes=False, line=line, byte=byte):
+        lines = [
+            (number, line)
+            for number, line in enumerate(block.data.split(b"\n"), block.line)
+            if line and not line.isspace()
+        ]
+        parsed = _Parsed(lines, readers, name, leaves_out=leaves_out)
+        fitted = schema.to_arrow().empty_table()
+        if parsed.records:
+            told = parsed.leave_out if leaves_out else None
+            fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=told)
+        if fitted.num_rows or parsed.misfits:
+            following = Place("line", block.next_line, block.byte + len(block.data))
+            yield Batch(fitted, following, tuple(sorted(parsed.misfits, key=lambda each: each.number)))
+
+
+def fit_lines(
+    lines: Sequence[bytes], schema: Schema, log: str, name: str
+) -> tuple[pa.Table, tuple[Misfit, ...]]:
+    """Return lines as records of the log, and those that are none; their numbers count from 1."""
+    parsed = _Parsed(list(enumerate(lines, 1)), json_readers(schema), name, leaves_out=True)
+    fit = functools.partial(fit_parsed, schema=schema, log=log)
+    fitted = schema.to_arrow().empty_table()
+    if parsed.records:
+        fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=parsed.leave_out)
+    return fitted, tuple(sorted(parsed.misfits, key=lambda each: each.number))
 
 
 def json_readers(schema: Schema) -> dict[str, Callable[[Any], Any]]:
-    """Return how `parse_line` is to read the columns of a schema."""
+    """Return how values are read of those columns that `conform` would not take as JSON has them."""
     return {
         column.name: JSON_READERS[column.type] for column in schema.columns if column.type in JSON_READERS
     }
+
+
+class _Parsed:
+    """The records that lines are, and the lines that are left out."""
+
+    def __init__(
+        self, lines: list[tuple[int, bytes]], readers: Mapping[str, Callable[[Any], Any]], name: str, *, leaves_out: bool
+    ) -> None:  # fmt: skip
+        self.records: list[dict[str, Any]] = []
+        self.misfits: list[Misfit] = []
+        self._lines: list[tuple[int, bytes]] = []
+        for number, line in lines:
+            try:
+                self.records.append(parse_line(line, readers, f"{name}, line {number}"))
+            except MalformedInput as error:
+                if not leaves_out:
+                    raise
+                self.misfits.append(Misfit(number, line, error))
+                continue
+            self._lines.append((number, line))
+
+    def line(self, row: int) -> int:
+        """Return the line of a record."""
+        return self._lines[row][0]
+
+    def leave_out(self, row: int, error: InputError) -> None:
+        """Take note of a record that does not fit."""
+        self.misfits.append(Misfit(*self._lines[row], error))
 
 
 def parse_line(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def client() -> Any:
         DefinitionError: it is not installed.
     """
     try:
-        import confluent_kafka  # noqa: PLC0415
-        import confluent_kafka.admin  # noqa: PLC0415
+        import confluent_kafka
+        import confluent_kafka.admin
     except ImportError as error:
         raise DefinitionError(
             "Kafka needs a library that is not installed", hint="pip install 'bourne[kafka]'"

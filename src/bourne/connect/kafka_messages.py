@@ -33,6 +33,9 @@ OPTIONS: Final = frozenset({"format", "schema", "schemas"})
 
 FACTS: Final = ("kafka_key", "kafka_timestamp", "kafka_offset", "kafka_headers")
 
+# The formats in which a dead letter may be tried again.
+_READ_AGAIN: Final = {"json": "jsonl", "text": "text"}
+
 # So many messages at most are read one by one, when all of them at once do not go.
 _FEW: Final = 64
 
@@ -183,7 +186,10 @@ class MessageReader:
     def _letter(self, message: Any, partition: int, error: Exception) -> DeadLetter:
         value = message.value()
         origin = f"{self.topic}[{partition}]@{message.offset()}"
-        return DeadLetter(origin, str(error), message.key() or b"" if value is None else value)
+        if value is None:
+            return DeadLetter(origin, str(error), message.key() or b"")
+        is_line = b"\n" not in value  # only then can it be read again as what it was
+        return DeadLetter(origin, str(error), value, _READ_AGAIN.get(self._format, "") if is_line else "")
 
     def _record(self, message: Any, value: bytes | None) -> dict[str, Any]:
         """Return a message as a record that is not fitted yet.

@@ -1,9 +1,10 @@
-"""Lines of text, from TCP clients or a stream: each line is a record.
+"""Lines, from TCP clients or a stream: each line is a record.
 
-A line goes into the log's one text column; the time column, if the log has one, gets the time of arrival. Blank
-lines are passed over, a last line needs no end, and bytes that are not UTF-8 become U+FFFD. The buffer is bounded in
-lines and bytes: when it is full, senders wait (TCP's own back-pressure). A sender gets no acknowledgement, so a line
-that was sent but not yet appended when the process dies is lost: at most once.
+As text, a line goes into the log's one text column, and bytes that are not UTF-8 become U+FFFD; as JSON, it is an object
+whose names are columns. The time column, if the log has one and a line does not say it, gets the time of arrival. Blank
+lines are passed over, and a last line needs no end. The buffer is bounded in lines and bytes: when it is full, senders
+wait (TCP's own back-pressure). A sender gets no acknowledgement, so a line that was sent but not yet appended when the
+process dies is lost: at most once.
 
 A line that is too long ends its client, who is told so; in a stream it fails the source. Neither is passed over.
 """
@@ -14,15 +15,22 @@ import contextlib
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from bourne.connect.json_lines import fit_lines
+from bourne.connect.source import DeadLetter, Delivery, Lag, Position, Taken
 from bourne.errors import BourneError, DefinitionError, MalformedInput, SourceFailed
-from bourne.limits import CLIENTS_MAX, LINE_BYTES_MAX, SOURCE_BYTES_MAX, SOURCE_LINES_MAX
+from bourne.limits import CLIENTS_MAX, LINE_BYTES_MAX, SOURCE_BYTES_MAX, SOURCE_LINES_MAX, SOURCE_LOOK_S
 from bourne.log.catalog import LogInfo
 from bourne.ports import Clock
+from bourne.schema import Schema
+
+LineFormat = Literal["text", "jsonl"]
 
 # How much is taken from a socket or a stream at a time.
 _PIECE_BYTES = 1 << 16
@@ -36,26 +44,28 @@ class _Buffer:
     """Lines that threads put in, in each thread's order, and `poll` takes out. Bounded; waits when full."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._bytes = 0
         self._changed = threading.Condition()
         self._is_closed = False
 
-    def put(self, lines: list[str], size: int) -> bool:
+    def put(self, lines: list[bytes], size: int) -> bool:
         """Wait for room and take the lines in; False if the source was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._has_room())
             if not self._is_closed:
                 self._lines += lines
                 self._bytes += size
+                self._changed.notify_all()
             return not self._is_closed
 
     def _has_room(self) -> bool:
         return len(self._lines) < SOURCE_LINES_MAX and self._bytes < SOURCE_BYTES_MAX
 
-    def take(self) -> list[str]:
-        """Return all lines, and let waiting threads go on."""
+    def take(self, wait_s: float = 0.0) -> list[bytes]:
+        """Return all lines, and let waiting threads go on. If there are none, wait a little."""
         with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._is_closed, wait_s)
             lines, self._lines, self._bytes = self._lines, [], 0
             self._changed.notify_all()
             return lines
@@ -74,9 +84,17 @@ class _Buffer:
 class _Lines:
     """What both sources have in common: cutting bytes into lines, and lines into records."""
 
-    def __init__(self, log: LogInfo) -> None:
-        self.into = log.name
-        self._text_column = _text_column(log)
+    delivery: Delivery = "at most once"
+
+    def __init__(self, log: LogInfo, clock: Clock, name: str, kind: LineFormat) -> None:
+        self.name = name
+        self._log = log
+        self._clock = clock
+        self._began_us = clock.now_us()
+        self._text_column = _text_column(log) if kind == "text" else None
+        self._schema = Schema(  # what a line has to say
+            tuple(replace(c, nullable=True) if c.name == log.time else c for c in log.schema.columns)
+        )
         self._buffer = _Buffer()
 
     def _take(self, read: Callable[[int], bytes], *, sender: str) -> None:
@@ -100,24 +118,65 @@ class _Lines:
         """Take in lines, of which `count` came before, up to the first that is too long."""
         lines = [line.removesuffix(b"\r") for line in raw]
         long = next((index for index, line in enumerate(lines) if len(line) > LINE_BYTES_MAX), None)
-        texts = [line.decode("utf-8", "replace") for line in lines[:long] if line.strip()]
-        if texts and not self._buffer.put(texts, sum(map(len, lines[:long]))):
+        found = [line for line in lines[:long] if line.strip()]
+        if found and not self._buffer.put(found, sum(map(len, found))):
             return False
         if long is not None:
             raise _too_long(sender, count + long + 1)
         return True
 
-    def poll(self, log: LogInfo, clock: Clock) -> pa.Table | None:
-        """Return the lines that have come, as records of the log; None if there are none."""
-        lines = self._buffer.take()
-        if not lines:
-            return None
-        columns: dict[str, Any] = {self._text_column: pa.array(lines, pa.string())}
-        if log.time is not None:
-            arrived = pa.array([clock.now_us()] * len(lines), pa.timestamp("us"))
-            wanted = log.schema.to_arrow().field(log.time).type
-            columns[log.time] = arrived.cast(wanted, safe=False)  # cut to what the column's unit can say
-        return pa.table(columns)
+    def read(self, position: Position | None, partitions: Mapping[int, Position]) -> Iterator[Taken | None]:
+        """Yield the lines that come; where it stands is how many came."""
+        count: int = (position or {"lines": 0})["lines"]
+        while True:
+            is_over = self._is_over()  # looked at first: what came before it is in the buffer by now
+            lines = self._buffer.take(SOURCE_LOOK_S)
+            if lines:
+                rows, dead = self._records(lines, count)
+                count += len(lines)
+                yield Taken(rows, {"lines": count}, dead=dead)
+            elif is_over:
+                return
+            else:
+                yield None
+
+    def _is_over(self) -> bool:
+        """Say whether nothing more is put into the buffer."""
+        raise NotImplementedError
+
+    def _records(self, lines: list[bytes], before: int) -> tuple[pa.Table, tuple[DeadLetter, ...]]:
+        """Return lines as records, and those that are none; `before` is how many came earlier."""
+        if self._text_column is not None:
+            texts = [line.decode("utf-8", "replace") for line in lines]
+            return self._with_arrival(pa.table({self._text_column: pa.array(texts, pa.string())})), ()
+        table, misfits = fit_lines(lines, self._schema, self._log.name, self.name)
+        since = f"since {self._began_us}"  # no two lines have the same place
+        dead = tuple(
+            DeadLetter(
+                f"{self.name}, line {before + each.number} {since}", each.error.what, each.data, "jsonl"
+            )
+            for each in misfits
+        )
+        return self._with_arrival(table), dead
+
+    def _with_arrival(self, table: pa.Table) -> pa.Table:
+        """Fill in the time of arrival where the records do not say when they were."""
+        if self._log.time is None:
+            return table
+        wanted = self._log.schema.to_arrow().field(self._log.time).type
+        # Cut to what the column's unit can say.
+        arrived = pa.scalar(self._clock.now_us(), pa.timestamp("us")).cast(wanted, safe=False)
+        if self._log.time not in table.column_names:
+            return table.append_column(self._log.time, pa.repeat(arrived, table.num_rows))
+        index = table.column_names.index(self._log.time)
+        return table.set_column(index, self._log.time, pc.fill_null(table.column(index), arrived))
+
+    def confirm(self, position: Position) -> None:
+        """Nobody waits for it."""
+
+    def lag(self) -> Lag:
+        """Return nothing: nobody knows what senders still have."""
+        return Lag()
 
 
 def _too_long(sender: str, line: int) -> MalformedInput:
@@ -130,15 +189,23 @@ def _too_long(sender: str, line: int) -> MalformedInput:
 class TcpLines(_Lines):
     """Listens on a TCP port for lines from any number of clients. Port 0 takes a free one: see `address`."""
 
-    has_ended = False
-
-    def __init__(self, host: str, port: int, log: LogInfo) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        log: LogInfo,
+        clock: Clock,
+        *,
+        name: str | None = None,
+        kind: LineFormat = "text",
+    ) -> None:
         """Start to listen.
 
         Raises:
             SourceFailed: the host is unknown, or the port is taken or may not be used.
         """
-        super().__init__(log)
+        super().__init__(log, clock, name or f"tcp://{host}:{port}", kind)
+        self._is_stopped = False
         self._clients: dict[threading.Thread, socket.socket] = {}
         self._mutex = threading.Lock()
         try:
@@ -178,7 +245,10 @@ class TcpLines(_Lines):
             with self._mutex:
                 self._clients.pop(me, None)
 
-    def close(self) -> None:
+    def _is_over(self) -> bool:
+        return self._is_stopped
+
+    def stop(self) -> None:
         """Stop listening and let go of the clients, who see the end. Safe to call twice."""
         self._server.shutdown()
         self._server.server_close()
@@ -190,6 +260,7 @@ class TcpLines(_Lines):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in clients:
             thread.join(_END_S)
+        self._is_stopped = True
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -215,9 +286,17 @@ class _Server(socketserver.ThreadingTCPServer):
 class StreamLines(_Lines):
     """Reads lines from a stream, such as standard input, until it ends."""
 
-    def __init__(self, stream: BinaryIO, log: LogInfo, *, name: str = "standard input") -> None:
-        super().__init__(log)
-        self._name = name
+    def __init__(
+        self,
+        stream: BinaryIO,
+        log: LogInfo,
+        clock: Clock,
+        *,
+        name: str = "standard input",
+        kind: LineFormat = "text",
+    ) -> None:
+        super().__init__(log, clock, name, kind)
+        self._is_stopped = False
         self._failure: BourneError | None = None
         read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
         self._thread = threading.Thread(target=self._read, args=(read,), name=name, daemon=True)
@@ -225,32 +304,24 @@ class StreamLines(_Lines):
 
     def _read(self, read: Callable[[int], bytes]) -> None:
         try:
-            self._take(read, sender=self._name)
+            self._take(read, sender=self.name)
         except MalformedInput as error:
             self._failure = error
         except (OSError, ValueError) as error:
-            self._failure = SourceFailed(f"cannot read {self._name}", found=str(error))
+            self._failure = SourceFailed(f"cannot read {self.name}", found=str(error))
 
-    def poll(self, log: LogInfo, clock: Clock) -> pa.Table | None:
-        """Return the lines that have come, as records of the log; None if there are none.
-
-        Raises:
-            MalformedInput, SourceFailed: nothing more can come; all lines before have been handed over.
-        """
-        has_failed = self._failure is not None  # looked at first: what came before it is in the buffer by now
-        rows = super().poll(log, clock)
-        if rows is None and has_failed:
-            assert self._failure is not None
+    def _is_over(self) -> bool:
+        if self._failure is not None and self._buffer.is_empty():
             raise self._failure
-        return rows
+        return not self._thread.is_alive() or self._is_stopped
 
-    @property
-    def has_ended(self) -> bool:
-        """Say whether the stream has ended and all its lines were taken."""
-        return not self._thread.is_alive() and self._failure is None and self._buffer.is_empty()
+    def lag(self) -> Lag:
+        """Return 0 when all was taken that there will ever be."""
+        return Lag(records=0) if not self._thread.is_alive() and self._buffer.is_empty() else Lag()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Stop. The thread may wait for a last line; it holds nothing. Safe to call twice."""
+        self._is_stopped = True
         self._buffer.close()
 
 

@@ -26,12 +26,14 @@ Position = Any
 class DeadLetter:
     """What could not be taken in: its bytes as they came, why, and where it was (`orders.csv, line 12`).
 
-    The origin is one of a kind within its source: it tells a letter that comes again after a crash.
+    The origin is one of a kind within its source: it tells a letter that comes again after a crash. The format says how
+    the bytes are read again: `csv:` and the columns' names, `jsonl`, `text`, `arrow`, or nothing where they cannot be.
     """
 
     origin: str
     reason: str
     data: bytes
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,54 +1,98 @@
-"""The contract of a source, and which URL means which."""
+"""Which URL means which source."""
 
 from __future__ import annotations
 
 import io
 import sys
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
-from bourne.connect.lines import StreamLines, TcpLines
+from bourne.connect.files import Format
+from bourne.connect.files_taken import FilesTaken
+from bourne.connect.folder import Files
+from bourne.connect.lines import LineFormat, StreamLines, TcpLines
+from bourne.connect.source import Source
+from bourne.connect.stores import BucketFiles, LocalFiles
+from bourne.connect.urls import Url, parse_url
 from bourne.errors import DefinitionError
+from bourne.limits import SETTLE_S
 from bourne.log.catalog import LogInfo
 from bourne.ports import Clock
 
+_FORMATS: Final[dict[str, Format]] = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet", "arrow": "arrow"}
+_LINE_FORMATS: Final[dict[str, LineFormat]] = {"text": "text", "jsonl": "jsonl"}
 
-class Source(Protocol):
-    """Hands over records as they come. What it hands over is appended, durably, before it is asked again."""
+KNOWN: Final = (
+    "a path of files, a folder (its name ends with /), s3://BUCKET/PATH, tcp://HOST:PORT, stdin: or -"
+)
 
-    into: str
-
-    @property
-    def has_ended(self) -> bool:
-        """Say whether nothing more can come."""
-        ...
-
-    def poll(self, log: LogInfo, clock: Clock) -> Any:
-        """Return the records that have come, for `append`; None if there are none. Does not wait."""
-        ...
-
-    def close(self) -> None:
-        """Stop. Safe to call twice."""
-        ...
+_Kind = TypeVar("_Kind", Format, LineFormat)
 
 
-def open_source(url: str, log: LogInfo) -> Source:
-    """Open the source that a URL names: `tcp://HOST:PORT` or `stdin:`.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a source may need of the app that it works for: its log, the clock, and the files that it has taken in."""
+
+    log: LogInfo
+    clock: Clock
+    files_taken: Callable[[str], FilesTaken]
+
+
+def source_name(url: str, name: str | None) -> str:
+    """Return what a source is called: as it was named, or what its URL is about.
 
     Raises:
-        DefinitionError: no such kind of source, or the log cannot take its records.
+        DefinitionError: that is no URL.
+    """
+    return name or parse_url(url).name
+
+
+def reads_files(url: str) -> bool:
+    """Say whether a source reads files, which are noted in a log of their own."""
+    return parse_url(url).scheme in ("file", "s3")
+
+
+def open_source(url: str, around: Surroundings, *, name: str | None = None) -> Source:
+    """Return the source that a URL names. Most of them connect only when they are read.
+
+    Raises:
+        DefinitionError: no such kind of source or option, or the log cannot take its records.
         SourceFailed: the port cannot be listened on.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "tcp" and parts.hostname:
-        try:
-            port = parts.port
-        except ValueError:
-            port = None
-        if port is not None:
-            return TcpLines(parts.hostname, port, log)
-    elif parts.scheme == "stdin":
-        return StreamLines(sys.stdin.buffer if sys.stdin is not None else io.BytesIO(), log)
+    parts = parse_url(url)
+    called = name or parts.name
+    if parts.scheme in ("file", "s3") and (parts.path or parts.host):
+        return _files(parts, around, called)
+    if parts.scheme == "tcp" and parts.host and parts.port is not None:
+        parts.check_options("format")
+        kind = _choice(parts, _LINE_FORMATS) or "text"
+        return TcpLines(parts.host, parts.port, around.log, around.clock, name=called, kind=kind)
+    if parts.scheme in ("stdin", "-"):
+        parts.check_options("format")
+        stream = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
+        kind = _choice(parts, _LINE_FORMATS) or "text"
+        return StreamLines(stream, around.log, around.clock, name=name or "standard input", kind=kind)
     raise DefinitionError(
-        f"{url!r} is not a source", where=f"log {log.name!r}", expected="tcp://HOST:PORT or stdin:", found=url
+        f"{parts.text!r} is not a source", where=f"log {around.log.name!r}", expected=KNOWN, found=parts.text
     )
+
+
+def _files(parts: Url, around: Surroundings, name: str) -> Files:
+    is_bucket = parts.scheme == "s3"
+    parts.check_options("format", "watch", "settle", *(("endpoint", "region") if is_bucket else ()))
+    store = BucketFiles(parts) if is_bucket else LocalFiles(parts.path)
+    return Files(
+        name, store, around.log, around.clock, around.files_taken(name), kind=_choice(parts, _FORMATS),
+        is_watched=parts.flag("watch", default=not store.is_single),
+        settle_s=parts.number("settle", default=0 if store.is_single else SETTLE_S),
+    )  # fmt: skip
+
+
+def _choice(parts: Url, choices: Mapping[str, _Kind]) -> _Kind | None:
+    text = parts.options.get("format")
+    if text is not None and text not in choices:
+        raise DefinitionError(
+            f"no such format: {text!r}", where=parts.text, expected=", ".join(choices), found=text
+        )
+    return None if text is None else choices[text]

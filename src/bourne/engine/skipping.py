@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.duck import connect
 from bourne.engine.circuit import Circuit
 from bourne.engine.operators.operator import ComputeError
 from bourne.log.catalog import LogInfo
 from bourne.log.cursor import Piece
 from bourne.log.relation import SignedRows, relation_schema, signed_rows
-from bourne.schema import Column, Schema, cast_back
+from bourne.row_json import rows_as_json
+from bourne.schema import Column, Schema
 from bourne.udf import reason
 
 FAILURES = (duckdb.Error, ComputeError)
@@ -76,14 +76,14 @@ class ErrorLog:
         if not rows:
             return
         partitions, offsets = places(pieces)
-        columns: dict[str, list[object]] = {
+        columns: dict[str, Sequence[object]] = {
             "id": [f"{self.version}/{info.name}/{partitions[row]}/{offsets[row]}" for row in rows],
             "version": [self.version] * len(rows),
             "input": [info.name] * len(rows),
             "input_partition": partitions[rows].tolist(),
             "input_offset": offsets[rows].tolist(),
             "error": [failed[row] for row in rows],
-            "record": list(_as_json(signed.table.take(pa.array(rows)), relation_schema(info))),
+            "record": rows_as_json(signed.table.take(pa.array(rows)), relation_schema(info)),
         }
         self.append(pa.table(columns, schema=_SCHEMA.to_arrow()))
 
@@ -158,13 +158,3 @@ def places(pieces: Sequence[Piece], skipped: Iterable[int] = ()) -> Places:
     partitions = np.repeat(np.array([piece.partition for piece in pieces], np.int64), counts)
     offsets = np.concatenate([piece.frame.offsets() for piece in pieces])
     return Places(np.delete(partitions, list(skipped)), np.delete(offsets, list(skipped)))
-
-
-def _as_json(table: pa.Table, schema: Schema) -> Iterable[str]:
-    columns = ", ".join(cast_back(column) for column in schema.columns)
-    with connect() as connection:
-        connection.register("given", table)
-        found = connection.sql(
-            f"SELECT to_json(r)::VARCHAR FROM (SELECT {columns} FROM given) AS r"
-        ).fetchall()
-    return [text for (text,) in found]

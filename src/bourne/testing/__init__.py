@@ -8,5 +8,14 @@ from bourne.testing.clock import SimulatedClock
 from bourne.testing.files import FaultyFiles
 from bourne.testing.log_conformance import LOG_CHECKS, check_log
 from bourne.testing.logs import ScratchLog
+from bourne.testing.sink_conformance import SINK_CHECKS, check_sink
 
-__all__ = ["LOG_CHECKS", "FaultyFiles", "ScratchLog", "SimulatedClock", "check_log"]
+__all__ = [
+    "LOG_CHECKS",
+    "SINK_CHECKS",
+    "FaultyFiles",
+    "ScratchLog",
+    "SimulatedClock",
+    "check_log",
+    "check_sink",
+]

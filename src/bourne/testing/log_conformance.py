@@ -23,6 +23,7 @@ from bourne.log.partition import partition_of
 from bourne.log.protocol import Appended, Log
 from bourne.schema import declare_schema
 from bourne.testing.ledger import Follower, Ledger, Row, expect, expect_equal, read
+from bourne.testing.type_values import VALUES
 
 Make = Callable[[LogInfo], Log]
 
@@ -218,48 +219,12 @@ def _many_records(subject: _Subject) -> None:
     ledger.check(log)
 
 
-_VALUES: Final = {
-    "BOOLEAN": ("true", "false"),
-    "TINYINT": ("-128", "127"),
-    "SMALLINT": ("-32768", "32767"),
-    "INTEGER": ("-2147483648", "2147483647"),
-    "BIGINT": ("-9223372036854775808", "9223372036854775807"),
-    "HUGEINT": ("-" + "9" * 38, "9" * 38),
-    "UTINYINT": ("0", "255"),
-    "USMALLINT": ("0", "65535"),
-    "UINTEGER": ("0", "4294967295"),
-    "UBIGINT": ("0", "18446744073709551615"),
-    "FLOAT": ("'-0.0'", "'nan'", "'-inf'", "0.1", "1e-45"),
-    "DOUBLE": ("'-0.0'", "'nan'", "'inf'", "0.1", "5e-324", "1.7976931348623157e308"),
-    "DECIMAL(4,1)": ("-999.9", "0.1"),
-    "DECIMAL(38,10)": ("-" + "9" * 28 + "." + "9" * 10, "0.0000000001"),
-    "VARCHAR": ("''", "'김하늘'", "'🚲👩‍👩‍👧'", "'NULL'", "'a' || chr(10) || '\"b\",'", "chr(0)", "repeat('ß', 5000)"),
-    "BLOB": ("''", "'\\x00\\xFF'"),
-    "DATE": ("'0001-01-01'", "'9999-12-31'", "'2024-02-29'"),
-    "TIME": ("'00:00:00'", "'23:59:59.999999'"),
-    "TIME_NS": ("'00:00:00'", "'23:59:59.999999999'"),
-    "TIMESTAMP": ("'1969-12-31 23:59:59.999999'", "'9999-12-31 23:59:59.999999'"),
-    "TIMESTAMP_S": ("'1969-12-31 23:59:59'", "'2024-02-29 12:00:00'"),
-    "TIMESTAMP_MS": ("'1969-12-31 23:59:59.999'", "'2024-02-29 12:00:00.001'"),
-    "TIMESTAMP_NS": ("'1969-12-31 23:59:59.999999999'", "'2024-02-29 12:00:00.000000001'"),
-    "TIMESTAMP WITH TIME ZONE": ("'1969-12-31 23:59:59.999999+00'", "'2024-02-29 12:00:00+09'"),
-    "INTERVAL": ("'1 month -2 days'", "'-3 years 0.000001 seconds'"),
-    "UUID": ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
-    "JSON": ("'null'", "'{\"이름\": [1, 2.50, null]}'"),
-    "INTEGER[]": ("[]", "[1, NULL, 3]"),
-    "VARCHAR[2]": ("['a', NULL]", "['', '나']"),
-    "VARCHAR[][]": ("[[], NULL, ['다', NULL]]",),
-    "STRUCT(a BIGINT, 나 VARCHAR[])": ("{'a': NULL, '나': []}", "{'a': -1, '나': ['x', NULL]}"),
-    "MAP(VARCHAR, BIGINT)": ("MAP {}", "MAP {'라': 1, '': NULL}"),
-}  # fmt: skip
-
-
 @_check
 def _types(subject: _Subject) -> None:
     """Values of every type come back as they were, NULL among them."""
-    named = {f"c{index}": kind for index, kind in enumerate(_VALUES)}
+    named = {f"c{index}": kind for index, kind in enumerate(VALUES)}
     log = subject.open({"k": "varchar not null", **named})
-    count = 1 + max(map(len, _VALUES.values()))
+    count = 1 + max(map(len, VALUES.values()))
     table = _table_of_all_types(log.info, count)
     halves = [table.slice(0, 2), table.slice(2)]
     expected: list[list[pa.Table]] = [[] for _ in range(subject.partitions)]
@@ -282,7 +247,7 @@ def _table_of_all_types(info: LogInfo, count: int) -> pa.Table:
     """Return a table in which each value is in a row of its own, NULL beside it, the last row NULL but for the key."""
     columns = []
     with closing(connect()) as database:
-        for kind, values in _VALUES.items():
+        for kind, values in VALUES.items():
             items = ", ".join(
                 f"CAST({value} AS {kind})" for value in (*values, *["NULL"] * (count - len(values)))
             )

@@ -6,8 +6,11 @@ log beside the old one, which stays as it is.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +81,23 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from declaring anything in this folder, which is made if it is not there.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        with disk_errors(self.folder, "cannot make the data folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with disk_errors(self.folder, "cannot lock the data folder"):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def create(self, app: str, files: Files) -> None:
         """Make the data folder, or check that an existing one is ours.
@@ -186,6 +206,15 @@ class Catalog:
         """Return the newest version of each view, by name."""
         infos = [self.view(folder.name) for folder in _folders(self.folder / "views")]
         return [info for info in infos if info is not None]
+
+    def versions(self, name: str) -> dict[str, tuple[Path, LogInfo]]:
+        """Return the log of this name, or all versions of the view: by the log's id, its folder, and itself."""
+        log = self.log(name)
+        if log is not None:
+            return {log.id.hex(): (self.log_folder(log.name), log)}
+        folder = _child(self.folder / "views", name)
+        found = [(entry, read_log_info(entry)) for entry in (_folders(folder) if folder is not None else [])]
+        return {info.id.hex(): (entry, info) for entry, info in found if info is not None}
 
     def declare_view(
         self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,

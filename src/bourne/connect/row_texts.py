@@ -1,0 +1,174 @@
+"""Rows as text: CSV and JSON lines. Values are written exactly, as DuckDB spells them.
+
+Law: what CSV and JSON lines say, `bourne append` reads back as the same values.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Collection, Iterator
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bourne.connect.json_text import to_json
+from bourne.duck import connect
+
+_CHUNK_ROWS = 1 << 16
+
+
+def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
+    """Return each column as texts: DuckDB's, JSON for lists, structs and maps; NULL stays NULL."""
+    if not table.num_columns:
+        return []
+    plain = table.rename_columns([f"c{index}" for index in range(table.num_columns)])
+    texts = _database().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
+    return [
+        _nested_texts(column) if pa.types.is_nested(column.type) else texts.column(index)
+        for index, column in enumerate(table.columns)
+    ]
+
+
+_OPEN = threading.local()
+
+
+def _database() -> duckdb.DuckDBPyConnection:
+    """Return this thread's database, the same for all pages: opening one takes longer than writing a page."""
+    if not hasattr(_OPEN, "database"):
+        _OPEN.database = connect()
+    found: duckdb.DuckDBPyConnection = _OPEN.database
+    return found
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Say whether a column holds numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+# --- lists, structs, maps --------------------------------------------------------------------------------
+
+
+def _nested_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    chunks = [
+        pa.array(
+            [
+                text if is_there else None
+                for text, is_there in zip(_json_texts(chunk), chunk.is_valid().to_pylist(), strict=True)
+            ],
+            pa.string(),
+        )
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _json_texts(values: pa.Array) -> list[str]:
+    """Return each value as JSON: what is inside as `text_columns` has it, so that no value is beyond Python's types."""
+    kind = values.type
+    if not pa.types.is_nested(kind):
+        column = pa.chunked_array([values])
+        return _json_column(column, text_columns(pa.table([column], ["x"]))[0], is_json=False)
+    if pa.types.is_struct(kind):
+        names = [json.dumps(field.name, ensure_ascii=False) for field in kind]
+        fields = [_json_texts(values.field(number)) for number in range(kind.num_fields)]
+        rows = zip(*fields, strict=True)
+        texts = [
+            "{" + ", ".join(f"{name}: {text}" for name, text in zip(names, row, strict=True)) + "}"
+            for row in rows
+        ]
+    else:
+        texts = _json_lists(values)
+    return [
+        text if is_there else "null"
+        for text, is_there in zip(texts, values.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def _json_lists(values: pa.Array) -> list[str]:
+    """Return lists as JSON, and maps as lists of pairs, whose keys may be of any type."""
+    if pa.types.is_fixed_size_list(values.type):
+        size = values.type.list_size
+        places = range(values.offset * size, (values.offset + len(values) + 1) * size, size or 1)
+        offsets = list(places) if size else [0] * (len(values) + 1)
+    else:
+        offsets = values.offsets.to_pylist()
+    start = offsets[0]
+
+    def inside(items: pa.Array) -> list[str]:
+        return _json_texts(items.slice(start, offsets[-1] - start))
+
+    if pa.types.is_map(values.type):
+        pairs = zip(inside(values.keys), inside(values.items), strict=True)
+        items = [f"[{key}, {item}]" for key, item in pairs]
+    else:
+        items = inside(values.values)
+    bounds = itertools.pairwise(offsets)
+    return ["[" + ", ".join(items[first - start : end - start]) + "]" for first, end in bounds]
+
+
+# --- CSV -----------------------------------------------------------------------------------------------
+
+
+class CsvRows:
+    """Pages of CSV under one header. NULL is an empty field, an empty text a quoted one."""
+
+    def __init__(self, *, has_header: bool = True) -> None:
+        self._is_first = has_header
+
+    def lines(self, table: pa.Table) -> Iterator[str]:
+        """Yield the lines of one page."""
+        if self._is_first:
+            self._is_first = False
+            yield ",".join(_quote(pa.chunked_array([table.column_names])).to_pylist()) + "\n"
+        columns = [pc.fill_null(_quote(column), "") for column in text_columns(table)]
+        if columns and table.num_rows:
+            yield "\n".join(pc.binary_join_element_wise(*columns, ",").to_pylist()) + "\n"
+
+
+def csv_text(table: pa.Table) -> Iterator[str]:
+    """Yield a table as CSV."""
+    rows = CsvRows()
+    yield from rows.lines(table.slice(0, _CHUNK_ROWS))
+    for start in range(_CHUNK_ROWS, table.num_rows, _CHUNK_ROWS):
+        yield from rows.lines(table.slice(start, _CHUNK_ROWS))
+
+
+def _quote(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    needs = pc.or_(pc.equal(texts, ""), pc.match_substring_regex(texts, '[",\r\n]'))
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+    return pc.if_else(needs, quoted, texts)
+
+
+# --- JSON ----------------------------------------------------------------------------------------------
+
+
+def json_rows(table: pa.Table, *, json_columns: Collection[str] = ()) -> Iterator[str]:
+    """Yield each row as a JSON object in one line. Numbers keep all their digits; `json_columns` hold JSON already."""
+    names = [json.dumps(name, ensure_ascii=False) for name in table.column_names]
+    columns = [
+        _json_column(column, texts, is_json=name in json_columns)
+        for name, column, texts in zip(table.column_names, table.columns, text_columns(table), strict=True)
+    ]
+    for row in zip(*columns, strict=True):
+        yield "{" + ", ".join(f"{name}: {value}" for name, value in zip(names, row, strict=True)) + "}"
+
+
+def _json_column(column: pa.ChunkedArray, texts: pa.ChunkedArray, *, is_json: bool) -> list[str]:
+    kind = column.type
+    if is_json or pa.types.is_nested(kind):
+        # A line break that is not escaped is between values: a space says the same, and stays in the line.
+        one_line = pc.replace_substring_regex(texts, r"[\r\n]", " ")
+        return ["null" if text is None else text for text in one_line.to_pylist()]
+    is_plain = is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    return list(map(to_json, (column if is_plain else texts).to_pylist()))
+
+
+def json_array(table: pa.Table) -> Iterator[str]:
+    """Yield a table as a JSON array of objects, one a line."""
+    yield "["
+    for number, row in enumerate(json_rows(table)):
+        yield f"{',' if number else ''}\n{row}"
+    yield "\n]\n"

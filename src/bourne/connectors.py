@@ -1,0 +1,224 @@
+"""The sources and sinks that an app declares, checked, and at work while the block of a `with` runs."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from bourne.app import App, SinkDefinition, SourceDefinition
+from bourne.connect.dead_letters import DEAD_LETTERS, DeadLetters, share
+from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
+from bourne.connect.files_taken import FilesTaken, files_log, files_log_name
+from bourne.connect.sink import Shape
+from bourne.connect.sinks import check_delivery, open_sink, sink_name
+from bourne.connect.source import Source
+from bourne.connect.sources import Surroundings, open_source, reads_files, source_name
+from bourne.connect.states import SinkState, SourceState, StateFile
+from bourne.connect.urls import parse_url
+from bourne.delivery import Delivering, Outlet
+from bourne.errors import BourneError, DefinitionError
+from bourne.intake import Feed, Intake
+from bourne.limits import POLL_INTERVAL_S
+from bourne.log.catalog import LogInfo
+from bourne.log.embedded import EmbeddedLog
+from bourne.log.relation import only_grows, relation_schema
+from bourne.ports import Clock, Files
+from bourne.views.catalog import Catalog
+
+OnState = Callable[[SourceState | SinkState], None]
+
+
+def side_logs(app: App, relations: Mapping[str, LogInfo]) -> dict[str, LogInfo]:
+    """Return the logs that an app's sources and sinks write to beside those that it declares.
+
+    Raises:
+        DefinitionError: a name is taken, two sources have the same, or one has no URL, or no share of dead letters.
+    """
+    named: set[tuple[str, str]] = set()
+    for each in app.sources:
+        name = source_name(each.url, each.name)
+        share(each.dead_letters, where=f"source {name!r}")
+        if (name, each.into) in named:
+            raise DefinitionError(
+                f"two sources of log {each.into!r} are called {name!r}", where=f"app {app.name!r}",
+                hint="give one of them another name: name=…",
+            )  # fmt: skip
+        named.add((name, each.into))
+    files = dict.fromkeys(each.into for each in app.sources if reads_files(each.url))
+    logs = [*(DEAD_LETTER_LOGS if app.sources or app.sinks else ()), *map(files_log, files)]
+    for log in logs:
+        if log.name in relations or log.name in app.views:
+            raise DefinitionError(
+                f"the name {log.name!r} is taken", where=f"app {app.name!r}",
+                expected="the log that sources and sinks write to", found="a declaration of that name",
+                hint="choose another name",
+            )  # fmt: skip
+    return {log.name: log for log in logs}
+
+
+def check_sinks(app: App, relations: Mapping[str, LogInfo]) -> None:
+    """Refuse sinks that cannot be.
+
+    Raises:
+        DefinitionError: one has no URL, a key that is no column, or a name that another one has.
+    """
+    names = set()
+    for each in app.sinks:
+        shape = _shape(each, relations[each.view])
+        check_delivery(each.delivery, open_sink(each.url, shape), shape.name)
+        share(each.dead_letters, where=f"sink {shape.name!r}")
+        if shape.name in names:
+            raise DefinitionError(
+                f"two sinks are called {shape.name!r}", where=f"app {app.name!r}",
+                hint="give one of them another name: name=…",
+            )  # fmt: skip
+        names.add(shape.name)
+
+
+def _shape(declared: SinkDefinition, info: LogInfo) -> Shape:
+    """Return what a sink is going to get.
+
+    Raises:
+        DefinitionError: its key is no column.
+    """
+    schema = relation_schema(info)
+    name = sink_name(declared.url, declared.view, declared.name)
+    key = []
+    for wanted in declared.key:
+        column = schema.column(wanted)
+        if column is None:
+            raise DefinitionError(
+                f"the key {wanted!r} is no column of {info.name!r}", where=f"sink {name!r}",
+                expected=", ".join(schema.names), found=wanted,
+            )  # fmt: skip
+        key.append(column.name)
+    return Shape(name, schema, tuple(key), has_weights=not key and not only_grows(info))
+
+
+class Connectors:
+    """Sources and sinks at work, from entering to leaving. `raise_first` says afterwards what failed."""
+
+    def __init__(
+        self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, tuple[Path, LogInfo]],
+        catalog: Catalog, *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
+    ) -> None:  # fmt: skip
+        """`views` says of each view where its output is. `is_patient`: whoever is away is waited for without end.
+
+        Raises:
+            DefinitionError, SourceFailed: a source cannot be opened.
+        """
+        self._log = log
+        self._views = views
+        self._catalog = catalog
+        self._files = files
+        self._clock = clock
+        self._is_patient = is_patient
+        self._on_state = on_state
+        self._ending = ExitStack()
+        self._deliveries = [self._delivery(each) for each in (app.sinks if app is not None else ())]
+        self._intakes: list[Intake] = []
+        try:
+            for declared in app.sources if app is not None else ():
+                self._intakes.append(self._intake(declared))
+        except BaseException:
+            for intake in self._intakes:
+                intake.source.stop()
+            raise
+
+    def _intake(self, declared: SourceDefinition) -> Intake:
+        log = self._log(declared.into)
+        around = Surroundings(log.info, self._clock, functools.partial(self._files_taken, declared.into))
+        source = open_source(declared.url, around, name=declared.name)
+        letters = self._letters(source.name, declared.into, declared.dead_letters)
+        note = StateFile[SourceState](self._catalog.folder / "sources", source.name, self._clock)
+        return Intake(
+            Feed(parse_url(declared.url).text, source, log, letters), note, files=self._files, is_patient=self._is_patient,
+            on_state=self._on_state,
+        )  # fmt: skip
+
+    def _files_taken(self, into: str, source: str) -> FilesTaken:
+        log = self._log(files_log_name(into))
+        return FilesTaken(source, log.append, lambda: (batch.records for batch in log.batches()))
+
+    def _delivery(self, declared: SinkDefinition) -> Delivering:
+        if declared.view in self._views:
+            folder, info = self._views[declared.view]
+        else:
+            log = self._log(declared.view)
+            folder, info = log.folder, log.info
+        shape = _shape(declared, info)
+        sink = open_sink(declared.url, shape)
+        outlet = Outlet(
+            parse_url(declared.url).text, sink, shape, check_delivery(declared.delivery, sink, shape.name), folder, info,
+            functools.partial(self._catalog.versions, info.name), self._letters(shape.name, info.name, declared.dead_letters),
+        )  # fmt: skip
+        folder = self._catalog.folder / "sinks"
+        note = StateFile[SinkState](folder, shape.name, self._clock)
+        return Delivering(
+            outlet, note, folder, files=self._files, is_patient=self._is_patient, on_state=self._on_state
+        )
+
+    def _letters(self, origin: str, log: str, declared: float | str) -> DeadLetters:
+        largest = share(declared, where=repr(origin))
+        append = self._log(DEAD_LETTERS).append
+        return DeadLetters(append, self._clock, origin=origin, log=log, share_max=largest)
+
+    # --- at work -----------------------------------------------------------------------------------------
+
+    @property
+    def _workers(self) -> list[Intake | Delivering]:
+        return [*self._intakes, *self._deliveries]
+
+    def __enter__(self) -> Connectors:
+        for worker in self._workers:
+            self._ending.callback(worker.join)
+        for worker in self._workers:
+            self._ending.callback(worker.stop)
+        for worker in self._workers:
+            worker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that are open."""
+        return tuple(intake.source for intake in self._intakes)
+
+    def new_records(self) -> int:
+        """Return how many records came into the logs since the last call."""
+        return sum(intake.new_records() for intake in self._intakes)
+
+    def has_more(self) -> bool:
+        """Say whether a source has more to come that is there already, as far as is known."""
+        return any(intake.has_more for intake in self._intakes)
+
+    def has_less(self) -> bool:
+        """Say whether a sink has less than its view has committed."""
+        return any(delivery.is_behind() for delivery in self._deliveries)
+
+    def have_failed(self) -> bool:
+        """Say whether none of them works any more, if there are any."""
+        return bool(self._workers) and all(worker.has_failed for worker in self._workers)
+
+    def drain(self, stop: threading.Event) -> None:
+        """Wait until the sinks have what the views have committed, or `stop` is set."""
+        while self.has_less() and not stop.wait(POLL_INTERVAL_S):
+            pass
+
+    def raise_first(self) -> None:
+        """Raise the first failure, if there is one, with a note of the others."""
+        failures: list[BourneError] = [
+            worker.failure for worker in self._workers if worker.has_failed and worker.failure is not None
+        ]
+        for other in failures[1:]:
+            failures[0].add_note(str(other))
+        if failures:
+            raise failures[0]

@@ -1,0 +1,355 @@
+"""The sinks of an app at work, each on a thread of its own: what becomes of a view's rows goes to the other side.
+
+Law: what a sink holds is what its view said at the sink's position, and the sink says itself what that is. A sink that
+delivers exactly once keeps it with its rows; for any other it is kept here, after each write (at least once) or before
+it (at most once).
+
+A sink whose other side is away waits and tries again, ever less often, and delays nobody else. When a view's definition
+changes, its sink gets the difference between what it has of the old version and what the new one says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bourne.connect.dead_letters import DeadLetters
+from bourne.connect.sink import Change, Shape, Sink
+from bourne.connect.source import DeadLetter, Delivery, Position
+from bourne.connect.states import SinkState, StateFile
+from bourne.errors import BourneError, Rejected, SinkFailed, Unreachable
+from bourne.limits import CLOSE_WAIT_S, DELIVERY_BYTES, RETRY_S_MAX, RETRY_S_MIN, RETRY_UNTIL_CAUGHT_UP_S
+from bourne.log.catalog import LogInfo, partition_folder
+from bourne.log.wake import Wake, WakingEvent
+from bourne.ports import Files, make_folder_durably, write_durably
+from bourne.row_json import rows_as_json
+from bourne.sink_changes import KeyCounts
+from bourne.views.changes import Changes, RowChange, net
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """A sink, the log or view that it follows, and all versions of that: by the id of the log, where it is.
+
+    `delivery` is what was asked for, at most what the sink can.
+    """
+
+    url: str
+    sink: Sink
+    shape: Shape
+    delivery: Delivery
+    folder: Path
+    info: LogInfo
+    versions: Callable[[], dict[str, tuple[Path, LogInfo]]]
+    dead_letters: DeadLetters
+
+
+class Delivering:
+    """One sink at work, from `start` to `stop`. `failure` says why it stands still, or waits."""
+
+    def __init__(
+        self, outlet: Outlet, state: StateFile[SinkState], folder: Path, *, files: Files, is_patient: bool,
+        on_state: Callable[[SinkState], None] | None,
+    ) -> None:  # fmt: skip
+        """`folder` is where the position of a sink is kept that cannot do so itself, atomically.
+
+        `is_patient`: the other side is waited for without end. `on_state` is told when it changes.
+        """
+        self.failure: BourneError | None = None
+        self._outlet = outlet
+        self._name = outlet.shape.name
+        self._folder = folder
+        self._files = files
+        self._is_patient = is_patient
+        self._on_state = on_state
+        self._state_file = state
+        self._state = SinkState(self._name, outlet.url, outlet.info.name, outlet.delivery)
+        self._stopping = WakingEvent()
+        self._records = 0
+        self._lag: int | None = None
+        self._position: Position | None = None
+        self._thread = threading.Thread(target=self._work, name=f"sink {self._name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def has_failed(self) -> bool:
+        """Say whether it stands still."""
+        return self._state.state == "failed"
+
+    def is_behind(self) -> bool:
+        """Say whether something is still to be delivered, of what the view has committed until now."""
+        if not self._thread.is_alive():
+            return False
+        position = self._position
+        if position is None or position["of"] != self._outlet.info.id.hex():
+            return True
+        changes = Changes(self._outlet.folder, self._outlet.info)
+        with contextlib.closing(changes):
+            end: int = changes.lag() + sum(changes.positions)
+        at: int = sum(position["offsets"])
+        return at < end
+
+    # --- its thread --------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            self._go_on_until_stopped()
+        except BourneError as error:
+            self.failure = error
+            self._show("failed", error)
+        except Exception as error:  # noqa: BLE001  (a thread's failure is raised by the run)
+            self.failure = SinkFailed(
+                f"sink {self._name!r} failed",
+                found=f"{type(error).__name__}: {error}",
+                hint="please report this",
+            )
+            self.failure.__cause__ = error
+            self._show("failed", self.failure)
+
+    def _go_on_until_stopped(self) -> None:
+        delay, waits_since = RETRY_S_MIN, None
+        while not self._stopping.is_set():
+            before = self._position
+            try:
+                self._deliver()
+                break
+            except Unreachable as error:
+                now = time.monotonic()
+                if self._position != before:
+                    delay, waits_since = RETRY_S_MIN, None
+                waits_since = waits_since or now
+                if not (self._is_patient or now - waits_since < RETRY_UNTIL_CAUGHT_UP_S):
+                    raise
+                self.failure = error
+                self._show("waiting", error)
+            finally:
+                self._outlet.sink.close()
+            if self._stopping.wait(delay * random.uniform(0.8, 1.2)):
+                break
+            delay = min(2 * delay, RETRY_S_MAX)
+        self._show("stopped")
+
+    def _deliver(self) -> None:
+        """Bring the sink to what the view says, again and again, until stopped."""
+        position = self._kept(self._outlet.sink.open())
+        folders = [
+            partition_folder(self._outlet.folder, number) for number in range(self._outlet.info.partitions)
+        ]
+        with (
+            contextlib.closing(Changes(self._outlet.folder, self._outlet.info)) as changes,
+            contextlib.closing(Wake(folders, stop=self._stopping)) as wake,
+        ):
+            counts = KeyCounts(self._outlet.shape)
+            position = self._begin(position, changes, counts)
+            while not self._stopping.is_set():
+                change = changes.read(bytes_max=DELIVERY_BYTES)
+                self._lag = changes.lag()
+                if change is None:
+                    self._position = position
+                    self.failure = None
+                    self._show("running", is_due=self._state.state != "running")
+                    wake.wait(_LOOK_S)
+                    continue
+                following = self._place(changes)
+                self._write(counts.take(change), following, position)
+                position = following
+                self._records += change.rows
+                self._show("running", is_due=self._state.state != "running")
+
+    def _begin(self, position: Position | None, changes: Changes, counts: KeyCounts) -> Position | None:
+        """Stand where the sink stands; return that position."""
+        if position is None:
+            if changes.is_told:
+                return None
+            # A view by key: what its rows were once is nobody's business now.
+            change = changes.read()
+            return position if change is None else self._leap(change, changes, counts, position)
+        if position["of"] == changes.info.id.hex():
+            while sum(changes.positions) < sum(position["offsets"]):
+                change = changes.read(until=position["offsets"], bytes_max=DELIVERY_BYTES)
+                if change is None:
+                    raise SinkFailed(
+                        f"sink {self._name!r} holds more than {changes.info.name!r} has", where=self._outlet.url,
+                        expected=f"at most {changes.positions}", found=str(position["offsets"]),
+                        hint="was the data folder restored from an older copy? delete what the sink holds, with its position",
+                    )  # fmt: skip
+                counts.take(change)
+            return position
+        before = self._old_rows(position)
+        _check_same_columns(before, changes)
+        counts.take(before)
+        now = changes.read() or RowChange(changes.schema.to_arrow().empty_table())
+        return self._leap(_difference(before, now), changes, counts, position)
+
+    def _leap(
+        self, change: RowChange, changes: Changes, counts: KeyCounts, position: Position | None
+    ) -> Position:
+        following = self._place(changes)
+        self._write(counts.take(change), following, position)
+        self._records += change.rows
+        return following
+
+    def _old_rows(self, position: Position) -> RowChange:
+        """Return what the sink holds: the rows of an older version of the view."""
+        found = self._outlet.versions().get(position["of"])
+        if found is None:
+            raise SinkFailed(
+                f"sink {self._name!r} holds the rows of another log or view", where=self._outlet.url,
+                expected=f"a version of {self._outlet.info.name!r}", found="one that is not in this data folder",
+                hint="give the sink another name and target, or delete what the target holds, with its position",
+            )  # fmt: skip
+        with contextlib.closing(Changes(*found)) as old:
+            rows = old.read(until=position["offsets"])
+            return rows if rows is not None else RowChange(old.schema.to_arrow().empty_table())
+
+    def _place(self, changes: Changes) -> Position:
+        return {"of": changes.info.id.hex(), "offsets": list(changes.positions)}
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def _write(self, change: Change, position: Position, before: Position | None) -> None:
+        """Write a change; what the other side refuses becomes dead letters.
+
+        Raises:
+            SinkFailed: it refuses more than was declared. Nothing of the change is written.
+        """
+        if self._outlet.delivery == "at most once":
+            self._keep(position)
+        try:
+            self._outlet.sink.write(change, position, before)
+        except Rejected as error:
+            good, letters = self._without_rejected(change, error)
+            rate = self._outlet.dead_letters.rate
+            if not rate.allows(good.size, len(letters)):
+                raise SinkFailed(
+                    f"sink {self._name!r} refuses too many rows", where=self._outlet.url, expected=str(rate),
+                    found=f"{len(letters):,} of {change.size:,}; {error.what}: {error.found}",
+                    hint="mend the target or the view, or allow more: dead_letters=…",
+                ) from error  # fmt: skip
+            self._outlet.dead_letters.put(letters)
+            self._outlet.sink.write(good, position, before)
+        else:
+            self._outlet.dead_letters.rate.allows(change.size, 0)
+        if self._outlet.delivery == "at least once":
+            self._keep(position)
+        self._position = position
+
+    def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, list[DeadLetter]]:
+        """Find the rows that the other side refuses, by halving."""
+        rejected: list[int] = []
+        waiting = [(0, change.rows.num_rows)]
+        while waiting:
+            start, end = waiting.pop()
+            part = _part(change, np.arange(start, end))
+            if start == end or self._outlet.sink.accepts(part):
+                continue
+            if end - start == 1:
+                rejected.append(start)
+                continue
+            middle = (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
+        kept = np.delete(np.arange(change.rows.num_rows), rejected)
+        good = replace(_part(change, kept), gone=change.gone)
+        if not rejected:
+            raise SinkFailed(
+                f"sink {self._name!r} refuses a change, but none of its rows alone", where=self._outlet.url,
+                found=str(error), hint="do two of them not go together there? mend the target",
+            ) from error  # fmt: skip
+        bad = change.rows.take(pa.array(rejected))
+        letters = [
+            DeadLetter(f"row {text}", f"{error.what}: {error.found}", text.encode(), "row")
+            for text in rows_as_json(bad, self._outlet.shape.schema)
+        ]
+        return good, letters
+
+    # --- positions of sinks that do not keep them --------------------------------------------------------
+
+    def _kept(self, position: Position | None) -> Position | None:
+        """Return where to go on."""
+        if self._outlet.delivery == "exactly once":
+            return position
+        try:
+            return json.loads(self._path().read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise SinkFailed(
+                f"the position of sink {self._name!r} cannot be read", where=str(self._path()), found=str(error),
+                hint="delete that file to deliver everything again",
+            ) from error  # fmt: skip
+
+    def _keep(self, position: Position) -> None:
+        make_folder_durably(self._files, self._folder)
+        write_durably(self._files, self._path(), json.dumps(position).encode())
+
+    def _path(self) -> Path:
+        return self._state_file.path.with_suffix(".position")
+
+    # --- showing and ending ------------------------------------------------------------------------------
+
+    def _show(self, state: str, error: BourneError | None = None, *, is_due: bool = True) -> None:
+        if not is_due and not self._state_file.is_due():
+            return
+        before = self._state.state
+        why = None if error is None else error.what if error.found is None else f"{error.what}: {error.found}"
+        position = self._position
+        self._state = replace(
+            self._state, state=state, records=self._records, dead_letters=self._outlet.dead_letters.count, error=why,
+            position=self._state.position if position is None else sum(position["offsets"]),
+            of="" if position is None else position["of"],
+        )  # fmt: skip
+        self._state_file.write(self._state)
+        if self._on_state is not None and state != before:
+            self._on_state(self._state)
+
+    def stop(self) -> None:
+        """Let it end after the change that it is writing. Does not wait."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait until it has ended; not for ever, if the other side holds it up."""
+        self._thread.join(CLOSE_WAIT_S)
+
+
+# How long it sleeps at most before it looks for more, where the system does not tell of appends.
+_LOOK_S = 1.0
+
+
+def _part(change: Change, rows: Sequence[int] | Any) -> Change:
+    index = pa.array(rows, pa.int64())
+    weights = None if change.weights is None else change.weights.take(index)
+    return Change(change.rows.take(index), None, weights)
+
+
+def _check_same_columns(before: RowChange, changes: Changes) -> None:
+    old, new = before.table.schema, changes.schema.to_arrow()
+    if (old.names, old.types) != (new.names, new.types):
+        raise SinkFailed(
+            "the view has other columns than what its sink holds", expected=", ".join(new.names),
+            found=", ".join(old.names),
+            hint="give the sink a new name and target, or delete what the target holds, with its position",
+        )  # fmt: skip
+
+
+def _difference(before: RowChange, now: RowChange) -> RowChange:
+    """Return what makes the rows of one version those of another."""
+    weights = [
+        (-1 if each is before else 1)
+        * (np.ones(each.rows, np.int64) if each.weights is None else each.weights)
+        for each in (before, now)
+    ]
+    old = pa.Table.from_arrays(before.table.columns, schema=now.table.schema)
+    return net(pa.concat_tables([old, now.table]).combine_chunks(), np.concatenate(weights))

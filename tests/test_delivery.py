@@ -1,0 +1,224 @@
+"""What a sink holds is what its view says, whatever happens to either side."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bourne
+from bourne import connectors
+from bourne.connect.sink import Shape
+from bourne.errors import DefinitionError, SinkFailed
+from bourne.testing.memory_sink import MemorySink, MemoryTarget
+from waiting import until
+
+
+@pytest.fixture
+def target(monkeypatch: pytest.MonkeyPatch) -> MemoryTarget:
+    """Return the target of all sinks of this test."""
+    found = MemoryTarget()
+    use(monkeypatch, found)
+    return found
+
+
+def use(monkeypatch: pytest.MonkeyPatch, target: MemoryTarget) -> None:
+    def open_sink(url: str, shape: Shape) -> MemorySink:
+        return MemorySink(target, shape)
+
+    monkeypatch.setattr(connectors, "open_sink", open_sink)
+
+
+SHAPES = {
+    "added": ("SELECT id, user, amount FROM orders WHERE amount > 3", ()),
+    "weights": ("SELECT user, sum(amount) AS total FROM orders GROUP BY user", ()),
+    "key": ("SELECT user, sum(amount) AS total FROM orders GROUP BY user", "user"),
+    "few": (
+        "SELECT user, sum(amount) AS total FROM orders GROUP BY user HAVING sum(amount) % 3 != 0",
+        "user",
+    ),
+    "joined": ("SELECT a.id, b.user FROM orders a JOIN people b ON a.user = b.user", "id"),
+    "newest": ("SELECT * FROM people", "user"),
+    "signed": ("SELECT * FROM ledger", ()),
+}
+
+
+def make(sql: str, key: Any) -> bourne.App:
+    app = bourne.App("shop")
+    app.log("orders", schema={"id": "bigint", "user": "varchar", "amount": "bigint"})
+    app.log("people", schema={"user": "varchar not null", "city": "varchar", "gone": "boolean"}, key="user",
+            changes="upsert", tombstone="gone", partitions=2)  # fmt: skip
+    app.log("ledger", schema={"what": "varchar", "n": "bigint not null"}, changes="weights", weight="n")
+    app.view("v", sql, grows=True)
+    app.sink("v", "memory:", key=key)
+    return app
+
+
+def expected(instance: bourne.Instance, view: str = "v") -> Counter[tuple[Any, ...]]:
+    return Counter(instance.query(f"SELECT * FROM {view}").fetchall())
+
+
+def append_some(instance: bourne.Instance, rng: random.Random, first: int) -> int:
+    users = ["ann", "버스", "🚲", ""]
+    count = rng.randint(1, 6)
+    orders = [
+        {"id": first + i, "user": rng.choice(users), "amount": rng.randint(-3, 9)} for i in range(count)
+    ]
+    instance.append("orders", orders)
+    people = [
+        {"user": rng.choice(users), "city": rng.choice("abc"), "gone": rng.random() < 0.3} for _ in range(3)
+    ]
+    instance.append("people", people)
+    instance.append("ledger", [{"what": rng.choice(users), "n": rng.randint(-2, 3)} for _ in range(4)])
+    return first + count
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_sink_holds_what_its_view_says(tmp_path, target, name, seed):
+    """Random changes; the sink fails before or after it has written, the app is closed in between."""
+    rng = random.Random(f"{name}{seed}")
+    sql, key = SHAPES[name]
+    count = 0
+    for _ in range(6):
+        with bourne.open(make(sql, key), data=tmp_path) as instance:
+            for _ in range(rng.randint(1, 3)):
+                count = append_some(instance, rng, count)
+                instance.catch_up()
+                target.fails += rng.choices(["before", "after", ""], k=2)
+                instance.run(until_caught_up=True)
+                assert target.rows == expected(instance)
+
+
+def test_a_log_can_be_delivered_too(tmp_path, target):
+    app = make("SELECT 1 AS one FROM orders", ())
+    app.sinks.clear()
+    app.sink("people", "memory:", key="user")
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append(
+            "people",
+            [{"user": "ann", "city": "a", "gone": False}, {"user": "bo", "city": "b", "gone": False}],
+        )
+        instance.append("people", [{"user": "ann", "city": None, "gone": True}])
+        instance.run(until_caught_up=True)
+        assert target.rows == Counter([("bo", "b")])
+
+
+def test_a_sink_that_is_away_delays_nobody_and_catches_up(tmp_path, target):
+    app = make(*SHAPES["key"])
+    target.is_away = True
+    states: list[str] = []
+    stop = threading.Event()
+    with bourne.open(app, data=tmp_path) as instance:
+        running = threading.Thread(
+            target=instance.run, kwargs={"stop": stop, "on_state": lambda state: states.append(state.state)}
+        )
+        running.start()
+        instance.append("orders", [{"id": 1, "user": "ann", "amount": 5}])
+        until(lambda: "waiting" in states)
+        until(lambda: expected(instance) == Counter([("ann", 5)]))
+        assert not target.rows
+        target.is_away = False
+        until(lambda: target.rows == Counter([("ann", 5)]))
+        instance.append("orders", [{"id": 2, "user": "ann", "amount": 1}])
+        until(lambda: target.rows == Counter([("ann", 6)]))
+        stop.set()
+        running.join()
+    assert states[0] == "waiting" and states[-2:] == ["running", "stopped"]
+
+
+def test_a_changed_definition_brings_the_difference(tmp_path, target):
+    for sql, key in (SHAPES["key"], SHAPES["few"], SHAPES["key"]):
+        with bourne.open(make(sql, key), data=tmp_path) as instance:
+            instance.append("orders", [{"id": i, "user": f"u{i}", "amount": i} for i in range(10)])
+            instance.run(until_caught_up=True)
+            assert target.rows == expected(instance)
+    app = make("SELECT id, user FROM orders", "id")
+    with bourne.open(app, data=tmp_path) as instance, pytest.raises(SinkFailed, match="other columns"):
+        instance.run(until_caught_up=True)
+
+
+def test_rows_that_are_taken_back_from_a_sink_that_only_adds(tmp_path, target):
+    app = make(*SHAPES["added"])
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": 1, "user": "ann", "amount": 5}])
+        instance.run(until_caught_up=True)
+    app = make("SELECT id, user, amount FROM orders WHERE amount > 7", ())
+    with bourne.open(app, data=tmp_path) as instance, pytest.raises(SinkFailed, match="can only add"):
+        instance.run(until_caught_up=True)
+    assert target.rows == Counter([(1, "ann", 5)])
+
+
+def test_what_is_no_key_is_refused_though_it_shows_late(tmp_path, target):
+    app = make("SELECT user, amount FROM orders", "user")
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": 1, "user": "ann", "amount": 5}])
+        instance.run(until_caught_up=True)
+        assert target.rows == Counter([("ann", 5)])
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": 2, "user": "ann", "amount": 6}])
+        with pytest.raises(SinkFailed, match="user is no key"):
+            instance.run(until_caught_up=True)
+    assert target.rows == Counter([("ann", 5)])
+
+
+def test_rows_that_the_other_side_refuses_are_dead_letters(tmp_path, target):
+    app = make("SELECT id, user, amount FROM orders", "id")
+    target.refuses = lambda row: row["amount"] == 7
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": i, "user": "한🚲", "amount": i} for i in range(100)])
+        instance.run(until_caught_up=True)
+        assert target.rows == expected(instance) - Counter([(7, "한🚲", 7)])
+        ((origin, log, data),) = instance.query("SELECT origin, log, data FROM dead_letters").fetchall()
+        assert (origin, log) == ("v -> memory:", "v")
+        assert data.decode() == '{"id":7,"user":"한🚲","amount":7}'
+        target.refuses = lambda row: True
+        instance.append("orders", [{"id": i, "user": "bo", "amount": i} for i in range(100, 200)])
+        with pytest.raises(SinkFailed, match="refuses too many"):
+            instance.run(until_caught_up=True)
+        assert len(target.rows) == 99
+
+
+def test_what_a_sink_may_promise(tmp_path, monkeypatch):
+    class AtLeast(MemorySink):
+        delivery = "at least once"
+
+        def open(self) -> None:
+            super().open()
+
+    found = MemoryTarget()
+    monkeypatch.setattr(connectors, "open_sink", lambda url, shape: AtLeast(found, shape))
+    app = make(*SHAPES["key"])
+    app.sinks.clear()
+    app.sink("v", "memory:", key="user", delivery="exactly once")
+    with pytest.raises(DefinitionError, match="cannot deliver 'exactly once'"):
+        bourne.open(app, data=tmp_path)
+    for delivery in ("at least once", "at most once"):
+        app.sinks.clear()
+        app.sink("v", "memory:", key="user", delivery=delivery, name=delivery)
+        found.position, found.rows = None, Counter()
+        for number in range(3):
+            with bourne.open(app, data=tmp_path) as instance:
+                instance.append("orders", [{"id": number, "user": "ann", "amount": 1}])
+                instance.run(until_caught_up=True)
+                assert found.rows == expected(instance)
+
+
+def refused(declare: Callable[[bourne.App], None], path: Path, match: str) -> None:
+    app = make(*SHAPES["key"])
+    with pytest.raises(DefinitionError, match=match):
+        declare(app)
+        bourne.open(app, data=path)
+
+
+def test_sinks_that_cannot_be(tmp_path, target):
+    refused(lambda app: app.sink("nobody", "memory:"), tmp_path, "not declared")
+    refused(lambda app: app.sink("v", "memory:x", key="nobody"), tmp_path, "no column of 'v'")
+    refused(lambda app: app.sink("v", "memory:"), tmp_path, "two sinks")
+    refused(lambda app: app.sink("v", "memory:y", dead_letters=2), tmp_path, "no share")
+    refused(lambda app: app.sink("v", "memory:${NOBODY_SET_THIS}"), tmp_path, "no variable NOBODY_SET_THIS")
