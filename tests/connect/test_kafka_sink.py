@@ -209,6 +209,18 @@ def test_who_opens_a_sink_locks_the_earlier_one_out(kafka: KafkaServer, topic: s
     later.close()
 
 
+def test_of_two_that_begin_at_once_the_later_one_writes(kafka: KafkaServer, topic: str) -> None:
+    wanted = shape()
+    earlier, later = KafkaSink(url(kafka, topic), wanted), KafkaSink(url(kafka, topic), wanted)
+    assert earlier.open() is None
+    assert later.open() is None
+    later.write(numbered(wanted, 0), 1, None)
+    with pytest.raises(SinkFailed, match="another one"):
+        earlier.write(numbered(wanted, 0), 1, None)
+    assert [row["id"] for row in values(kafka, topic)] == list(range(3))
+    later.close()
+
+
 @pytest.mark.parametrize("at", ["produce", "commit_transaction", "after"])
 def test_a_broker_killed_in_the_middle_of_a_write(
     kafka: KafkaServer, topic: str, at: str, monkeypatch: pytest.MonkeyPatch

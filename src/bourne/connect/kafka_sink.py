@@ -202,15 +202,18 @@ class KafkaSink:
             self._check_delivered(began)
         self._check_delivered(began)
 
-    @staticmethod
-    def _serve(call: Callable[[float], int], timeout_s: float) -> int:
-        """Let the library report: poll or flush. A report made while its own error is on the way hides that one."""
+    def _serve(self, call: Callable[[float], int], timeout_s: float) -> int:
+        """Let the library report: poll or flush. Where its own error is lost on the way, an abort is told why."""
+        failed = client().KafkaException
         try:
             return call(timeout_s)
         except SystemError as error:
-            if isinstance(error.__cause__, client().KafkaException):
+            if isinstance(error.__cause__, failed):
                 raise error.__cause__ from None
-            raise
+            found = self._abort_error()
+            if found is None:
+                raise
+            raise failed(found) from error
 
     def _check_delivered(self, began: float) -> None:
         if self._problem is not None:
