@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from servers.kafka import kafka  # noqa: F401  (a fixture)
+
 if TYPE_CHECKING:
     from servers.postgres import PostgresServer
 

@@ -221,6 +221,12 @@ def test_no_json_lines_are_no_records(data):
     assert read(data, "jsonl") == []
 
 
+@pytest.mark.parametrize("data", ["{}", "{}\n{}\n"])
+def test_json_objects_without_names_are_records(data):
+    schema = declare_schema({"id": "bigint"}, where="test")
+    assert read(data, "jsonl", schema) == [{"id": None}] * data.count("{}")
+
+
 def test_the_last_json_line_needs_no_end_and_missing_names_are_null():
     assert read('{"id": 1}\r\n\n{"text": "한", "ID": 2}', "jsonl") == [
         {"id": 1, "text": None, "amount": None},

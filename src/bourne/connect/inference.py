@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -114,19 +114,29 @@ def _text_type(texts: pa.ChunkedArray) -> str:
     return "VARCHAR"
 
 
-def _infer_jsonl(path: Path) -> dict[str, str]:
+def infer_records(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the types of the columns of parsed JSON objects."""
     columns: dict[str, list[Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            columns.setdefault(name, []).append(value)
+    found = {name: _json_type(values) for name, values in columns.items()}
+    return {name: kind if _can_hold(kind, columns[name]) else "JSON" for name, kind in found.items()}
+
+
+def _infer_jsonl(path: Path) -> dict[str, str]:
+    return infer_records(_parsed(path))
+
+
+def _parsed(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb", buffering=0) as file:
             for block in read_blocks(file, name=str(path), has_quotes=False):
                 for number, line in enumerate(block.data.split(b"\n"), block.line):
                     if line and not line.isspace():
-                        for name, value in parse_line(line, {}, f"{path}, line {number}").items():
-                            columns.setdefault(name, []).append(value)
+                        yield parse_line(line, {}, f"{path}, line {number}")
     except OSError as error:
         raise SourceFailed(f"cannot read {path}", found=error.strerror) from error
-    found = {name: _json_type(values) for name, values in columns.items()}
-    return {name: kind if _can_hold(kind, columns[name]) else "JSON" for name, kind in found.items()}
 
 
 def _json_type(values: Sequence[Any]) -> str:

@@ -41,7 +41,7 @@ def read_jsonl(
     """
     line, byte = (start.number, start.byte) if start is not None else (1, 0)
     readers = json_readers(schema)
-    fit = functools.partial(_fit, schema=schema, log=log)
+    fit = functools.partial(fit_parsed, schema=schema, log=log)
     for block in read_blocks(stream, name=name, has_quotes=False, line=line, byte=byte):
         lines = [
             (number, line)
@@ -63,7 +63,7 @@ def fit_lines(
 ) -> tuple[pa.Table, tuple[Misfit, ...]]:
     """Return lines as records of the log, and those that are none; their numbers count from 1."""
     parsed = _Parsed(list(enumerate(lines, 1)), json_readers(schema), name, leaves_out=True)
-    fit = functools.partial(_fit, schema=schema, log=log)
+    fit = functools.partial(fit_parsed, schema=schema, log=log)
     fitted = schema.to_arrow().empty_table()
     if parsed.records:
         fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=parsed.leave_out)
@@ -151,11 +151,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
-def _fit(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Table:
-    """Fit records into the log, in columns where that goes, else as `conform` does, which names what does not fit."""
+def fit_parsed(records: list[dict[str, Any]], schema: Schema, log: str) -> pa.Table:
+    """Fit parsed records into the log, in columns where that goes, else as `conform` does, which names what does not fit.
+
+    Raises:
+        InputError: one does not fit.
+    """
     names = set().union(*records)
     try:
-        if names <= set(schema.names):
+        if names and names <= set(schema.names):  # a table without columns would have no rows
             columns = [column for column in schema.columns if column.name in names]
             arrays = [_array([record.get(column.name) for record in records], column) for column in columns]
             return conform(pa.table(arrays, [column.name for column in columns]), schema, log=log)
