@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from servers.kafka import kafka  # noqa: F401  (a fixture)
+from servers.redis import redis  # noqa: F401  (a fixture)
 
 if TYPE_CHECKING:
     from servers.postgres import PostgresServer

@@ -337,23 +337,22 @@ class App:
 
         Args:
             url: a path (of a file, a folder that is watched, or a pattern such as `in/*.csv`), `s3://BUCKET/PATH`,
+                `postgres://USER@HOST/DATABASE?table=NAME` (its changes) or `?outbox=NAME`, `kafka://HOST:PORT/TOPIC`,
                 `tcp://HOST:PORT` (lines from any number of clients), or `stdin:`. `${NAME}` in it stands for a variable of
                 the environment.
-            into: the log that they go into.
+            into: the log that they go into. If it is not declared, it is made when the app is first opened, of the columns
+                that the source says: those of a table (with its key, as a log that changes by `"before_after"`), of a
+                topic's first messages, of the first file.
             name: what the source is called: with its name, its position is found again. By default what the URL is about,
                 without user, password and options; who moves a source to another address gives it a name.
             dead_letters: the largest share of records that cannot be taken in, of the last thousand or more: `"1%"`, 0.01,
                 0 for none at all. They go to the log `dead_letters`; more of them stop the source.
 
         Raises:
-            DefinitionError: there is no such log (yet).
+            DefinitionError: the log's name cannot be used.
         """
-        if into not in self.logs:
-            raise DefinitionError(
-                f"source {url!r} feeds a log {into!r} that is not declared",
-                expected=", ".join(self.logs) or "a log, declared before",
-                found=into,
-            )
+        if into not in self.logs and into not in {source.into for source in self.sources}:
+            self._check_free(into, "log")
         self.sources.append(SourceDefinition(url, into, name, dead_letters))
 
     def sink(
@@ -382,7 +381,7 @@ class App:
         Raises:
             DefinitionError: there is no such view or log (yet).
         """
-        known = (*self.logs, *self.tables, *self.views)
+        known = (*self.logs, *self.tables, *self.views, *(source.into for source in self.sources))
         if view not in known:
             raise DefinitionError(
                 f"sink {url!r} is to get the rows of {view!r}, which is not declared", where=f"app {self.name!r}",

@@ -9,9 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+import pyarrow as pa
+
 from bourne.app import App, SinkDefinition, SourceDefinition
 from bourne.connect.dead_letters import DEAD_LETTERS, DeadLetters, share
 from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
+from bourne.connect.describe import describe_source
 from bourne.connect.files_taken import FilesTaken, files_log, files_log_name
 from bourne.connect.sink import Shape
 from bourne.connect.sinks import check_delivery, open_sink, sink_name
@@ -60,6 +63,20 @@ def side_logs(app: App, relations: Mapping[str, LogInfo]) -> dict[str, LogInfo]:
     return {log.name: log for log in logs}
 
 
+def source_logs(app: App, log: Callable[[str], LogInfo | None]) -> dict[str, LogInfo]:
+    """Return the logs that sources feed and nobody declared: as they are, by `log`, or as the sources say.
+
+    Raises:
+        DefinitionError: a source does not say which columns it has.
+        Unreachable, SourceFailed, InputError: it cannot be asked.
+    """
+    found: dict[str, LogInfo] = {}
+    for each in app.sources:
+        if each.into not in app.logs and each.into not in found:
+            found[each.into] = log(each.into) or describe_source(each.url, each.into)
+    return found
+
+
 def check_sinks(app: App, relations: Mapping[str, LogInfo]) -> None:
     """Refuse sinks that cannot be.
 
@@ -104,9 +121,9 @@ class Connectors:
 
     def __init__(
         self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, tuple[Path, LogInfo]],
-        catalog: Catalog, *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
+        catalog: Catalog, rows: Callable[[str], pa.Table], *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
     ) -> None:  # fmt: skip
-        """`views` says of each view where its output is. `is_patient`: whoever is away is waited for without end.
+        """`views` says of each view where its output is, `rows` what a log has now. `is_patient`: whoever is away is waited for without end.
 
         Raises:
             DefinitionError, SourceFailed: a source cannot be opened.
@@ -114,6 +131,7 @@ class Connectors:
         self._log = log
         self._views = views
         self._catalog = catalog
+        self._rows_of = rows
         self._files = files
         self._clock = clock
         self._is_patient = is_patient
@@ -131,7 +149,10 @@ class Connectors:
 
     def _intake(self, declared: SourceDefinition) -> Intake:
         log = self._log(declared.into)
-        around = Surroundings(log.info, self._clock, functools.partial(self._files_taken, declared.into))
+        around = Surroundings(
+            log.info, self._clock, functools.partial(self._files_taken, declared.into),
+            functools.partial(self._rows_of, declared.into),
+        )  # fmt: skip
         source = open_source(declared.url, around, name=declared.name)
         letters = self._letters(source.name, declared.into, declared.dead_letters)
         note = StateFile[SourceState](self._catalog.folder / "sources", source.name, self._clock)

@@ -22,7 +22,7 @@ from bourne.app import App, TableDefinition, error_log_name, late_log_name
 from bourne.connect.source import Source
 from bourne.connect.states import SinkState, SourceState, sink_states, source_states
 from bourne.connect.tables import TableContent, read_table, store_table
-from bourne.connectors import Connectors, check_sinks, side_logs
+from bourne.connectors import Connectors, check_sinks, side_logs, source_logs
 from bourne.declaration import Durability, LogDefinition
 from bourne.duck import connect
 from bourne.engine.compile import compile_circuit
@@ -142,6 +142,7 @@ class Instance:
     def _declare(self, app: App) -> None:
         """Check everything first, then make what is missing."""
         relations = {declared.name: _log_info(declared) for declared in app.logs.values()}
+        relations |= source_logs(app, self._catalog.log)
         tables = [self._read_table(table) for table in app.tables.values()]
         relations |= {content.info.name: content.info for content in tables}
         owners = side_log_owners(app)
@@ -355,7 +356,7 @@ class Instance:
     ) -> Connectors:
         outputs = {name: (view.folder, view.output) for name, view in self._views.items()}
         self._open_connectors = Connectors(
-            self.app, self.log, outputs, self._catalog, files=self._files, clock=self._clock, is_patient=is_patient,
+            self.app, self.log, outputs, self._catalog, self._rows_of, files=self._files, clock=self._clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
         return self._open_connectors

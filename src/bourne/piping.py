@@ -5,24 +5,12 @@ The columns of `input` are what the source says: those of a table, of a file, or
 
 from __future__ import annotations
 
-import io
-import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 from bourne.app import App
-from bourne.connect.files import Format, format_of
-from bourne.connect.inference import infer_schema
-from bourne.connect.sources import KNOWN
-from bourne.connect.stores import LocalFiles
-from bourne.connect.urls import Url, parse_url
-from bourne.errors import DefinitionError, InputError
-
-_STREAMS: Final = ("-", "stdin")
-
-_PEEK_BYTES: Final = 1 << 16
+from bourne.connect.describe import STREAMS, describe_source
+from bourne.connect.urls import parse_url
+from bourne.errors import DefinitionError
 
 
 def pipe_app(
@@ -38,11 +26,16 @@ def pipe_app(
     """
     app = App("pipe")
     parts = parse_url(source)
-    declared = _declared(columns) if columns is not None else _columns_of(parts)
     url = source
-    if parts.scheme in _STREAMS and "format" not in parts.options and declared != _LINE:
+    if columns is not None:
+        app.log("input", schema=_declared(columns))
+        is_text = False
+    elif parts.scheme in STREAMS:
+        schema = describe_source(source, "input").schema
+        app.log("input", schema={column.name: column.type for column in schema.columns})
+        is_text = schema.names == ("line",)
+    if parts.scheme in STREAMS and "format" not in parts.options and not is_text:
         url = f"{source}?format=jsonl"
-    app.log("input", schema=declared)
     app.source(url, into="input")
     app.view("output", sql or "SELECT * FROM input", grows=True)
     if sink is not None:
@@ -52,10 +45,7 @@ def pipe_app(
 
 def has_end(source: str) -> bool:
     """Say whether a source comes to an end by itself: a stream and files do, a server does not."""
-    return parse_url(source).scheme in ("file", "s3", *_STREAMS)
-
-
-_LINE: Final = {"line": "VARCHAR"}
+    return parse_url(source).scheme in ("file", "s3", *STREAMS)
 
 
 def _declared(columns: str) -> dict[str, str]:
@@ -73,58 +63,3 @@ def _declared(columns: str) -> dict[str, str]:
             found[name] = kind.strip()
             start = end + 1
     return found
-
-
-def _columns_of(parts: Url) -> dict[str, str]:
-    """Return what the source says of its columns."""
-    if parts.scheme == "file":
-        entries = LocalFiles(parts.path).entries()
-        if not entries:
-            raise DefinitionError(
-                "there is no file yet that says which columns there are",
-                where=parts.text,
-                hint="name them: --columns",
-            )
-        kind: Format = parts.options.get("format") or format_of(entries[0].path)  # type: ignore[assignment]
-        return _inferred(Path(entries[0].path), kind, parts.text)
-    if parts.scheme in _STREAMS:
-        return _columns_of_stream(parts)
-    if parts.scheme == "tcp" and parts.options.get("format", "text") == "text":
-        return dict(_LINE)
-    raise DefinitionError(
-        "the columns of this source are not known",
-        where=parts.text,
-        expected=KNOWN,
-        hint="name them: --columns",
-    )
-
-
-def _columns_of_stream(parts: Url) -> dict[str, str]:
-    """Look at the first lines that come, without taking them."""
-    stream = None if sys.stdin is None else sys.stdin.buffer
-    first: bytes = stream.peek(_PEEK_BYTES) if isinstance(stream, io.BufferedReader) else b""
-    kind = parts.options.get("format") or ("jsonl" if first.lstrip()[:1] == b"{" else "text")
-    if kind == "text":
-        return dict(_LINE)
-    whole = first[: first.rfind(b"\n") + 1] or first
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "standard input"
-        path.write_bytes(whole)
-        return _inferred(path, "csv" if kind == "csv" else "jsonl", parts.text)
-
-
-def _inferred(path: Path, kind: Format, where: str) -> dict[str, str]:
-    try:
-        found = infer_schema(path, kind, where=where)
-    except InputError as error:
-        raise DefinitionError(
-            f"the columns cannot be told: {error.what}", where=error.where or where, found=error.found,
-            hint="mend the input, or name the columns: --columns",
-        ) from error  # fmt: skip
-    if found is None:
-        raise DefinitionError(
-            "there are no rows yet that say which types the columns have",
-            where=where,
-            hint="name them: --columns",
-        )
-    return {column.name: column.type for column in found.columns}

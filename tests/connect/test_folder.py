@@ -40,7 +40,9 @@ class House:
 
     def open(self) -> Any:
         taken = lambda name: FilesTaken(name, self.note, lambda: self.noted)  # noqa: E731
-        return open_source(self.url, Surroundings(LOG, CLOCK, taken))
+        return open_source(
+            self.url, Surroundings(LOG, CLOCK, taken, lambda: LOG.schema.to_arrow().empty_table())
+        )
 
     def note(self, rows: pa.Table) -> None:
         self.noted += rows.to_batches()

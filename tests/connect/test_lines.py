@@ -23,7 +23,9 @@ from waiting import until
 
 LOG = LogInfo("seen", declare_schema({"what": "varchar", "at": "timestamp"}, where="test"), time="at")
 CLOCK = SimulatedClock()
-AROUND = Surroundings(LOG, CLOCK, lambda name: pytest.fail("lines are no files"))
+AROUND = Surroundings(
+    LOG, CLOCK, lambda name: pytest.fail("lines are no files"), lambda: pytest.fail("nor tables")
+)
 
 
 def log(**columns: str) -> LogInfo:

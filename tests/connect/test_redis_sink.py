@@ -24,7 +24,7 @@ from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
 from connect.sink_reading import at, columns_of, shape, table_of_texts
-from servers.redis import RedisServer, redis  # noqa: F401  (a fixture)
+from servers.redis import RedisServer
 
 KEYED = shape(key=("k",))
 
@@ -93,7 +93,7 @@ class Dying:
 
 @pytest.mark.parametrize("form", ["hash", "json", "stream"])
 @pytest.mark.parametrize("check", SINK_CHECKS)
-def test_it_is_a_sink(redis, check, form):  # noqa: F811
+def test_it_is_a_sink(redis, check, form):
     deaths = 0
     start = f"{check}.{form}."
 
@@ -121,7 +121,7 @@ def test_it_is_a_sink(redis, check, form):  # noqa: F811
     assert check != "crashes" or deaths > 10
 
 
-def test_the_scripts_are_known_again_after_a_restart(redis):  # noqa: F811
+def test_the_scripts_are_known_again_after_a_restart(redis):
     sink = sink_of(redis, KEYED, prefix="known:")
     sink.open()
     redis.client().script_flush()
@@ -276,7 +276,7 @@ def test_keys_are_never_the_same():
     assert key_names(pa.table({"k": [0.0, -0.0]}), "").to_pylist() == [b"0.0", b"0.0"]
 
 
-def test_how_rows_look(redis):  # noqa: F811
+def test_how_rows_look(redis):
     rows = [{"k": "한:글", "n": 7, "note": None}]
     for form, wanted in (
         ("hash", {b"k": "한:글".encode(), b"n": b"7"}),
@@ -293,7 +293,7 @@ def test_how_rows_look(redis):  # noqa: F811
         }
 
 
-def test_a_row_without_a_value_is_refused(redis):  # noqa: F811
+def test_a_row_without_a_value_is_refused(redis):
     sink = sink_of(redis, shape(), prefix="empty")
     sink.open()
     change = make_change(shape(), [{"k": "a"}, {}])
@@ -315,13 +315,13 @@ def test_a_server_that_is_full_is_unreachable(own):
     assert read(own, "t:", KEYED, "hash").num_rows == 1
 
 
-def test_what_is_no_stream_is_refused(redis):  # noqa: F811
+def test_what_is_no_stream_is_refused(redis):
     redis.client().set("text", "mine")
     with pytest.raises(SinkFailed, match="no stream"):
         sink_of(redis, shape(), prefix="text").open()
 
 
-def test_the_prefix_of_another_sink_is_refused(redis):  # noqa: F811
+def test_the_prefix_of_another_sink_is_refused(redis):
     for name, error in (("orders", None), ("sums", "another sink")):
         sink = sink_of(redis, shape(key=("k",), name=name), prefix="other:")
         if error:

@@ -9,6 +9,7 @@ from typing import Final
 
 from bourne.connect.duckdb_sink import DuckdbSink
 from bourne.connect.file_sink import FileSink, StreamSink
+from bourne.connect.kafka_sink import KafkaSink
 from bourne.connect.parquet_sink import ParquetSink
 from bourne.connect.postgres_sink import PostgresSink
 from bourne.connect.redis_sink import RedisSink
@@ -82,6 +83,7 @@ _SINKS: Final[dict[str, Callable[[str, Shape], Sink]]] = {
     "parquet": ParquetSink.from_url,
     "sqlite": SqliteSink.from_url,
     "duckdb": DuckdbSink.from_url,
+    "kafka": KafkaSink,
     "redis": RedisSink.from_url,
     "rediss": RedisSink.from_url,
     "postgres": PostgresSink.from_url,

@@ -8,10 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from bourne.connect.files import Format
 from bourne.connect.files_taken import FilesTaken
 from bourne.connect.folder import Files
+from bourne.connect.kafka_source import KafkaTopic
 from bourne.connect.lines import LineFormat, StreamLines, TcpLines
+from bourne.connect.outbox import PostgresOutbox
+from bourne.connect.postgres import PostgresChanges
 from bourne.connect.source import Source
 from bourne.connect.stores import BucketFiles, LocalFiles
 from bourne.connect.stream_records import StreamRecords
@@ -25,7 +31,8 @@ _FORMATS: Final[dict[str, Format]] = {"csv": "csv", "jsonl": "jsonl", "parquet":
 _LINE_FORMATS: Final[dict[str, LineFormat]] = {"text": "text", "jsonl": "jsonl"}
 
 KNOWN: Final = (
-    "a path of files, a folder (its name ends with /), s3://BUCKET/PATH, tcp://HOST:PORT, stdin: or -"
+    "a path of files, a folder (its name ends with /), s3://BUCKET/PATH, postgres://…?table=NAME, postgres://…?outbox=NAME, "
+    "kafka://HOST/TOPIC, tcp://HOST:PORT, stdin: or -"
 )
 
 _Kind = TypeVar("_Kind", Format, LineFormat)
@@ -33,11 +40,13 @@ _Kind = TypeVar("_Kind", Format, LineFormat)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a source may need of the app that it works for: its log, the clock, and the files that it has taken in."""
+    """What a source may need of the app that it works for: its log and the rows of that, the clock, and the files that it
+    has taken in."""
 
     log: LogInfo
     clock: Clock
     files_taken: Callable[[str], FilesTaken]
+    rows: Callable[[], pa.Table]
 
 
 def source_name(url: str, name: str | None) -> str:
@@ -76,9 +85,41 @@ def open_source(url: str, around: Surroundings, *, name: str | None = None) -> S
             return StreamRecords(stream, around.log, name=name or "standard input")
         kind = _choice(parts, _LINE_FORMATS) or "text"
         return StreamLines(stream, around.log, around.clock, name=name or "standard input", kind=kind)
+    if parts.scheme in ("postgres", "postgresql"):
+        if "outbox" in parts.options:
+            return PostgresOutbox(parts.full, around.log, name=called)
+        keyed = _Keyed(around.log, around.rows)
+        return PostgresChanges(
+            parts.full, around.log, name=called, current=keyed.current, live_keys=keyed.live_keys
+        )
+    if parts.scheme == "kafka":
+        topic = KafkaTopic(parts.full, around.log)
+        topic.name = called
+        return topic
     raise DefinitionError(
         f"{parts.text!r} is not a source", where=f"log {around.log.name!r}", expected=KNOWN, found=parts.text
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """The rows of a log by its key, for what a source of changes does not say."""
+
+    log: LogInfo
+    rows: Callable[[], pa.Table]
+
+    def current(self, keys: pa.Table) -> pa.Table:
+        """Return the newest rows of some keys. O(rows of the log)."""
+        rows = self.rows()
+        name = keys.column_names[0]
+        column = next(each for each in rows.column_names if each.casefold() == name.casefold())
+        wanted = keys.column(0).cast(rows.schema.field(column).type).combine_chunks()
+        return rows.filter(pc.is_in(rows.column(column), value_set=wanted))
+
+    def live_keys(self) -> pa.Table:
+        """Return the keys of all rows."""
+        assert self.log.key is not None
+        return self.rows().select([self.log.key])
 
 
 def _files(parts: Url, around: Surroundings, name: str) -> Files:

@@ -42,7 +42,8 @@ class Url:
         kept = "&".join(f"{key}={self.options[key]}" for key in _NAMING if key in self.options)
         place = f"//{self.host}{'' if self.port is None else f':{self.port}'}/" if self.host else ""
         path = self.path.lstrip("/") if self.host else self.path
-        return f"{self.scheme}:{place}{path}" + (f"?{kept}" if kept else "")
+        scheme = "postgres" if self.scheme == "postgresql" else self.scheme
+        return f"{scheme}:{place}{path}" + (f"?{kept}" if kept else "")
 
     def check_options(self, *known: str) -> None:
         """Refuse options that mean nothing here.
@@ -109,8 +110,13 @@ def parse_url(text: str) -> Url:
         path, options = _path_options(rest)
         return Url(shown, full, scheme, None, None, path, options)
     parts = urlsplit(full)
+    host: str | None
+    port: int | None
     try:
-        host, port = parts.hostname, parts.port
+        if "," in parts.netloc:  # several brokers
+            host, port = parts.netloc.rpartition("@")[2], None
+        else:
+            host, port = parts.hostname, parts.port
     except ValueError as error:
         raise DefinitionError("not a URL", where=shown, found=str(error)) from error
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
