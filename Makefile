@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat nexmark clean
+.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -14,7 +14,7 @@ help: ## Show this list
 demo: .venv/demo ## Replay the 336,776 flights of New York 2013 and query the views of them
 	@$(BIN)/python examples/flights.py --data $(DEMO_DATA)
 
-test: check ## Check the code and run all tests
+test: check servers ## Check the code and run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS)
 
 check: .venv/dev ## Check the code: style, types, arrows between modules
@@ -22,6 +22,9 @@ check: .venv/dev ## Check the code: style, types, arrows between modules
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > .venv/arrows || { cat .venv/arrows; exit 1; }
+
+servers: .venv/dev ## Install the servers that tests talk to (PostgreSQL, Redis, Kafka), as far as this machine lets us
+	@cd tests && ../$(BIN)/python -m servers
 
 fuzz: .venv/dev ## Run the random tests with many examples
 	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect

@@ -47,9 +47,10 @@ def find() -> Path | None:
 def install() -> Path | None:
     """Install the server with apt-get, if we are root and that is there; return where it is, as `find` does."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # none is started
         for arguments in (["update"], ["install", "--yes", "--no-install-recommends", PACKAGE]):
-            subprocess.run(["apt-get", "-qq", *arguments], env=environment, check=False, timeout=600)
+            command = ["apt-get", "-qq", *arguments]
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False, timeout=600)
     return find()
 
 

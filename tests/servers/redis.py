@@ -25,8 +25,10 @@ def install() -> bool:
     """Install it, if this is Debian's kind of system and we are its root; say whether it is there now."""
     if find() is None and os.geteuid() == 0 and shutil.which("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "redis-server"]
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "redis-server"]):
+            subprocess.run(
+                ["apt-get", "-qq", *command], env=environment, stdout=subprocess.DEVNULL, check=False
+            )
     return find() is not None
 
 
