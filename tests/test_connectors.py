@@ -14,6 +14,7 @@ import pytest
 
 import bourne
 from bourne.errors import DefinitionError
+from servers.kafka_reader import newest_values
 from waiting import until
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from servers.redis import RedisServer
 
 psycopg = pytest.importorskip("psycopg")
-confluent_kafka = pytest.importorskip("confluent_kafka")
 
 SPEND = "SELECT who, sum(amount) AS total, count(*) AS n FROM orders GROUP BY who"
 
@@ -174,26 +174,5 @@ def test_servers_are_killed_under_way(
             f"SELECT who, total, n FROM '{tmp_path}/out/*.parquet' GROUP BY ALL HAVING sum(__weight) <> 0"
         ).fetchall()
     assert sorted(kept, key=repr) == sorted(view.values(), key=repr)
-    told = newest(kafka.bootstrap, f"spend_{tmp_path.name}")
-    assert {who: row["n"] for who, row in told.items()} == {who: row[2] for who, row in view.items()}
-
-
-def newest(bootstrap: str, topic: str) -> dict[str, Any]:
-    """Return the newest value of each key that a reader of committed messages sees; gone keys are not in it."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "test", "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest", "enable.partition.eof": True, "enable.auto.commit": False}  # fmt: skip
-    reader = confluent_kafka.Consumer(settings)
-    found: dict[str, Any] = {}
-    reader.assign([confluent_kafka.TopicPartition(topic, 0, 0)])
-    while True:
-        message = reader.poll(30)
-        assert message is not None
-        if message.error() is not None:
-            assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF
-            reader.close()
-            return found
-        who = json.loads(message.key())["who"]
-        if message.value() is None:
-            found.pop(who, None)
-        else:
-            found[who] = json.loads(message.value())
+    told = [json.loads(value) for value in newest_values(kafka.bootstrap, f"spend_{tmp_path.name}").values()]
+    assert {row["who"]: row["n"] for row in told} == {who: row[2] for who, row in view.items()}
