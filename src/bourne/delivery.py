@@ -13,9 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,16 +25,17 @@ from bourne.connect.dead_letters import DeadLetters
 from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import DeadLetter, Delivery, Position
 from bourne.connect.states import SinkState, StateFile
-from bourne.errors import BourneError, LogLocked, Rejected, SinkFailed, Unreachable
-from bourne.limits import CLOSE_WAIT_S, DELIVERY_BYTES, RETRY_S_MAX, RETRY_S_MIN, RETRY_UNTIL_CAUGHT_UP_S
+from bourne.errors import BourneError, LogLocked, Rejected, SinkFailed
+from bourne.limits import DELIVERY_BYTES
 from bourne.log.at_work import take
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.disk import disk_errors
-from bourne.log.wake import Wake, WakingEvent
+from bourne.log.wake import Wake
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.row_json import rows_as_json
 from bourne.sink_changes import KeyCounts
 from bourne.views.changes import Changes, RowChange, net
+from bourne.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,8 @@ class Outlet:
     dead_letters: DeadLetters
 
 
-class Delivering:
-    """One sink at work, from `start` to `stop`. `failure` says why it stands still, or waits."""
+class Delivering(Worker[SinkState]):
+    """One sink at work."""
 
     def __init__(
         self, outlet: Outlet, state: StateFile[SinkState], folder: Path, *, files: Files, is_patient: bool,
@@ -68,33 +66,18 @@ class Delivering:
 
         `is_patient`: the other side is waited for without end. `on_state` is told when it changes.
         """
-        self.failure: BourneError | None = None
         self._outlet = outlet
         self._name = outlet.shape.name
+        now = SinkState(self._name, outlet.url, outlet.info.name, outlet.delivery)
+        super().__init__(f"sink {self._name!r}", now, state, is_patient=is_patient, on_state=on_state)
         self._folder = folder
         self._files = files
-        self._is_patient = is_patient
-        self._on_state = on_state
-        self._state_file = state
-        self._state = SinkState(self._name, outlet.url, outlet.info.name, outlet.delivery)
-        self._stopping = WakingEvent()
         self._records = 0
-        self._lag: int | None = None
         self._position: Position | None = None
-        self._thread = threading.Thread(target=self._work, name=f"sink {self._name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    @property
-    def has_failed(self) -> bool:
-        """Say whether it stands still."""
-        return self._state.state == "failed"
 
     def is_behind(self) -> bool:
         """Say whether something is still to be delivered, of what the view has committed until now."""
-        if not self._thread.is_alive():
+        if not self.is_alive:
             return False
         position, changes = self._position, Changes(self._outlet.folder, self._outlet.info)
         with contextlib.closing(changes):
@@ -105,22 +88,6 @@ class Delivering:
         return at < end or position["of"] != self._outlet.info.id.hex()
 
     # --- its thread --------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        try:
-            with self._alone():
-                self._go_on_until_stopped()
-        except BourneError as error:
-            self.failure = error
-            self._show("failed", error)
-        except Exception as error:  # noqa: BLE001  (a thread's failure is raised by the run)
-            self.failure = SinkFailed(
-                f"sink {self._name!r} failed",
-                found=f"{type(error).__name__}: {error}",
-                hint="please report this",
-            )
-            self.failure.__cause__ = error
-            self._show("failed", self.failure)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -135,28 +102,11 @@ class Delivering:
         finally:
             os.close(descriptor)
 
-    def _go_on_until_stopped(self) -> None:
-        delay, waits_since = RETRY_S_MIN, None
-        while not self._stopping.is_set():
-            before = self._position
-            try:
-                self._deliver()
-                break
-            except Unreachable as error:
-                now = time.monotonic()
-                if self._position != before:
-                    delay, waits_since = RETRY_S_MIN, None
-                waits_since = waits_since or now
-                if not (self._is_patient or now - waits_since < RETRY_UNTIL_CAUGHT_UP_S):
-                    raise
-                self.failure = error
-                self._show("waiting", error)
-            finally:
-                self._outlet.sink.close()
-            if self._stopping.wait(delay * random.uniform(0.8, 1.2)):
-                break
-            delay = min(2 * delay, RETRY_S_MAX)
-        self._show("stopped")
+    def _work(self) -> None:
+        try:
+            self._deliver()
+        finally:
+            self._outlet.sink.close()
 
     def _deliver(self) -> None:
         """Bring the sink to what the view says, again and again, until stopped."""
@@ -172,18 +122,16 @@ class Delivering:
             position = self._begin(position, changes, counts)
             while not self._stopping.is_set():
                 change = changes.read(bytes_max=DELIVERY_BYTES)
-                self._lag = changes.lag()
                 if change is None:
                     self._position = position
-                    self.failure = None
-                    self._show("running", is_due=self._state.state != "running")
+                    self._runs()
                     wake.wait(_LOOK_S)
                     continue
                 following = self._place(changes)
                 self._write(counts.take(change), following, position)
                 position = following
                 self._records += change.rows
-                self._show("running", is_due=self._state.state != "running")
+                self._runs()
 
     def _begin(self, position: Position | None, changes: Changes, counts: KeyCounts) -> Position | None:
         """Stand where the sink stands; return that position."""
@@ -194,6 +142,11 @@ class Delivering:
             change = changes.read()
             return position if change is None else self._leap(change, changes, counts, position)
         if position["of"] == changes.info.id.hex():
+            if (
+                changes.is_told and not self._outlet.shape.key
+            ):  # nothing has to be remembered of what was before
+                changes.seek(position["offsets"])
+                return position
             while sum(changes.positions) < sum(position["offsets"]):
                 change = changes.read(until=position["offsets"], bytes_max=DELIVERY_BYTES)
                 if change is None:
@@ -314,29 +267,22 @@ class Delivering:
     def _path(self) -> Path:
         return self._state_file.path.with_suffix(".position")
 
-    # --- showing and ending ------------------------------------------------------------------------------
+    # --- showing -----------------------------------------------------------------------------------------
 
-    def _show(self, state: str, error: BourneError | None = None, *, is_due: bool = True) -> None:
-        if not is_due and not self._state_file.is_due():
-            return
-        before = self._state.state
+    def _progress(self) -> object:
+        return self._position
+
+    def _now(self, state: str, error: BourneError | None) -> SinkState:
         why = None if error is None else error.what if error.found is None else f"{error.what}: {error.found}"
         position = self._position
-        self._state = replace(
+        is_this = position is not None and position["of"] == self._outlet.info.id.hex()
+        return replace(
             self._state, state=state, records=self._records, dead_letters=self._outlet.dead_letters.count, error=why,
-            position=sum(position["offsets"]) if position is not None and position["of"] == self._outlet.info.id.hex() else 0,
+            position=sum(position["offsets"]) if position is not None and is_this else 0,
         )  # fmt: skip
-        self._state_file.write(self._state)
-        if self._on_state is not None and state != before:
-            self._on_state(self._state)
 
-    def stop(self) -> None:
-        """Let it end after the change that it is writing. Does not wait."""
-        self._stopping.set()
-
-    def join(self) -> None:
-        """Wait until it has ended; not for ever, if the other side holds it up."""
-        self._thread.join(CLOSE_WAIT_S)
+    def _failed(self, found: str) -> BourneError:
+        return SinkFailed(f"{self._what} failed", found=found, hint="please report this")
 
 
 # How long it sleeps at most before it looks for more, where the system does not tell of appends.

@@ -19,6 +19,8 @@ from typing import Any
 import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
+from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
+from bourne.connect.files_taken import files_log, files_log_name
 from bourne.connect.source import Source
 from bourne.connect.states import SinkState, SourceState, sink_states, source_states
 from bourne.connect.tables import TableContent, read_table, store_table
@@ -257,7 +259,12 @@ class Instance:
         return found.append(rows, durability=durability, request_id=request_id)
 
     def _check_writable(self, info: LogInfo) -> None:
-        """Refuse what would look like a record that a view goes on without."""
+        """Refuse what would look like a record that a view goes on without, or a source has set aside or read."""
+        if info in (*DEAD_LETTER_LOGS, files_log(info.name.removesuffix(files_log_name("")))):
+            raise InputError(
+                f"{info.name!r} is written to by sources and sinks only", where=f"log {info.name!r}",
+                hint="append to a log of your own; to take dead letters in again: bourne dead-letters retry",
+            )  # fmt: skip
         for view in (
             self._known_views() if info.name.endswith((error_log_name(""), late_log_name(""))) else ()
         ):

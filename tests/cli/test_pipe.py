@@ -77,7 +77,7 @@ def test_columns_that_cannot_be_told_are_declared(run_bourne):
     [
         (("-", "SELECT nobody FROM input", "-"), 3, "nobody"),
         (("-", "SELECT 1 AS one FROM input", "udp:nobody"), 3, "is not a sink"),
-        (("udp:nobody", "-"), 3, "not known"),
+        (("udp:nobody", "-"), 3, "does not say which columns"),
         (("no.csv", "-"), 10, "no file"),
     ],
 )

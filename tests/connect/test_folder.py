@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,14 @@ def test_each_content_is_taken_in_once_whatever_its_name(tmp_path):
     (tmp_path / "moved.csv").unlink()
     house.run()
     assert house.ids == [*range(5), 7]
+
+
+def test_copies_that_come_together_are_one(tmp_path):
+    for name in ("a.csv", "b.csv", "c.csv"):
+        write(tmp_path / name, range(5))
+    house = House(f"{tmp_path}/")
+    house.run()
+    assert house.ids == list(range(5))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -350,3 +359,69 @@ def test_dead_letters_are_taken_in_again_once(tmp_path):
             ("2", "two"), ("3", "three"), ("x", "1"),
         ]  # fmt: skip
         assert instance.dead_letters.chosen([]) == []
+
+
+def test_nobody_else_writes_what_sources_set_aside(tmp_path):
+    app = bourne.App("rides")
+    app.log("rides", schema={"id": "bigint"})
+    app.source(f"{tmp_path}/in/", into="rides")
+    with bourne.open(app, data=tmp_path / "data") as instance:
+        for name in ("dead_letters", "dead_letters_done", "rides_files"):
+            with pytest.raises(bourne.InputError, match="sources and sinks only"):
+                instance.append(name, [{"id": "1"}])
+        instance.append("rides", [{"id": 1}])
+
+
+# --- in a bucket ---
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+    """A bucket of a local S3 server: a client of it, and what comes behind `s3://bucket/…` in a URL."""
+    server_module = pytest.importorskip("moto.server")
+    store = pytest.importorskip("obstore.store")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "us",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    endpoint = f"http://{host}:{port}"
+    request = urllib.request.Request(f"{endpoint}/rides", method="PUT")
+    urllib.request.urlopen(request).close()
+    client = store.S3Store(
+        "rides", config={"endpoint": endpoint, "region": "us-east-1"}, client_options={"allow_http": True}
+    )
+    yield client, f"endpoint={endpoint}&region=us-east-1"
+    server.stop()
+
+
+def test_objects_are_taken_in_once(bucket, tmp_path, small_parts):
+    obstore = pytest.importorskip("obstore")
+    client, options = bucket
+    for number, suffix in enumerate([".csv", ".jsonl", ".parquet", ".arrow"]):
+        write(tmp_path / f"x{suffix}", range(number * 50, number * 50 + 50))
+        obstore.put(client, f"in/버스 {number}{suffix}", (tmp_path / f"x{suffix}").read_bytes())
+    obstore.put(client, "in/deep/er.csv", b"id\n999\n")
+    obstore.put(client, "in/_half.csv", b"id\n998\n")
+    house = House(f"s3://rides/in/?{options}")
+    for _ in range(60):
+        house.run(parts=2)
+    assert sorted(house.ids) == list(range(200))
+    obstore.put(client, "in/copy.csv", (tmp_path / "x.csv").read_bytes())
+    obstore.put(client, "in/new.jsonl", b'{"id": 200}\n')
+    house.run()
+    assert sorted(house.ids) == list(range(201))
+    for url, ids in (("in/**/*.csv", [*range(50), 999]), ("in/new.jsonl", [200])):
+        other = House(f"s3://rides/{url}?{options}")
+        other.run()
+        assert sorted(other.ids) == ids
+
+
+def test_a_bucket_that_is_away_is_waited_for(bucket):
+    _, options = bucket
+    with pytest.raises(bourne.Unreachable, match="'nobody'"):
+        House(f"s3://nobody/in/?{options}").run()

@@ -54,6 +54,9 @@ class _Part:
     def is_empty(self) -> bool:
         return not (self.tables or self.dead or self.done)
 
+    def has_content(self, content: str) -> bool:
+        return any(file.content == content for file in self.done)
+
     def taken(self, at: dict[str, Any] | None) -> Taken:
         rows = pa.concat_tables(self.tables) if self.tables else None
         position = {"done": [file.to_json() for file in self.done], "at": at}
@@ -132,7 +135,7 @@ class Files:
             if self._stopping.is_set():
                 break
             content, place, records = self._content(entry)
-            if self._files.has_content(content):
+            if self._files.has_content(content) or part.has_content(content):
                 part.done.append(TakenFile(entry.path, entry.version, content, entry.size, 0, 0))
             else:
                 part = yield from self._take_file(entry, content, place, records, part)

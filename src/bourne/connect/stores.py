@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Protocol
@@ -239,15 +239,20 @@ class BucketFiles:
         )  # fmt: skip
 
 
-class _Object:
-    """An object as a file: `read`, `seek`, `tell`."""
+class _Object(io.RawIOBase):
+    """An object as a file."""
 
-    def __init__(self, reader: Any, unreachable: Any) -> None:
+    def __init__(self, reader: Any, unreachable: Callable[[Exception], Unreachable]) -> None:
         self._reader = reader
         self._unreachable = unreachable
-        self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
         try:
             return bytes(self._reader.read(size if size is not None and size >= 0 else None))
         except Exception as error:
@@ -258,21 +263,6 @@ class _Object:
 
     def tell(self) -> int:
         return int(self._reader.tell())
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __enter__(self) -> _Object:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _match_levels(levels: list[str], wanted: list[str]) -> bool:

@@ -80,6 +80,15 @@ class Changes:
         """The offset of the next record of each partition."""
         return self._cursor.positions
 
+    def seek(self, positions: Sequence[int]) -> None:
+        """Move to these offsets, where nothing has to be remembered (`is_told`).
+
+        Raises:
+            InputError: there is no such offset (yet, or any more).
+        """
+        assert self.is_told
+        self._cursor.seek(positions)
+
     def lag(self) -> int:
         """Return how many records are still to be read, as of now."""
         return sum(self._cursor.end_offsets()) - sum(self._cursor.positions)
