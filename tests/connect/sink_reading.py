@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,9 @@ from bourne.connect.source import Position
 from bourne.duck import connect
 from bourne.schema import Column, Schema, arrow_type, quote
 from bourne.testing.sink_model import WEIGHT
+
+# Of the largest change that a suite writes: enough to be cut into pages and scripts.
+HUGE_ROWS = 200_000 if os.environ.get("BOURNE_LONG") else 20_000
 
 ROWS = Schema((Column("k", "VARCHAR"), Column("n", "BIGINT"), Column("note", "VARCHAR")))
 

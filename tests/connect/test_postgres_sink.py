@@ -18,7 +18,7 @@ from bourne.schema import quote
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
 from bourne.testing.sink_model import make_change
-from connect.sink_reading import at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
 
 if TYPE_CHECKING:
     from servers.postgres import PostgresServer
@@ -80,7 +80,7 @@ def test_it_is_a_sink(postgres: PostgresServer, database: str, connection: Any, 
     check_sink(
         lambda shape: PostgresSink.from_url(f"{database}?table={shape.name}", shape),
         lambda shape: read_anew(database, shape),
-        only=[check], forbid=forbid, outage=outage, refused_types=["TIMESTAMP_NS", "TIME_NS"],
+        only=[check], huge_rows=HUGE_ROWS, forbid=forbid, outage=outage, refused_types=["TIMESTAMP_NS", "TIME_NS"],
         refused_values=NOT_THERE,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
 from servers.redis import RedisServer
 
 KEYED = shape(key=("k",))
@@ -115,7 +115,7 @@ def test_it_is_a_sink(redis, check, form):
         lambda shape: sink_of(redis, shape, form, prefix=f"{start}{shape.name}:"),
         lambda shape: read(redis, f"{start}{shape.name}:", shape, form),
         kinds=["append", "weights"] if form == "stream" else ["key"],
-        only=[check], outage=outage, crash=crash, huge_rows=60_000,
+        only=[check], outage=outage, crash=crash, huge_rows=HUGE_ROWS,
         held_as={"JSON": {"'null'": "NULL"}} if form == "json" else {},
     )  # fmt: skip
     assert check != "crashes" or deaths > 10

@@ -339,7 +339,7 @@ def test_what_users_cannot_do() -> None:
     ):
         with pytest.raises(bourne.DefinitionError, match="is taken"):
             declare()
-    with pytest.raises(bourne.DefinitionError, match="is not declared"):
+    with pytest.raises(bourne.DefinitionError, match="is taken"):
         app.source("stdin:", into="countries")
     with pytest.raises(bourne.DefinitionError, match="is not a type"):
         app.table("t", "t.csv", schema={"x": "strange"})
