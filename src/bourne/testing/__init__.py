@@ -9,13 +9,16 @@ from bourne.testing.files import FaultyFiles
 from bourne.testing.log_conformance import LOG_CHECKS, check_log
 from bourne.testing.logs import ScratchLog
 from bourne.testing.sink_conformance import SINK_CHECKS, check_sink
+from bourne.testing.source_conformance import SOURCE_CHECKS, check_source
 
 __all__ = [
     "LOG_CHECKS",
     "SINK_CHECKS",
+    "SOURCE_CHECKS",
     "FaultyFiles",
     "ScratchLog",
     "SimulatedClock",
     "check_log",
     "check_sink",
+    "check_source",
 ]
