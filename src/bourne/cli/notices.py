@@ -1,13 +1,18 @@
-"""Shows Bourne's own warnings as notices on standard error, calmly: one line each, no place in a file."""
+"""Shows warnings, and what sources and sinks wait for, calmly: one line each, no place in a file."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from bourne.errors import GrowingState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bourne.connect.states import SinkState, SourceState
 
 
 @contextmanager
@@ -31,3 +36,10 @@ def calm_warnings() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def tell_state(console: Console, state: SourceState | SinkState) -> None:
+    """Say of a source or sink what somebody should know who looks at nothing but the terminal."""
+    if state.state in ("waiting", "failed"):
+        verb = "waits" if state.state == "waiting" else "has failed"
+        console.print(f"{state.name} {verb}: {state.error}", soft_wrap=True, markup=False)

@@ -14,7 +14,6 @@ from bourne.cli.options import end_with_reader, stop_on_signals
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bourne.connect.states import SinkState, SourceState
     from bourne.instance import Instance
 
 # Rows of the live table, at most; the terminal's height less a little, where that is known.
@@ -80,7 +79,7 @@ def pipe(
         from rich.console import Console
 
         import bourne
-        from bourne.cli.notices import calm_warnings
+        from bourne.cli.notices import calm_warnings, tell_state
         from bourne.piping import has_end, pipe_app
 
         console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -96,7 +95,7 @@ def pipe(
         else:
             instance.run(
                 until_caught_up=ends_by_itself, final=ends_by_itself and data is None, stop=stop.event,
-                on_state=lambda state: _tell(errors, state),
+                on_state=lambda state: tell_state(errors, state),
             )  # fmt: skip
     if stop.signal_number is not None and ends_by_itself:
         raise typer.Exit(128 + stop.signal_number)  # ended before its aim
@@ -122,9 +121,3 @@ def _show_live(instance: Instance, console: Console, stop: object, *, ends_by_it
     with Live(get_renderable=picture, console=console, refresh_per_second=8, transient=True):
         instance.run(until_caught_up=ends_by_itself, final=ends_by_itself, stop=event)
     console.print(picture(), end="")
-
-
-def _tell(console: Console, state: SourceState | SinkState) -> None:
-    """Say what somebody should know who looks at nothing but the terminal."""
-    if state.state == "waiting":
-        console.print(f"{state.name} waits: {state.error}", soft_wrap=True)

@@ -41,7 +41,7 @@ def run(
 
         import bourne
         from bourne.cli.loading import load_app
-        from bourne.cli.notices import calm_warnings
+        from bourne.cli.notices import calm_warnings, tell_state
         from bourne.cli.progress import ViewProgress
 
         console = Console(highlight=False)
@@ -54,7 +54,8 @@ def run(
             )
             with ViewProgress(console) as progress:
                 instance.run(
-                    until_caught_up=until_caught_up, final=final, on_progress=progress.update, stop=stop.event
-                )
+                    until_caught_up=until_caught_up, final=final, on_progress=progress.update, stop=stop.event,
+                    on_state=lambda state: tell_state(console, state),
+                )  # fmt: skip
     if stop.signal_number is not None and until_caught_up:
         raise typer.Exit(128 + stop.signal_number)  # ended before its aim
