@@ -258,6 +258,39 @@ def test_stopped_after_any_part_every_record_comes_once(tmp_path, small_parts, s
     assert len(set(house.dead)) == 2
 
 
+def test_told_to_stop_in_the_middle_of_a_file(tmp_path, small_parts):
+    """What it has in hand then is handed over, and where it stands is in the middle still."""
+    write(tmp_path / "a.csv", range(100))
+    house = House(f"{tmp_path}/")
+    for _ in range(200):
+        source = house.open()
+        for taken in source.read(house.position, {}):
+            if taken is None:
+                source.stop()
+                break
+            house.keep(taken)
+            source.stop()  # and read on, until it ends
+        if house.position["at"] is None:
+            break
+    assert house.ids == list(range(100))
+    house.run()
+    assert house.ids == list(range(100))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_that_grows_while_it_is_read(tmp_path, small_parts, suffix):
+    path = tmp_path / f"a{suffix}"
+    write(path, range(50))
+    house = House(f"{tmp_path}/")
+    for count in range(50, 60):
+        house.run(parts=2)
+        with path.open("a") as file:
+            file.write(f'{count},"x"\n' if suffix == ".csv" else f'{{"id": {count}}}\n')
+    for _ in range(100):
+        house.run(parts=2)
+    assert house.ids == list(range(60))
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path, small_parts):
     write(tmp_path / "a.csv", range(100))
     house = House(f"{tmp_path}/")

@@ -16,7 +16,7 @@ import hashlib
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -193,12 +193,18 @@ class Files:
     def _go_on(self, at: dict[str, Any]) -> Iterator[Taken]:
         """Go on in the middle of a file."""
         place = Place(**{**at["place"], "columns": tuple(at["place"]["columns"])})
-        for entry in self._store.entries():
-            if self._store.content(entry) == at["content"]:
+        for entry in sorted(self._store.entries(), key=lambda entry: entry.path != at["path"]):
+            if entry.path == at["path"] and entry.size > at["bytes"]:
+                # It has grown meanwhile: first what it was; that is no version of its own, so what was added is seen later.
+                entry = replace(
+                    entry, size=at["bytes"], version=f"{entry.version}, {at['bytes']} bytes of it"
+                )
+            if entry.size == at["bytes"] and self._store.content(entry) == at["content"]:
                 part = _Part(self._log.schema.to_arrow())
                 part = yield from self._take_file(entry, at["content"], place, at["records"], part)
-                yield part.taken(None)
-                self._next(part)
+                if not part.is_empty:
+                    yield part.taken(None)
+                    self._next(part)
                 return
         raise SourceFailed(
             f"{at['path']} is gone, or has changed, while it was being read", where=f"source {self.name!r}",
@@ -233,6 +239,7 @@ class Files:
                     at = {
                         "path": entry.path,
                         "content": content,
+                        "bytes": entry.size,
                         "place": asdict(batch.next),
                         "records": records,
                     }
