@@ -238,22 +238,27 @@ def _followed(
         folders, stop=stop.event
     ) as wake:  # watched before it is read: an append in between is not missed
         while not stop.event.is_set():
+            ends = (
+                cursor.end_offsets()
+            )  # as of before it is read: what stands there then and is not served is beyond the bound
             pieces = cursor.read(until=until, until_time_us=until_us, rows_max=_PAGE_ROWS)
             wanted = [piece for piece in pieces if from_us is None or piece.frame.append_time_us >= from_us]
             if wanted:
                 yield sorted(wanted, key=lambda piece: piece.frame.append_time_us)
-            elif not pieces and _has_arrived(cursor, until, until_us):
+            elif not pieces and _has_arrived(cursor, until, None if until_us is None else ends):
                 return
             elif not pieces:
                 wake.wait(_LOOK_S)
 
 
-def _has_arrived(cursor: LogCursor, until: Sequence[int] | None, until_us: int | None) -> bool:
-    """Say whether nothing before the bound can come any more, given that nothing more before it is there."""
+def _has_arrived(cursor: LogCursor, until: Sequence[int] | None, ends: Sequence[int] | None) -> bool:
+    """Say whether nothing before the bound can come any more, given that nothing before it was found.
+
+    With a time as a bound, `ends` is where the partitions ended before that.
+    """
     if until is not None:
         return all(at >= end for at, end in zip(cursor.positions, until, strict=True))
-    ends = cursor.end_offsets() if until_us is not None else cursor.positions
-    return until_us is not None and all(at < end for at, end in zip(cursor.positions, ends, strict=True))
+    return ends is not None and all(at < end for at, end in zip(cursor.positions, ends, strict=True))
 
 
 # --- tables --------------------------------------------------------------------------------------------

@@ -400,25 +400,27 @@ class EmbeddedBatches:
             if self._pending or self._is_closed:
                 return bool(self._pending)
             pieces: list[Piece] = []
+            # As of before it is read: what stands there then, and is not served, is at or after the bound.
+            ends = () if self._until_us is None else self._cursor.end_offsets()
             while not self._pending and (
                 pieces := self._cursor.read(
                     until=self._until, until_time_us=self._until_us, bytes_max=_READ_BYTES
                 )
             ):
                 self._pending = [_batch(piece) for piece in pieces if self._is_wanted(piece.frame)]
-            self._has_arrived = not pieces and self._is_at_until()
+            self._has_arrived = not pieces and self._is_at_until(ends)
             return bool(self._pending)
 
     def _is_wanted(self, frame: Frame) -> bool:
         """Say whether it has records, none of them from before the instant to start at, which may have been to come."""
         return frame.batch.num_rows > 0 and (self._from_us is None or frame.append_time_us >= self._from_us)
 
-    def _is_at_until(self) -> bool:
+    def _is_at_until(self, ends: Sequence[int]) -> bool:
         if self._until is not None:
             return all(at >= until for at, until in zip(self._cursor.positions, self._until, strict=True))
         # What is appended at or after the bound may have come: then nothing before it comes any more.
         return self._until_us is not None and all(
-            at < end for at, end in zip(self._cursor.positions, self._cursor.end_offsets(), strict=True)
+            at < end for at, end in zip(self._cursor.positions, ends, strict=True)
         )
 
     def _drain(self) -> Iterator[Batch]:
