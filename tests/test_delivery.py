@@ -143,6 +143,70 @@ def test_a_changed_definition_brings_the_difference(tmp_path, target):
         instance.run(until_caught_up=True)
 
 
+@pytest.mark.parametrize("is_over_a_view", [False, True])
+@pytest.mark.parametrize("key", [(), "id"])
+def test_a_sink_keeps_what_it_has_while_its_view_is_computed_anew(
+    tmp_path, target, monkeypatch, key, is_over_a_view
+):
+    monkeypatch.setattr("bourne.engine.runner.EPOCH_ROWS_MIN", 4)
+    monkeypatch.setattr("bourne.engine.runner.EPOCH_ROWS_MAX", 4)
+    has_half, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(number: int) -> bool:
+        if number == 20:
+            has_half.set()
+            may_go_on.wait(60)
+        return True
+
+    def make_slow(condition: str) -> bourne.App:
+        app = make("SELECT 1 AS one FROM orders", ())
+        app.sinks.clear()
+        app.udf(returns="boolean", arguments=["bigint"], scalar=True, version="1")(slowly)
+        app.view("all_orders", f"SELECT id, user FROM orders WHERE {condition}")
+        if is_over_a_view:
+            app.view("some_orders", "SELECT id, user FROM all_orders WHERE id >= 0")
+        app.sink("some_orders" if is_over_a_view else "all_orders", "memory:", key=key)
+        return app
+
+    with bourne.open(make_slow("id < 1000"), data=tmp_path) as instance:
+        for first in range(0, 40, 4):
+            instance.append("orders", [{"id": first + i, "user": "버스", "amount": 1} for i in range(4)])
+            instance.run(until_caught_up=True)
+    before = target.rows.copy()
+    assert len(before) == 40
+    states: list[str] = []
+    stop = threading.Event()
+    with bourne.open(make_slow("slowly(id)"), data=tmp_path) as instance:
+        running = threading.Thread(
+            target=instance.run,
+            kwargs={"stop": stop, "on_state": lambda state: states.append(f"{state.state}: {state.error}")},
+        )
+        running.start()
+        try:
+            assert has_half.wait(20)
+            until(lambda: any("is computed anew" in state for state in states))
+            assert target.rows == before
+            may_go_on.set()
+            until(lambda: any(state.startswith("running") for state in states))
+            assert target.rows == before == expected(instance, "all_orders")
+            instance.append("orders", [{"id": 40, "user": "bo", "amount": 1}])
+            until(lambda: target.rows == before + Counter([(40, "bo")]))
+        finally:
+            may_go_on.set()
+            stop.set()
+            running.join()
+
+
+def test_a_view_that_has_become_empty_takes_all_from_its_sink(tmp_path, target):
+    for condition, count in (("true", 5), ("id > 100", 0), ("id > 3", 1)):
+        app = make(f"SELECT id, user FROM orders WHERE {condition}", "id")
+        with bourne.open(app, data=tmp_path) as instance:
+            if condition == "true":
+                instance.append("orders", [{"id": i, "user": "ann", "amount": 1} for i in range(5)])
+            instance.run(until_caught_up=True)
+            assert len(target.rows) == count
+
+
 def test_rows_that_are_taken_back_from_a_sink_that_only_adds(tmp_path, target):
     app = make(*SHAPES["added"])
     with bourne.open(app, data=tmp_path) as instance:

@@ -6,7 +6,6 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
@@ -30,7 +29,8 @@ from bourne.log.catalog import LogInfo
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.relation import only_grows, relation_schema
 from bourne.ports import Clock, Files
-from bourne.views.catalog import Catalog
+from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.reach import Reach
 
 OnState = Callable[[SourceState | SinkState], None]
 
@@ -120,10 +120,10 @@ class Connectors:
     """Sources and sinks at work, from entering to leaving. `raise_first` says afterwards what failed."""
 
     def __init__(
-        self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, tuple[Path, LogInfo]],
+        self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, ViewInfo],
         catalog: Catalog, rows: Callable[[str], pa.Table], *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
     ) -> None:  # fmt: skip
-        """`views` says of each view where its output is, `rows` what a log has now. `is_patient`: whoever is away is waited for without end.
+        """`rows` says what a log has now. `is_patient`: whoever is away is waited for without end.
 
         Raises:
             DefinitionError, SourceFailed: a source cannot be opened.
@@ -167,7 +167,8 @@ class Connectors:
 
     def _delivery(self, declared: SinkDefinition) -> Delivering:
         if declared.view in self._views:
-            folder, info = self._views[declared.view]
+            view = self._views[declared.view]
+            folder, info = view.folder, view.output
         else:
             log = self._log(declared.view)
             folder, info = log.folder, log.info
@@ -175,13 +176,17 @@ class Connectors:
         sink = open_sink(declared.url, shape)
         outlet = Outlet(
             parse_url(declared.url).text, sink, shape, check_delivery(declared.delivery, sink, shape.name), folder, info,
-            functools.partial(self._catalog.versions, info.name), self._letters(shape.name, info.name, declared.dead_letters),
+            functools.partial(self._catalog.versions, info.name), functools.partial(self._reach, declared.view),
+            self._letters(shape.name, info.name, declared.dead_letters),
         )  # fmt: skip
         folder = self._catalog.folder / "sinks"
         note = StateFile[SinkState](folder, shape.name, self._clock)
         return Delivering(
             outlet, note, folder, files=self._files, is_patient=self._is_patient, on_state=self._on_state
         )
+
+    def _reach(self, view: str) -> Reach:
+        return Reach(self._views[view], self._views, lambda log: self._log(log.name).end_offsets())
 
     def _letters(self, origin: str, log: str, declared: float | str) -> DeadLetters:
         largest = share(declared, where=repr(origin))

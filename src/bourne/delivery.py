@@ -5,7 +5,7 @@ delivers exactly once keeps it with its rows; for any other it is kept here, aft
 it (at most once).
 
 A sink whose other side is away waits and tries again, ever less often, and delays nobody else. When a view's definition
-changes, its sink gets the difference between what it has of the old version and what the new one says.
+changes, its sink keeps what it has until the new version has taken in what is in the logs, and then gets the difference.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.row_json import rows_as_json
 from bourne.sink_changes import KeyCounts
 from bourne.views.changes import Changes, RowChange, net
+from bourne.views.reach import Reach
 from bourne.worker import Worker
 
 
@@ -42,7 +43,8 @@ from bourne.worker import Worker
 class Outlet:
     """A sink, the log or view that it follows, and all versions of that: by the id of the log, where it is.
 
-    `delivery` is what was asked for, at most what the sink can.
+    `delivery` is what was asked for, at most what the sink can. `reach` begins to watch until a version has taken in what is
+    in its logs.
     """
 
     url: str
@@ -52,6 +54,7 @@ class Outlet:
     folder: Path
     info: LogInfo
     versions: Callable[[], dict[str, tuple[Path, LogInfo]]]
+    reach: Callable[[], Reach]
     dead_letters: DeadLetters
 
 
@@ -74,11 +77,16 @@ class Delivering(Worker[SinkState]):
         self._files = files
         self._records = 0
         self._position: Position | None = None
+        self._has_begun = False
+        self._awaited: Reach | None = None
 
     def is_behind(self) -> bool:
         """Say whether something is still to be delivered, of what the view has committed until now."""
         if not self.is_alive:
             return False
+        if not self._has_begun:
+            awaited = self._awaited
+            return awaited is None or awaited.is_reached()
         position, changes = self._position, Changes(self._outlet.folder, self._outlet.info)
         with contextlib.closing(changes):
             end: int = changes.lag() + sum(changes.positions)
@@ -110,6 +118,7 @@ class Delivering(Worker[SinkState]):
 
     def _deliver(self) -> None:
         """Bring the sink to what the view says, again and again, until stopped."""
+        self._has_begun = False
         position = self._kept(self._outlet.sink.open())
         folders = [
             partition_folder(self._outlet.folder, number) for number in range(self._outlet.info.partitions)
@@ -119,11 +128,17 @@ class Delivering(Worker[SinkState]):
             contextlib.closing(Wake(folders, stop=self._stopping)) as wake,
         ):
             counts = KeyCounts(self._outlet.shape)
-            position = self._begin(position, changes, counts)
+            if (
+                position is not None
+                and position["of"] != changes.info.id.hex()
+                and not self._is_rebuilt(wake)
+            ):
+                return
+            position = self._position = self._begin(position, changes, counts)
+            self._has_begun = True
             while not self._stopping.is_set():
                 change = changes.read(bytes_max=DELIVERY_BYTES)
                 if change is None:
-                    self._position = position
                     self._runs()
                     wake.wait(_LOOK_S)
                     continue
@@ -132,6 +147,23 @@ class Delivering(Worker[SinkState]):
                 position = following
                 self._records += change.rows
                 self._runs()
+
+    def _is_rebuilt(self, wake: Wake) -> bool:
+        """Wait until the view's new version has taken in what is in its logs; False if stopped before.
+
+        Before that, rows would go from the sink only to come back.
+        """
+        awaited = self._awaited = self._outlet.reach()
+        try:
+            while not self._stopping.is_set():
+                if awaited.is_reached():
+                    return True
+                name = self._outlet.info.name
+                self._show("waiting", SinkFailed(f"view {name!r} has a new definition, and is computed anew"))
+                wake.wait(_LOOK_S)
+            return False
+        finally:
+            self._awaited = None
 
     def _begin(self, position: Position | None, changes: Changes, counts: KeyCounts) -> Position | None:
         """Stand where the sink stands; return that position."""

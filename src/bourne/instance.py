@@ -361,9 +361,8 @@ class Instance:
     def _connectors(
         self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
     ) -> Connectors:
-        outputs = {name: (view.folder, view.output) for name, view in self._views.items()}
         self._open_connectors = Connectors(
-            self.app, self.log, outputs, self._catalog, self._rows_of, files=self._files, clock=self._clock, is_patient=is_patient,
+            self.app, self.log, self._views, self._catalog, self._rows_of, files=self._files, clock=self._clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
         return self._open_connectors
