@@ -11,8 +11,8 @@ from types import TracebackType
 import pyarrow as pa
 
 from bourne.app import App, SinkDefinition, SourceDefinition
-from bourne.connect.dead_letters import DEAD_LETTERS, DeadLetters, share
 from bourne.connect.dead_letters import LOGS as DEAD_LETTER_LOGS
+from bourne.connect.dead_letters import DeadLetters, share
 from bourne.connect.describe import describe_source
 from bourne.connect.files_taken import FilesTaken, files_log, files_log_name
 from bourne.connect.sink import Shape
@@ -22,7 +22,7 @@ from bourne.connect.sources import Surroundings, open_source, reads_files, sourc
 from bourne.connect.states import SinkState, SourceState, StateFile
 from bourne.connect.urls import parse_url
 from bourne.delivery import Delivering, Outlet
-from bourne.errors import BourneError, DefinitionError
+from bourne.errors import BourneError, DefinitionError, UnknownName
 from bourne.intake import Feed, Intake
 from bourne.limits import POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo
@@ -123,11 +123,7 @@ class Connectors:
         self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, ViewInfo],
         catalog: Catalog, rows: Callable[[str], pa.Table], *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
     ) -> None:  # fmt: skip
-        """`rows` says what a log has now. `is_patient`: whoever is away is waited for without end.
-
-        Raises:
-            DefinitionError, SourceFailed: a source cannot be opened.
-        """
+        """`rows` says what a log has now. `is_patient`: whoever is away is waited for without end."""
         self._log = log
         self._views = views
         self._catalog = catalog
@@ -139,13 +135,7 @@ class Connectors:
         self._ending = ExitStack()
         self._deliveries = [self._delivery(each) for each in (app.sinks if app is not None else ())]
         self._intakes: list[Intake] = []
-        try:
-            for declared in app.sources if app is not None else ():
-                self._intakes.append(self._intake(declared))
-        except BaseException:
-            for intake in self._intakes:
-                intake.source.stop()
-            raise
+        self._declared = app.sources if app is not None else ()
 
     def _intake(self, declared: SourceDefinition) -> Intake:
         log = self._log(declared.into)
@@ -190,8 +180,26 @@ class Connectors:
 
     def _letters(self, origin: str, log: str, declared: float | str) -> DeadLetters:
         largest = share(declared, where=repr(origin))
-        append = self._log(DEAD_LETTERS).append
-        return DeadLetters(append, self._clock, origin=origin, log=log, share_max=largest)
+        return DeadLetters(self._append, self._clock, origin=origin, log=log, share_max=largest)
+
+    def _append(self, log: str, rows: pa.Table) -> object:
+        return self._log(log).append(rows)
+
+    def deliver_again(self, sink: str, letters: Mapping[str, bytes]) -> Mapping[str, str | None]:
+        """Deliver rows once more that a sink's other side refused; see `Delivering.again`.
+
+        Raises:
+            UnknownName: the app has no such sink.
+        """
+        for delivery in self._deliveries:
+            if delivery.name == sink:
+                return delivery.again(letters)
+        raise UnknownName(
+            f"the rows were refused by sink {sink!r}, which the app does not declare" if self._deliveries else
+            f"the rows were refused by sink {sink!r}: to deliver them again, the app has to be known that declares it",
+            expected=", ".join(repr(each.name) for each in self._deliveries) or None,
+            hint="bourne dead-letters retry --file app.py",
+        )  # fmt: skip
 
     # --- at work -----------------------------------------------------------------------------------------
 
@@ -200,6 +208,18 @@ class Connectors:
         return [*self._intakes, *self._deliveries]
 
     def __enter__(self) -> Connectors:
+        """Open the sources, and start.
+
+        Raises:
+            DefinitionError, SourceFailed: a source cannot be opened.
+        """
+        try:
+            for declared in self._declared:
+                self._intakes.append(self._intake(declared))
+        except BaseException:
+            for intake in self._intakes:
+                intake.source.stop()
+            raise
         for worker in self._workers:
             self._ending.callback(worker.join)
         for worker in self._workers:

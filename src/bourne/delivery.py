@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bourne.connect.dead_letters import DeadLetters
 from bourne.connect.sink import Change, Shape, Sink
-from bourne.connect.source import DeadLetter, Delivery, Position
+from bourne.connect.source import Delivery, Position
 from bourne.connect.states import SinkState, StateFile
 from bourne.errors import BourneError, LogLocked, Rejected, SinkFailed
 from bourne.limits import DELIVERY_BYTES
@@ -32,8 +32,8 @@ from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.disk import disk_errors
 from bourne.log.wake import Wake
 from bourne.ports import Files, make_folder_durably, write_durably
-from bourne.row_json import rows_as_json
 from bourne.sink_changes import KeyCounts
+from bourne.sink_letters import as_letters, as_they_are_now, from_letters
 from bourne.views.changes import Changes, RowChange, net
 from bourne.views.reach import Reach
 from bourne.worker import Worker
@@ -70,9 +70,9 @@ class Delivering(Worker[SinkState]):
         `is_patient`: the other side is waited for without end. `on_state` is told when it changes.
         """
         self._outlet = outlet
-        self._name = outlet.shape.name
-        now = SinkState(self._name, outlet.url, outlet.info.name, outlet.delivery)
-        super().__init__(f"sink {self._name!r}", now, state, is_patient=is_patient, on_state=on_state)
+        self.name = outlet.shape.name
+        now = SinkState(self.name, outlet.url, outlet.info.name, outlet.delivery)
+        super().__init__(f"sink {self.name!r}", now, state, is_patient=is_patient, on_state=on_state)
         self._folder = folder
         self._files = files
         self._records = 0
@@ -100,11 +100,11 @@ class Delivering(Worker[SinkState]):
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others from delivering to this sink from this folder."""
-        with disk_errors(self._folder, f"cannot run sink {self._name!r}"):
+        with disk_errors(self._folder, f"cannot run sink {self.name!r}"):
             self._folder.mkdir(exist_ok=True)
             descriptor = take(self._state_file.path.with_suffix(".lock"))
         if descriptor is None:
-            raise LogLocked(f"sink {self._name!r} is at work already", where=str(self._folder), pid=None)
+            raise LogLocked(f"sink {self.name!r} is at work already", where=str(self._folder), pid=None)
         try:
             yield
         finally:
@@ -119,7 +119,7 @@ class Delivering(Worker[SinkState]):
     def _deliver(self) -> None:
         """Bring the sink to what the view says, again and again, until stopped."""
         self._has_begun = False
-        position = self._kept(self._outlet.sink.open())
+        position = self._open()
         folders = [
             partition_folder(self._outlet.folder, number) for number in range(self._outlet.info.partitions)
         ]
@@ -183,7 +183,7 @@ class Delivering(Worker[SinkState]):
                 change = changes.read(until=position["offsets"], bytes_max=DELIVERY_BYTES)
                 if change is None:
                     raise SinkFailed(
-                        f"sink {self._name!r} holds more than {changes.info.name!r} has", where=self._outlet.url,
+                        f"sink {self.name!r} holds more than {changes.info.name!r} has", where=self._outlet.url,
                         expected=f"at most {changes.positions}", found=str(position["offsets"]),
                         hint="was the data folder restored from an older copy? delete what the sink holds, with its position",
                     )  # fmt: skip
@@ -208,7 +208,7 @@ class Delivering(Worker[SinkState]):
         found = self._outlet.versions().get(position["of"])
         if found is None:
             raise SinkFailed(
-                f"sink {self._name!r} holds the rows of another log or view", where=self._outlet.url,
+                f"sink {self.name!r} holds the rows of another log or view", where=self._outlet.url,
                 expected=f"a version of {self._outlet.info.name!r}", found="one that is not in this data folder",
                 hint="give the sink another name and target, or delete what the target holds, with its position",
             )  # fmt: skip
@@ -232,11 +232,14 @@ class Delivering(Worker[SinkState]):
         try:
             self._outlet.sink.write(change, position, before)
         except Rejected as error:
-            good, letters = self._without_rejected(change, error)
+            good, bad = self._without_rejected(change, error)
             rate = self._outlet.dead_letters.rate
+            letters = as_letters(
+                bad, self._outlet.shape, view=self._outlet.info.name, before=before, reason=f"{error.what}: {error.found}"
+            )  # fmt: skip
             if not rate.allows(good.size, len(letters)):
                 raise SinkFailed(
-                    f"sink {self._name!r} refuses too many rows", where=self._outlet.url, expected=str(rate),
+                    f"sink {self.name!r} refuses too many rows", where=self._outlet.url, expected=str(rate),
                     found=f"{len(letters):,} of {change.size:,}; {error.what}: {error.found}",
                     hint="mend the target or the view, or allow more: dead_letters=…",
                 ) from error  # fmt: skip
@@ -248,8 +251,8 @@ class Delivering(Worker[SinkState]):
             self._keep(position)
         self._position = position
 
-    def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, list[DeadLetter]]:
-        """Find the rows that the other side refuses, by halving."""
+    def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, Change]:
+        """Return a change without the rows that the other side refuses, and these; they are found by halving."""
         rejected: list[int] = []
         waiting = [(0, change.rows.num_rows)]
         while waiting:
@@ -266,15 +269,71 @@ class Delivering(Worker[SinkState]):
         good = replace(_part(change, kept), gone=change.gone)
         if not rejected:
             raise SinkFailed(
-                f"sink {self._name!r} refuses a change, but none of its rows alone", where=self._outlet.url,
+                f"sink {self.name!r} refuses a change, but none of its rows alone", where=self._outlet.url,
                 found=str(error), hint="do two of them not go together there? mend the target",
             ) from error  # fmt: skip
-        bad = change.rows.take(pa.array(rejected))
-        letters = [
-            DeadLetter(f"row {text}", f"{error.what}: {error.found}", text.encode(), "row")
-            for text in rows_as_json(bad, self._outlet.shape.schema)
-        ]
-        return good, letters
+        return good, _part(change, rejected)
+
+    # --- rows that were refused, once more ---------------------------------------------------------------
+
+    def again(self, letters: Mapping[str, bytes]) -> dict[str, str | None]:
+        """Deliver rows once more that the other side refused, by the id of their letter; not beside `start`.
+
+        By key, what is delivered is the row that the key has now. The ids are in the sink's position in the same write, so
+        that a crash doubles nothing.
+
+        Returns: why a row is still refused, None if it is not. What was delivered is noted.
+
+        Raises:
+            LogLocked: the sink is at work. Unreachable: its other side is away.
+            InputError, SinkFailed: these are rows of another version of the view, or the sink has nothing of it yet.
+        """
+        with self._alone(), contextlib.closing(self._outlet.sink) as sink:
+            position = self._open()
+            if position is None or position["of"] != self._outlet.info.id.hex():
+                raise SinkFailed(
+                    f"sink {self.name!r} does not stand where its view does", where=self._outlet.url,
+                    hint="run the app first, so that the sink gets what the view says now",
+                )  # fmt: skip
+            settled = dict.fromkeys(position.get("again", ()))
+            left = {name: data for name, data in letters.items() if name not in settled}
+            changes, owners = self._once_more(list(left.values()), position)
+            is_taken = [sink.accepts(change) for change in changes]
+            taken = [change for change, is_good in zip(changes, is_taken, strict=True) if is_good]
+            ids = [name for name, owner in zip(left, owners, strict=True) if is_taken[owner]]
+            if taken:
+                sink_position = {key: position[key] for key in ("of", "offsets")} | {"again": ids}
+                if self._outlet.delivery == "at most once":
+                    self._keep(sink_position)
+                sink.write(_together(taken), sink_position, position)
+                if self._outlet.delivery == "at least once":
+                    self._keep(sink_position)
+                self._outlet.dead_letters.settle(ids)
+        refused = dict.fromkeys(set(left) - set(ids), "the other side refuses it")
+        return {name: refused.get(name) for name in letters}
+
+    def _open(self) -> Position | None:
+        """Open the sink; note what it says was delivered after all."""
+        position = self._kept(self._outlet.sink.open())
+        if position is not None:
+            self._outlet.dead_letters.settle(position.get("again", ()))
+        return position
+
+    def _once_more(self, texts: Sequence[bytes], position: Position) -> tuple[list[Change], Sequence[int]]:
+        """Return what is to be delivered for refused rows, and for each of them which of these changes."""
+        if not texts:
+            return [], []
+        shape = self._outlet.shape
+        rows = from_letters(texts, shape)
+        if not shape.key:
+            numbers = range(len(texts))
+            return [_part(rows, [number]) for number in numbers], numbers
+        with contextlib.closing(Changes(self._outlet.folder, self._outlet.info)) as changes:
+            now = changes.read(until=position["offsets"]) or RowChange(
+                changes.schema.to_arrow().empty_table()
+            )
+        found, owners = as_they_are_now(rows, now, shape.key)
+        return found, owners.tolist()
 
     # --- positions of sinks that do not keep them --------------------------------------------------------
 
@@ -288,7 +347,7 @@ class Delivering(Worker[SinkState]):
             return None
         except (OSError, ValueError) as error:
             raise SinkFailed(
-                f"the position of sink {self._name!r} cannot be read", where=str(self._path()), found=str(error),
+                f"the position of sink {self.name!r} cannot be read", where=str(self._path()), found=str(error),
                 hint="delete that file to deliver everything again",
             ) from error  # fmt: skip
 
@@ -325,6 +384,16 @@ def _part(change: Change, rows: Sequence[int] | Any) -> Change:
     index = pa.array(rows, pa.int64())
     weights = None if change.weights is None else change.weights.take(index)
     return Change(change.rows.take(index), None, weights)
+
+
+def _together(changes: Sequence[Change]) -> Change:
+    """Return changes of different rows as one."""
+    rows = pa.concat_tables([each.rows for each in changes])
+    gone = [each.gone for each in changes if each.gone is not None]
+    weights = [each.weights for each in changes if each.weights is not None]
+    return Change(
+        rows, pa.concat_tables(gone) if gone else None, pa.concat_arrays(weights) if weights else None
+    )
 
 
 def _check_same_columns(before: RowChange, changes: Changes) -> None:

@@ -348,6 +348,7 @@ class Instance:
             self._maintenance(),
             self._connectors(is_patient=not until_caught_up, on_state=on_state) as connectors,
         ):
+            self._open_connectors = connectors
             self._runners.run(
                 connectors.new_records, connectors.has_more, connectors.has_less, is_futile=connectors.have_failed,
                 until_caught_up=until_caught_up, on_progress=on_progress, stop=stop,
@@ -361,11 +362,10 @@ class Instance:
     def _connectors(
         self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
     ) -> Connectors:
-        self._open_connectors = Connectors(
+        return Connectors(
             self.app, self.log, self._views, self._catalog, self._rows_of, files=self._files, clock=self._clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
-        return self._open_connectors
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -376,7 +376,10 @@ class Instance:
     def dead_letters(self) -> Letters:
         """What sources could not take in, and sinks refused: to be looked at, tried again, or given up."""
         self._check_open()
-        return Letters(self.log, self._clock)
+        return Letters(self.log, self._clock, self._deliver_again)
+
+    def _deliver_again(self, sink: str, letters: Mapping[str, bytes]) -> Mapping[str, str | None]:
+        return self._connectors(is_patient=False, on_state=None).deliver_again(sink, letters)
 
     # --- keeping house ---
 

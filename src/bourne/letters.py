@@ -1,27 +1,32 @@
 """Dead letters that are open: looked at, tried again, or given up.
 
 Law: a letter that is tried again goes into its log once, however often that is repeated or interrupted: its id is the
-append's request id. What became of it is noted after that, and it is not open any more.
+append's request id. What became of it is noted after that, and it is not open any more. A row that a sink refused goes to
+that sink once more; its position says so in the same write.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
 from bourne.connect.csv_files import read_csv
-from bourne.connect.dead_letters import DEAD_LETTERS, DEAD_LETTERS_DONE
+from bourne.connect.dead_letters import DEAD_LETTERS, DEAD_LETTERS_DONE, outcomes
 from bourne.connect.fitting import Place
 from bourne.connect.json_lines import read_jsonl
 from bourne.connect.parquet_files import fit_rows
-from bourne.errors import InputError, UnknownName
+from bourne.connect.source import ROW
+from bourne.errors import BourneError, InputError, UnknownName
 from bourne.log.catalog import LogInfo
 from bourne.log.embedded import EmbeddedLog
 from bourne.ports import Clock
+
+# Delivers rows, by the id of their letter, to the sink of that name; returns why it still refuses some, None if it does not.
+Deliver = Callable[[str, Mapping[str, bytes]], Mapping[str, str | None]]
 
 _NOT_AGAIN: Final = "it cannot be read again from its bytes"
 
@@ -44,9 +49,10 @@ class Letter:
 class Letters:
     """The dead letters of a data folder."""
 
-    def __init__(self, log: Callable[[str], EmbeddedLog], clock: Clock) -> None:
+    def __init__(self, log: Callable[[str], EmbeddedLog], clock: Clock, deliver: Deliver) -> None:
         self._log = log
         self._clock = clock
+        self._deliver = deliver
 
     def all(self) -> list[Letter]:
         """Return all letters, the oldest first; none where nothing could write any."""
@@ -85,22 +91,38 @@ class Letters:
         return found
 
     def retry(self, letters: Iterable[Letter]) -> list[tuple[Letter, str | None]]:
-        """Take letters in again; return each with why it still does not fit, None if it does.
+        """Take letters in again, or deliver them; return each with why it still does not fit, None if it does.
+
+        Rows that a sink refused need the app that declares it, and that it is not at work. By key, what is delivered is the
+        row that the key has now, if it has one: not what it had when it was refused.
 
         Raises:
             StorageError, LogLocked: as appending.
         """
-        found: list[tuple[Letter, str | None]] = []
+        letters = list(letters)
+        refused: dict[str, dict[str, bytes]] = {}
         for letter in letters:
+            if letter.format == ROW:
+                refused.setdefault(letter.origin, {})[letter.id] = letter.data
+        delivered: dict[str, str | None] = {}
+        for sink, rows in refused.items():
             try:
-                log = self._log(letter.log)
-                log.append(_read(letter, log.info), request_id=f"dead letter {letter.id}")
-            except (InputError, UnknownName) as error:
-                found.append((letter, error.what if error.found is None else f"{error.what}: {error.found}"))
-            else:
-                self._note(letter, "retried")
-                found.append((letter, None))
-        return found
+                delivered |= self._deliver(sink, rows)
+            except BourneError as error:
+                delivered |= dict.fromkeys(rows, _why(error))
+        return [
+            (letter, delivered[letter.id] if letter.format == ROW else self._take_in(letter))
+            for letter in letters
+        ]
+
+    def _take_in(self, letter: Letter) -> str | None:
+        try:
+            log = self._log(letter.log)
+            log.append(_read(letter, log.info), request_id=f"dead letter {letter.id}")
+        except (InputError, UnknownName) as error:
+            return _why(error)
+        self._note(letter, "retried")
+        return None
 
     def discard(self, letters: Iterable[Letter]) -> None:
         """Give letters up: they stay in the log, but are not open any more."""
@@ -108,9 +130,11 @@ class Letters:
             self._note(letter, "discarded")
 
     def _note(self, letter: Letter, outcome: str) -> None:
-        row = {"id": letter.id, "at": self._clock.now_us(), "outcome": outcome}
-        schema = self._log(DEAD_LETTERS_DONE).info.schema.to_arrow()
-        self._log(DEAD_LETTERS_DONE).append(pa.Table.from_pylist([row], schema))
+        self._log(DEAD_LETTERS_DONE).append(outcomes([letter.id], outcome, self._clock.now_us()))
+
+
+def _why(error: BourneError) -> str:
+    return error.what if error.found is None else f"{error.what}: {error.found}"
 
 
 def _read(letter: Letter, info: LogInfo) -> pa.Table:

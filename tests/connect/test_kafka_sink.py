@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,12 +22,15 @@ import pytest
 
 from bourne.connect import kafka_client, kafka_positions, kafka_sink
 from bourne.connect.json_rows import rows_as_json
+from bourne.connect.json_text import to_json
 from bourne.connect.kafka_sink import KafkaSink
 from bourne.connect.kafka_source import KafkaTopic
 from bourne.connect.sink import Change, Shape
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.schema import conform, declare_schema
-from connect.kafka_topics import committed, delete_topic, log_of, new_topic, transactional
+from bourne.testing import SINK_CHECKS, check_sink
+from connect.kafka_topics import admin, committed, delete_topic, log_of, make_topic, new_topic, transactional
+from connect.sink_reading import HUGE_ROWS, columns_of, table_of_texts
 from servers.kafka import KafkaServer
 from waiting import until
 
@@ -126,6 +134,102 @@ def test_a_topic_that_was_made_again_holds_nothing(kafka: KafkaServer, topic: st
     sink.close()
 
 
+# --- what every sink does ---
+
+# What has to do with transactions. The rest is about values and names; it takes a minute.
+CHECKS = SINK_CHECKS if LONG else ("rows_go", "stale", "accepts")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_it_is_a_sink(kafka: KafkaServer, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_client, "ASK_S", 2.0)
+    monkeypatch.setattr(kafka_sink, "_STEP_S", 5.0)
+    monkeypatch.setattr(kafka_sink, "_TRANSACTION_S", 6.0 if check == "outage" else 60.0)
+    asking, run = admin(kafka), uuid.uuid4().hex[:8]
+    deaths = 0
+
+    def topic_of(wanted: Shape) -> str:
+        return f"{run}-{hashlib.sha256(wanted.name.encode()).hexdigest()[:12]}"
+
+    def sink_of(wanted: Shape) -> KafkaSink:
+        topic = topic_of(wanted)
+        if (
+            topic not in asking.list_topics(topic, 10).topics
+            or asking.list_topics(topic, 10).topics[topic].error
+        ):
+            make_topic(kafka, topic, max_message_bytes="4000000")
+        return KafkaSink(url(kafka, topic), replace(wanted, name=f"{run}-{wanted.name}"))
+
+    @contextmanager
+    def outage() -> Iterator[None]:
+        kafka.kill()
+        yield
+        kafka.start()
+
+    @contextmanager
+    def crash(wanted: Shape, point: int) -> Iterator[KafkaSink]:
+        nonlocal deaths
+        deaths += 1
+        sink, left = sink_of(wanted), itertools.count(point, -1)
+        monkeypatch.setattr(
+            kafka_sink, "make", lambda *args, **more: Dying(kafka_client.make(*args, **more), left)
+        )
+        yield sink
+        monkeypatch.undo()
+
+    check_sink(
+        sink_of, lambda wanted: held(kafka, topic_of(wanted), wanted), only=[check], outage=outage, crash=crash,
+        seeds=[1], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
+    )  # fmt: skip
+    assert check != "crashes" or deaths > 10
+
+
+def held(kafka: KafkaServer, topic: str, wanted: Shape) -> pa.Table:
+    """Return the rows that the messages of a topic sum up to."""
+    messages = committed(kafka, topic)
+    if wanted.key:
+        latest = {message.key(): message.value() for message in messages}
+        texts = [value for value in latest.values() if value is not None]
+    else:
+        texts = [message.value() for message in messages]
+    found = [json.loads(text, parse_float=Decimal, parse_int=Decimal) for text in texts]
+    names = [column.name for column in columns_of(wanted)]
+    as_text = {name: [_text(row[name]) for row in found] for name in names}
+    return table_of_texts(as_text, wanted)
+
+
+def _text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else to_json(value)
+
+
+class Dying:
+    """A client of a process that dies at its so many-th call: before that is done, or after."""
+
+    def __init__(self, inner: Any, left: Iterator[int]) -> None:
+        self._inner, self._left = inner, left
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name not in (
+            "create_topics",
+            "init_transactions",
+            "begin_transaction",
+            "flush",
+            "commit_transaction",
+        ):
+            return found
+
+        def call(*args: Any, **more: Any) -> Any:
+            left = next(self._left)
+            if left > 0:
+                return found(*args, **more)
+            if left == 0:
+                found(*args, **more)
+            raise Unreachable("the process is dead")
+
+        return call
+
+
 # --- crashes ---
 
 CRASHER = """
@@ -205,7 +309,7 @@ def test_who_opens_a_sink_locks_the_earlier_one_out(kafka: KafkaServer, topic: s
     earlier.open()
     earlier.write(numbered(wanted, 0), 1, None)
     assert later.open() == 1
-    with pytest.raises(SinkFailed, match="another one"):
+    with pytest.raises(Unreachable, match="another one"):
         earlier.write(numbered(wanted, 3), 2, 1)
     later.write(numbered(wanted, 3), 2, 1)
     assert [row["id"] for row in values(kafka, topic)] == list(range(6))
@@ -218,7 +322,7 @@ def test_of_two_that_begin_at_once_the_later_one_writes(kafka: KafkaServer, topi
     assert earlier.open() is None
     assert later.open() is None
     later.write(numbered(wanted, 0), 1, None)
-    with pytest.raises(SinkFailed, match="another one"):
+    with pytest.raises(Unreachable, match="another one"):
         earlier.write(numbered(wanted, 0), 1, None)
     assert [row["id"] for row in values(kafka, topic)] == list(range(3))
     later.close()

@@ -166,22 +166,6 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(kafka: KafkaServer
     assert taken(reading) == list(range(10_000))
 
 
-def test_a_broker_that_dies_while_it_is_read_is_unreachable(kafka: KafkaServer) -> None:
-    topic = new_topic(kafka)
-    produce(kafka, topic, numbers(10))
-    source = KafkaTopic(f"kafka://{kafka.bootstrap}/{topic}", log_of(NUMBERS))
-    parts = source.read(None, {})
-    first = next(part for part in parts if part is not None)
-    assert first.rows is not None
-    kafka.kill()
-    try:
-        with pytest.raises(Unreachable):
-            for _ in parts:
-                pass
-    finally:
-        kafka.start()
-
-
 # --- transactions and gaps ---
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bourne.cli.notices import calm_warnings
 from bourne.cli.options import DATA, Data, end_with_reader
 
 if TYPE_CHECKING:
@@ -33,12 +35,23 @@ def dead_letters(
         ),
     ] = None,
     data: Data = DATA,
-) -> None:
-    """Show, take in again, or give up what a source could not take in, or a sink refused."""
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", metavar="APP.py", help="The Python file that declares the app, to deliver rows again that a sink refused."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--app", metavar="NAME", help="Which app, if the file declares several.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Show, take in or deliver again, or give up what a source could not take in, or a sink refused."""
     end_with_reader()
     import bourne
+    from bourne.cli.loading import load_app
 
-    with bourne.open(data=data) as instance:
+    app = None if file is None else load_app(file, name=name)
+    with calm_warnings(), bourne.open(app, data=data) as instance:
         letters = instance.dead_letters
         if action is LetterAction.LIST and not ids:
             _list(letters.all())
@@ -55,7 +68,7 @@ def dead_letters(
         else:
             outcomes = letters.retry(chosen)
             failed = [(letter, why) for letter, why in outcomes if why is not None]
-            print(f"{len(outcomes) - len(failed):,} taken in, {len(failed):,} still open")
+            print(f"{len(outcomes) - len(failed):,} taken in or delivered, {len(failed):,} still open")
             for letter, why in failed:
                 print(f"{letter.id}: {why}")
             if failed:

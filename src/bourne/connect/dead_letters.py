@@ -56,9 +56,15 @@ class DeadLetters:
     """The dead letters of one source or sink. `append` returns when they are durable, each id once."""
 
     def __init__(
-        self, append: Callable[[pa.Table], object], clock: Clock, *, origin: str, log: str, share_max: float
+        self,
+        append: Callable[[str, pa.Table], object],
+        clock: Clock,
+        *,
+        origin: str,
+        log: str,
+        share_max: float,
     ) -> None:
-        """`origin` is the source's or sink's name, `log` what it feeds or follows."""
+        """`append` appends to the log of that name; `origin` is the source's or sink's name, `log` what it feeds or follows."""
         self._append = append
         self._clock = clock
         self._origin = origin
@@ -81,8 +87,19 @@ class DeadLetters:
             "format": [each.format for each in letters],
             "data": [each.data for each in letters],
         }
-        self._append(pa.table(columns, schema=_LETTERS.to_arrow()))
+        self._append(DEAD_LETTERS, pa.table(columns, schema=_LETTERS.to_arrow()))
         self.count += len(letters)
+
+    def settle(self, ids: Sequence[str]) -> None:
+        """Note that letters were delivered after all; durable when this returns. Some may be noted already."""
+        if ids:
+            self._append(DEAD_LETTERS_DONE, outcomes(ids, "retried", self._clock.now_us()))
+
+
+def outcomes(ids: Sequence[str], outcome: str, at_us: int) -> pa.Table:
+    """Return what became of letters as records of the log of that."""
+    columns = {"id": list(ids), "at": [at_us] * len(ids), "outcome": [outcome] * len(ids)}
+    return pa.table(columns, schema=_DONE.to_arrow())
 
 
 def letter_id(origin: str, log: str, letter: DeadLetter) -> str:

@@ -44,12 +44,12 @@ def read_position(admin: Any, address: Address, name: str, identity: str) -> Pos
     end = _end(admin, address)
     consumer = make(
         library.Consumer, address, group_id="bourne", enable_auto_commit=False, enable_partition_eof=True,
-        isolation_level="read_committed", auto_offset_reset="earliest",
+        isolation_level="read_committed", auto_offset_reset="earliest", fetch_wait_max_ms=10,
     )  # fmt: skip
     found: Position | None = None
     offset, deadline = 0, time.monotonic() + _DECIDE_S
     try:
-        consumer.assign([library.TopicPartition(TOPIC, 0, library.OFFSET_BEGINNING)])
+        consumer.assign([library.TopicPartition(TOPIC, 0, 0)])
         while offset < end:
             if time.monotonic() > deadline:
                 raise Unreachable(

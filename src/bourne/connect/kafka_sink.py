@@ -255,7 +255,7 @@ class KafkaSink:
             codes.TRANSACTION_COORDINATOR_FENCED,
         )
         if error.code() in fenced and not is_late:
-            raise SinkFailed(
+            raise Unreachable(
                 "another one writes as this sink", where=f"{self.name}, sink {self._shape.name!r}",
                 expected="one writer of that name", found=error.str(), hint="stop one of them, or rename a sink",
             )  # fmt: skip

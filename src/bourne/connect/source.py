@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
 
@@ -22,12 +22,16 @@ Position = Any
 """Where a source or a sink stands: plain JSON, small (it is in every frame), understood by itself only."""
 
 
+ROW: Final = "row"
+"""The format of a row that a sink refused: a JSON object, beside its columns with `__weight` where rows have weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """What could not be taken in: its bytes as they came, why, and where it was (`orders.csv, line 12`).
 
     The origin is one of a kind within its source: it tells a letter that comes again after a crash. The format says how
-    the bytes are read again: `csv:` and the columns' names, `jsonl`, `text`, `arrow`, or nothing where they cannot be.
+    the bytes are read again: `csv:` and the columns' names, `jsonl`, `text`, `arrow`, `ROW`, or nothing where they cannot be.
     """
 
     origin: str

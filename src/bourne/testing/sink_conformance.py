@@ -16,12 +16,12 @@ import pyarrow as pa
 from bourne.connect.positions import position_text
 from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import Position
-from bourne.duck import connect
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.schema import Column, Schema, arrow_type, duckdb_type, quote
 from bourne.testing.ledger import expect, expect_equal
 from bourne.testing.sink_model import TargetModel, key_table, make_change
 from bourne.testing.type_values import FAR_VALUES, VALUES
+from bourne.values import types_cursor
 
 Kind = Literal["append", "key", "weights"]
 Row = dict[str, Any]
@@ -449,39 +449,47 @@ def _close_twice(subject: _Subject) -> None:
 @_check
 def _types(subject: _Subject) -> None:
     """Values of every type are held exactly, years beyond four digits among them, or the type is refused by name."""
-    for number, kind in enumerate([*VALUES, *(kind for kind in FAR_VALUES if kind not in VALUES)]):
-        columns = (Column("k", "INTEGER", nullable=False), Column("v", duckdb_type(kind)))
-        subject.declare(columns, ("k",), f"_{number}")
+    kinds = [*VALUES, *(kind for kind in FAR_VALUES if kind not in VALUES)]
+    key = Column("k", "INTEGER", nullable=False)
+    for number, kind in enumerate(kinds):
         if kind in subject.world.refused_types:
+            subject.declare((key, Column("v", duckdb_type(kind))), ("k",), f"_{number}")
             said = _raises((SinkFailed, DefinitionError), f"type {kind}", _open_only, subject)
             expect(kind in said, f"type {kind} is refused, but not by its name: {said}")
-            continue
-        texts = [*VALUES.get(kind, ()), *FAR_VALUES.get(kind, ()), "NULL"]
+    kinds = [kind for kind in kinds if kind not in subject.world.refused_types]
+    subject.declare(
+        (key, *(Column(f"v{number}", duckdb_type(kind)) for number, kind in enumerate(kinds))), ("k",)
+    )
+    sink, position = subject.open(), subject.next_position()
+    given, held = {}, {}
+    for kind in kinds:
+        texts = [*VALUES.get(kind, ()), *FAR_VALUES.get(kind, ())]
         refused = [text for text in texts if text in subject.world.refused_values.get(kind, ())]
-        texts = [text for text in texts if text not in refused]
         others = subject.world.held_as.get(kind, {})
-        given, held = (
-            _keyed(subject, _values(kind, each))
-            for each in (texts, [others.get(text, text) for text in texts])
-        )
-        sink, position = subject.open(), subject.next_position()
+        given[kind] = [text for text in texts if text not in refused]
+        held[kind] = [others.get(text, text) for text in given[kind]]
         for text in refused:
-            bad = _keyed(subject, _values(kind, [text]))
+            bad = _of_types(subject, {**dict.fromkeys(kinds, ()), kind: [text]})
             expect(not sink.accepts(bad), f"{text} of type {kind} is refused, and accepted")
             _raises((Rejected,), f"{text} of type {kind}", sink.write, bad, position, subject.position)
-        sink.write(given, position, subject.position)
-        subject.enter(held, position)
-        subject.restart(sink, f"values of type {kind}").close()
+    sink.write(_of_types(subject, given), position, subject.position)
+    subject.enter(_of_types(subject, held), position)
+    types = ", ".join(f"v{number}: {kind}" for number, kind in enumerate(kinds))
+    subject.restart(sink, f"values of every type ({types})").close()
 
 
-def _keyed(subject: _Subject, values: pa.ChunkedArray) -> Change:
-    keys = pa.array(range(len(values)), pa.int32())
-    return _change_of(subject, pa.Table.from_arrays([keys, values], schema=subject.shape.schema.to_arrow()))
+def _of_types(subject: _Subject, texts: Mapping[str, Sequence[str]]) -> Change:
+    """Return rows whose columns have these values, and NULL below them."""
+    count = max(map(len, texts.values())) + 1
+    columns = [_values(kind, [*found, *["NULL"] * (count - len(found))]) for kind, found in texts.items()]
+    keys = pa.array(range(count), pa.int32())
+    schema = subject.shape.schema.to_arrow()
+    return _change_of(subject, pa.Table.from_arrays([keys, *columns], schema=schema))
 
 
 def _values(kind: str, texts: Sequence[str]) -> pa.ChunkedArray:
     items = ", ".join(f"CAST({text} AS {kind})" for text in texts)
-    with closing(connect()) as database:
+    with closing(types_cursor()) as database:
         found = database.sql(f"SELECT unnest([{items}]) AS x").to_arrow_table().column("x")
     return found.cast(arrow_type(kind))
 
@@ -505,7 +513,7 @@ def _key_types(subject: _Subject) -> None:
             turns = pa.array([turn] * len(values), pa.int32())
             table = pa.Table.from_arrays([turns, values], schema=subject.shape.schema.to_arrow())
             subject.write(sink, _change_of(subject, table))
-            sink = subject.restart(sink, f"keys of type {kind}, turn {turn}")
+            subject.check(f"keys of type {kind}, turn {turn}")
         gone = table.select(["k"]).slice(1)
         subject.write(sink, Change(table.slice(0, 1), gone=gone))
         subject.restart(sink, f"keys of type {kind}, of which some are gone").close()
@@ -546,7 +554,7 @@ def _huge(subject: _Subject) -> None:
 def _many(count: int, start: int) -> pa.Table:
     """Return many rows, each with a key of its own, made in columns."""
     names = ", ".join(quote(column.name) for column in _COLUMNS)
-    with closing(connect()) as database:
+    with closing(types_cursor()) as database:
         select = f"SELECT '키' || i % 1000, i, nullif(i % 7, 0), 'text ' || i, i / 7 FROM range({start}, {start + count}) r(i)"
         table = database.sql(f"SELECT * FROM ({select}) t({names})").to_arrow_table()
     return table.cast(Schema(_COLUMNS).to_arrow())
