@@ -117,6 +117,49 @@ def test_a_log_that_nobody_declared_needs_its_source_once(shop: str, tmp_path: P
         bourne.open(away, data=tmp_path / "other")
 
 
+@pytest.mark.parametrize("done", ["", "&done=sent_at"])
+def test_an_outbox_is_emptied_into_another_database(shop: str, tmp_path: Path, done: str) -> None:
+    """Events come in transactions that commit in another order than their ids, and some not at all."""
+    with psycopg.connect(shop, autocommit=True) as sql:
+        sql.execute(
+            "CREATE TABLE outbox (id serial PRIMARY KEY, who text, amount numeric(10,2), sent_at timestamptz)"
+        )
+    app = bourne.App("shop")
+    app.log("orders", schema={"id": "bigint", "who": "varchar", "amount": "decimal(10,2)"})
+    app.source(f"{shop}?outbox=outbox&order=id{done}", into="orders")
+    app.view("spend", SPEND)
+    app.sink("spend", f"{shop}?table=spend", key="who")
+    rng, kept = random.Random(3), []
+    for _ in range(4):
+        open_ones = [psycopg.connect(shop) for _ in range(3)]
+        for _ in range(30):
+            row = [rng.choice(["ann", "버스 🚌"]), rng.randint(-5, 50)]
+            connection = rng.choice(open_ones)
+            connection.execute("INSERT INTO outbox (who, amount) VALUES (%s, %s)", row)
+            if rng.random() < 0.2:
+                connection.rollback()
+            elif rng.random() < 0.5:
+                connection.commit()
+        late = open_ones.pop()
+        for connection in open_ones:
+            connection.commit()
+            connection.close()
+        with bourne.open(app, data=tmp_path) as instance:
+            instance.run(until_caught_up=True)  # some ids before the last one are not to be seen yet
+        late.commit()
+        late.close()
+    with psycopg.connect(shop) as sql, bourne.open(app, data=tmp_path) as instance:
+        instance.run(until_caught_up=True)
+        rows = instance.query("SELECT id, who, amount FROM orders").fetchall()
+        assert len({row[0] for row in rows}) == len(rows) > 40
+        assert rows_of(shop) == sorted(instance.query("SELECT who, total, n FROM spend").fetchall(), key=repr)
+        if done:
+            kept = sql.execute("SELECT id, who, amount FROM outbox WHERE sent_at IS NOT NULL").fetchall()
+            assert sorted(rows) == sorted(kept)
+        left = sql.execute("SELECT count(*) FROM outbox WHERE sent_at IS NULL").fetchall()
+        assert left == [(0,)]
+
+
 def test_servers_are_killed_under_way(
     postgres: PostgresServer, redis: RedisServer, kafka: KafkaServer, shop: str, tmp_path: Path
 ) -> None:

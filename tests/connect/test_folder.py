@@ -454,6 +454,21 @@ def test_objects_are_taken_in_once(bucket, tmp_path, small_parts):
         assert sorted(other.ids) == ids
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".arrow"])
+def test_a_log_is_made_of_what_the_first_object_has(bucket, tmp_path, suffix):
+    obstore = pytest.importorskip("obstore")
+    client, options = bucket
+    app = bourne.App("rides")
+    app.source(f"s3://rides/first{suffix}/?{options}&watch=false", into="taken")
+    with pytest.raises(bourne.DefinitionError, match="no file yet"):
+        bourne.open(app, data=tmp_path / "data")
+    write(tmp_path / f"x{suffix}", range(50))
+    obstore.put(client, f"first{suffix}/이름 🚲{suffix}", (tmp_path / f"x{suffix}").read_bytes())
+    with bourne.open(app, data=tmp_path / "data") as instance:
+        instance.run(until_caught_up=True)
+        assert instance.query("SELECT id FROM taken ORDER BY id").fetchall() == [(i,) for i in range(50)]
+
+
 def test_a_bucket_that_is_away_is_waited_for(bucket):
     _, options = bucket
     with pytest.raises(bourne.Unreachable, match="'nobody'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from bourne.connect.files import Format, format_of
 from bourne.connect.inference import infer_schema
 from bourne.connect.kafka_source import describe_topic
 from bourne.connect.postgres_tables import describe as describe_table
-from bourne.connect.stores import LocalFiles
+from bourne.connect.stores import BucketFiles, LocalFiles, Store
 from bourne.connect.urls import Url, parse_url
 from bourne.errors import DefinitionError, InputError
 from bourne.log.catalog import LogInfo
@@ -23,6 +24,7 @@ STREAMS: Final = ("-", "stdin")
 POSTGRES: Final = ("postgres", "postgresql")
 
 _PEEK_BYTES: Final = 1 << 16
+_PIECE_BYTES: Final = 1 << 22
 
 
 def describe_source(url: str, into: str) -> LogInfo:
@@ -40,12 +42,8 @@ def describe_source(url: str, into: str) -> LogInfo:
         if found is None:
             raise _unknown(parts, "the topic is empty, and does not say which columns there are")
         return LogInfo(into, found)
-    if parts.scheme == "file":
-        entries = LocalFiles(parts.path).entries()
-        if not entries:
-            raise _unknown(parts, "there is no file yet that says which columns there are")
-        kind: Format = parts.options.get("format") or format_of(entries[0].path)  # type: ignore[assignment]
-        return LogInfo(into, _inferred(Path(entries[0].path), kind, parts))
+    if parts.scheme in ("file", "s3"):
+        return LogInfo(into, _of_first_file(parts))
     if parts.scheme in STREAMS:
         return LogInfo(into, _of_stream(parts))
     if parts.scheme == "tcp" and parts.options.get("format", "text") == "text":
@@ -64,6 +62,22 @@ def _unknown(parts: Url, what: str) -> DefinitionError:
 
 def _lines() -> Schema:
     return declare_schema({"line": "VARCHAR"}, where="lines")
+
+
+def _of_first_file(parts: Url) -> Schema:
+    store: Store = BucketFiles(parts) if parts.scheme == "s3" else LocalFiles(parts.path)
+    first = next(iter(store.entries()), None)
+    if first is None:
+        raise _unknown(parts, "there is no file yet that says which columns there are")
+    kind: Format = parts.options.get("format") or format_of(first.path)  # type: ignore[assignment]
+    if isinstance(store, LocalFiles):
+        return _inferred(Path(first.path), kind, parts)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / first.path.rpartition("/")[2]
+        with closing(store.open(first)) as file, path.open("wb") as copy:
+            while piece := file.read(_PIECE_BYTES):
+                copy.write(piece)
+        return _inferred(path, kind, parts)
 
 
 def _of_stream(parts: Url) -> Schema:
