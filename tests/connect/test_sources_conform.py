@@ -46,21 +46,26 @@ def records(numbers: Iterator[int], count: int) -> list[dict[str, Any]]:
     return [{"id": number, "text": f"버스 🚌 {number}"} for number in itertools.islice(numbers, count)]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
 @pytest.mark.parametrize("check", SOURCE_CHECKS)
-def test_files(check: str, tmp_path: Path) -> None:
+def test_files(check: str, kind: str, tmp_path: Path) -> None:
     numbers, names, noted = itertools.count(), itertools.count(), list[pa.RecordBatch]()
+    more: dict[str, Any] = {}
 
-    def write(lines: list[str]) -> None:
-        (tmp_path / f"{next(names):06}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    def write(rows: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        if kind == "csv":
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        (tmp_path / f"{next(names):06}.{kind}").write_text("".join(f"{line}\n" for line in lines))
 
     def produce(count: int) -> list[dict[str, Any]]:
         rows = records(numbers, count)
-        write([json.dumps(row) for row in rows])
+        write([{**row, **more} for row in rows])
         return rows
 
     check_source(
         lambda: open_source(f"{tmp_path}/?settle=0", around(LOG, noted)), LOG, produce, only=[check],
-        produce_bad=lambda: write(['{"id": "nobody"}']),
+        produce_bad=lambda: write([{"id": "nobody"}]), add_column=lambda: more.update(extra=1),
     )  # fmt: skip
 
 
@@ -99,6 +104,7 @@ def test_changes_of_a_table(check: str, postgres: PostgresServer, database: str,
 
     check_source(
         lambda: open_source(f"{database}?table=t", around(log)), log, produce, only=[check],
+        add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
         outage=lambda: killed(postgres), seeds=[1],
     )  # fmt: skip
     drop_slots(database)
@@ -124,6 +130,7 @@ def test_an_outbox(check: str, postgres: PostgresServer, database: str, sql: Any
 
     check_source(
         lambda: open_source(f"{database}?outbox=t&order=id", around(LOG)), LOG, produce, only=[check],
+        add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
         outage=lambda: killed(postgres), seeds=[1],
     )  # fmt: skip
 
@@ -136,7 +143,7 @@ def test_a_topic(check: str, kafka: KafkaServer) -> None:
     from connect.kafka_topics import new_topic  # noqa: PLC0415
 
     log = LogInfo("taken", ROWS, key="id", partitions=2)
-    topic, numbers = new_topic(kafka, 2), itertools.count()
+    topic, numbers, more = new_topic(kafka, 2), itertools.count(), dict[str, Any]()
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
 
     def send(texts: list[str]) -> None:
@@ -146,10 +153,10 @@ def test_a_topic(check: str, kafka: KafkaServer) -> None:
 
     def produce(count: int) -> list[dict[str, Any]]:
         rows = records(numbers, count)
-        send([json.dumps(row) for row in rows])
+        send([json.dumps({**row, **more}) for row in rows])
         return rows
 
     check_source(
         lambda: open_source(f"kafka://{kafka.bootstrap}/{topic}", around(log)), log, produce, only=[check],
-        produce_bad=lambda: send(["rubbish"]), seeds=[1],
+        produce_bad=lambda: send(["rubbish"]), add_column=lambda: more.update(extra=1), seeds=[1],
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from bourne.testing import SOURCE_CHECKS, check_source
 from waiting import until
 
 LOG = LogInfo("numbers", declare_schema({"n": "bigint"}, where="test"))
+
+
+SLOW = threading.Event()
 
 
 class Numbers:
@@ -88,6 +92,22 @@ class SpeaksNoJson(Numbers):
         return {"at": self.at, "some": (1, 2)}
 
 
+class PassesOverWiderOnes(Numbers):
+    """What has a column more is neither a record nor a letter."""
+
+    def read(self, position: Any, partitions: dict[int, Any]) -> Iterator[Taken | None]:
+        for part in super().read(position, partitions):
+            yield part if part is None else Taken(part.rows, part.position)
+
+
+class GivesUpWaiting(Numbers):
+    """Takes what does not come at once for nothing."""
+
+    def start(self, position: Any) -> int:
+        at = super().start(position)
+        return len(self.there) if SLOW.is_set() else at
+
+
 class DoesNotStop(Numbers):
     over = threading.Event()  # of the test, so that no thread outlives it
 
@@ -103,19 +123,27 @@ class DoesNotStop(Numbers):
 
 def run(kind: type[Numbers], check: str) -> None:
     there: list[Any] = []
+    wider = threading.Event()
     made = 0
 
     def produce(count: int) -> list[dict[str, Any]]:
         nonlocal made
         numbers = range(made, made + count)
         made += count
-        there.extend(numbers)
+        there.extend(f"{number} and more" if wider.is_set() else number for number in numbers)
         return [{"n": number} for number in numbers]
+
+    @contextmanager
+    def slowness() -> Iterator[None]:
+        SLOW.set()
+        yield
+        SLOW.clear()
 
     bad = iter("abcdefgh")
     check_source(
-        lambda: kind(there), LOG, produce, only=[check], produce_bad=lambda: there.append(next(bad) + "x")
-    )
+        lambda: kind(there), LOG, produce, only=[check], produce_bad=lambda: there.append(next(bad) + "x"),
+        add_column=wider.set, slowness=slowness,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("check", SOURCE_CHECKS)
@@ -131,6 +159,8 @@ def test_a_source_that_keeps_its_promises_passes(check: str) -> None:
         (IsAhead, "ends_before_it_is_kept", "are missing"),
         (SpeaksNoJson, "records_come", "written as JSON"),
         (DoesNotStop, "stop_ends_it", "has not ended"),
+        (PassesOverWiderOnes, "schema_change", "records that did not come"),
+        (GivesUpWaiting, "slow_peer", "are missing|is found to be complete"),
     ],
 )
 def test_a_source_that_does_not_is_told_so(

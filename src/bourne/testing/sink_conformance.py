@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -77,6 +77,7 @@ _KEY_TYPES: Final = (
 _HUGE_ROWS: Final = 200_000
 _RANDOM_STEPS: Final = 40
 _CRASH_POINTS_MAX: Final = 500
+_SLOW_TRIES: Final = 20
 
 
 def check_sink(
@@ -90,6 +91,7 @@ def check_sink(
     refused_values: Mapping[str, Collection[str]] | None = None,
     forbid: Callable[[Shape], None] | None = None,
     outage: Callable[[], AbstractContextManager[None]] | None = None,
+    slowness: Callable[[], AbstractContextManager[None]] | None = None,
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None = None,
     seeds: Sequence[int] = (1, 2, 3),
     huge_rows: int = _HUGE_ROWS,
@@ -108,6 +110,7 @@ def check_sink(
         held_as: by type, values of `bourne.testing.type_values` that it holds as others, as its documentation says.
         forbid: prepares a target, before it is opened for the first time, to refuse rows in which `n` is `FORBIDDEN`.
         outage: while its block runs, the other side is not there.
+        slowness: while its block runs, the other side answers slowly.
         crash: gives a sink, not opened, whose process dies at so many-th thing that it does outside of itself, from 1 on:
             that call and all later ones raise. When the block ends, all is as the crash has left it.
         seeds: of the changes at random.
@@ -127,6 +130,7 @@ def check_sink(
         refused_values or {},
         forbid,
         outage,
+        slowness,
         crash,
         tuple(seeds),
         huge_rows,
@@ -160,6 +164,7 @@ class _World:
     refused_values: Mapping[str, Collection[str]]
     forbid: Callable[[Shape], None] | None
     outage: Callable[[], AbstractContextManager[None]] | None
+    slowness: Callable[[], AbstractContextManager[None]] | None
     crash: Callable[[Shape, int], AbstractContextManager[Sink]] | None
     seeds: tuple[int, ...]
     huge_rows: int
@@ -600,6 +605,52 @@ def _outage(subject: _Subject) -> None:
         subject.expect_position(sink, held)
         subject.write(sink, change)
     subject.restart(sink, "after an outage")
+
+
+@_check
+def _slow_peer(subject: _Subject) -> None:
+    """However slowly the other side answers, a write is whole and there once."""
+    if subject.world.slowness is None:
+        return
+    sink = subject.open()
+    with subject.world.slowness():
+        for start in range(0, 20, 5):
+            change, position = subject.change(_rows(start, 5)), subject.next_position()
+            for _ in range(_SLOW_TRIES):
+                try:
+                    sink.write(change, position, subject.position)
+                except Unreachable:
+                    if position_text(sink.open()) != position_text(position):
+                        continue
+                break
+            subject.enter(change, position)
+    subject.restart(sink, "after slow writes")
+
+
+@_check
+def _schema_change(subject: _Subject) -> None:
+    """Rows with a column more are taken, or refused by the column's name; what was there stays as it was."""
+    rows = _rows(0, 9)
+    sink = subject.open()
+    subject.write(sink, subject.change(rows[:3]))
+    sink.close()
+    more = Column("one more", "VARCHAR")
+    wider = replace(subject.shape, schema=Schema((*_COLUMNS, more)))
+    change, position = subject.change(rows[3:6]), subject.next_position()
+    texts = pa.array([None, "🚲", "x"], pa.string())
+    wide = replace(change, rows=change.rows.append_column(more.name, texts))
+    try:
+        sink = subject.keep(subject.world.make(wider))
+        held = sink.open()
+        sink.write(wide, position, held)
+    except (DefinitionError, SinkFailed) as error:
+        expect(more.name in str(error), f"a column more is refused, but not by its name: {error}")
+    else:
+        subject.enter(change, position)
+    sink.close()
+    sink = subject.open()
+    subject.write(sink, subject.change(rows[6:]))
+    subject.restart(sink, "after somebody came with a column more")
 
 
 @_check

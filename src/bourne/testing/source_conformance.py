@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bourne.connect.source import Source, Taken
-from bourne.errors import Unreachable
+from bourne.errors import DefinitionError, InputError, SourceFailed, Unreachable
 from bourne.log.catalog import LogInfo
 from bourne.schema import conform
 from bourne.testing.ledger import expect, expect_equal
@@ -37,7 +37,9 @@ class _World:
     log: LogInfo
     produce: Callable[[int], Sequence[Row]]
     produce_bad: Callable[[], object] | None
+    add_column: Callable[[], object] | None
     outage: Callable[[], AbstractContextManager[None]] | None
+    slowness: Callable[[], AbstractContextManager[None]] | None
     seeds: tuple[int, ...]
 
 
@@ -48,7 +50,9 @@ def check_source(
     *,
     only: Collection[str] | None = None,
     produce_bad: Callable[[], object] | None = None,
+    add_column: Callable[[], object] | None = None,
     outage: Callable[[], AbstractContextManager[None]] | None = None,
+    slowness: Callable[[], AbstractContextManager[None]] | None = None,
     seeds: Sequence[int] = (1, 2, 3),
 ) -> None:
     """Check that the sources that `make` returns keep the promises of `bourne.connect.source.Source`.
@@ -60,7 +64,9 @@ def check_source(
             missing there are not compared.
         only: the names of the checks to run, of `SOURCE_CHECKS`; by default all.
         produce_bad: puts something there that cannot be taken in, and has to become a dead letter.
+        add_column: gives what is produced from now on a column more than the log has.
         outage: while its block runs, the other side is not there.
+        slowness: while its block runs, the other side answers slowly.
         seeds: of what happens at random.
 
     Raises:
@@ -69,7 +75,7 @@ def check_source(
     unknown = set(only or ()) - set(_CHECKS)
     if unknown:
         raise ValueError(f"no such checks: {', '.join(sorted(unknown))}")
-    world = _World(make, log, produce, produce_bad, outage, tuple(seeds))
+    world = _World(make, log, produce, produce_bad, add_column, outage, slowness, tuple(seeds))
     subject = _Subject(world)  # one for all checks: what came before stays where it is
     for name, check in _CHECKS.items():
         if only is None or name in only:
@@ -322,6 +328,41 @@ def _outage(subject: _Subject) -> None:
             source.stop()
     subject.produce(10)
     subject.catch_up()
+
+
+@_check
+def _slow_peer(subject: _Subject) -> None:
+    """However slowly the other side answers, each record comes once."""
+    if subject.world.slowness is None:
+        return
+    subject.produce(50)
+    subject.run(parts=1)
+    with subject.world.slowness():
+        subject.run(parts=1, drops=True)
+        subject.produce(20)
+        subject.catch_up()
+
+
+@_check
+def _schema_change(subject: _Subject) -> None:
+    """When the other side gets a column more, no record is lost: it comes, is a dead letter, or the source stops and says so."""
+    if subject.world.add_column is None:
+        return
+    subject.produce(5)
+    subject.catch_up()
+    before = len(subject.letters)
+    subject.world.add_column()
+    subject.produce(6)
+    for _ in range(2):  # what it says once, it says again
+        try:
+            while subject.run():
+                pass
+        except (SourceFailed, InputError, DefinitionError):
+            expect(not subject.taken - subject.expected, "records came twice, or from nowhere")
+            continue
+        missing = (subject.expected - subject.taken).total()
+        expect_equal(missing, len(subject.letters) - before, "records that did not come, and dead letters")
+        expect(not subject.taken - subject.expected, "records came twice, or from nowhere")
 
 
 SOURCE_CHECKS: Final = tuple(_CHECKS)
