@@ -244,6 +244,7 @@ _INSTANTS: Final = {
     unit: (-9_223_372_022_400 * per_s, (2**63 - 1) * per_s // 1_000_000)
     for unit, per_s in (("s", 1), ("ms", 1000), ("us", 1_000_000))
 }
+_INTEGER_DIGITS_MAX: Final = 39  # of a HUGEINT, the widest
 _FEW: Final = 8  # NumPy's own reductions pay from about here on
 _INFINITIES: Final = pa.array([-(2**63) + 1, 2**63 - 1])
 
@@ -358,7 +359,10 @@ def _fit_boolean(value: Any, target: pa.DataType) -> Any:
 
 
 def _fit_integer(value: Any, target: pa.DataType) -> Any:
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value == int(value):
+    # A short text such as 1e999999999 is a decimal whose digits fill the memory.
+    is_huge = isinstance(value, Decimal) and value.is_finite() and value.adjusted() > _INTEGER_DIGITS_MAX
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if is_number and not is_huge and value == int(value):
         return int(value)
     raise _misfit(value, target)
 

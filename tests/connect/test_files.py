@@ -216,6 +216,17 @@ def test_json_numbers_keep_all_their_digits():
     ]
 
 
+def test_a_short_number_with_a_long_exponent_is_not_written_out():
+    schema = declare_schema({"n": "bigint", "ns": "bigint[]", "j": "json"}, where="test")
+    for name in ("n", "ns"):
+        value = "1e999999999" if name == "n" else "[1e999999999]"
+        with pytest.raises(ValueMismatch):
+            read(f'{{"{name}": {value}}}', "jsonl", schema)
+    for number in ("1E+999999999", "-1.5E-999999999"):
+        assert read(f'{{"j": {number}}}', "jsonl", schema) == [{"n": None, "ns": None, "j": number}]
+    assert read('{"n": 12e2, "j": 1.50e3}', "jsonl", schema) == [{"n": 1200, "ns": None, "j": "1500"}]
+
+
 @pytest.mark.parametrize("data", ["", "\n \r\n", "\ufeff"])
 def test_no_json_lines_are_no_records(data):
     assert read(data, "jsonl") == []

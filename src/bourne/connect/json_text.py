@@ -10,7 +10,10 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
+
+# A number with more zeros than this keeps its exponent: 1E+999999999 is short, its digits fill the memory.
+_PLAIN_DIGITS_MAX: Final = 400
 
 
 def to_json(value: Any) -> str:
@@ -20,7 +23,9 @@ def to_json(value: Any) -> str:
     {"total": 12.30, "who": ["ann", null]}
     """
     if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else json.dumps(str(value))
+        if not value.is_finite():
+            return json.dumps(str(value))
+        return format(value, "f") if abs(value.adjusted()) <= _PLAIN_DIGITS_MAX else str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return '"NaN"' if math.isnan(value) else f'"{"-" if value < 0 else ""}Infinity"'
     if isinstance(value, Mapping):
