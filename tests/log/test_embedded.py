@@ -75,6 +75,22 @@ def test_a_repeated_request_id_writes_nothing_also_after_a_restart(tmp_path: Pat
             it.append("events", ROWS, request_id="")
 
 
+def test_a_request_id_is_not_taken_for_other_data_of_the_same_size(tmp_path: Path) -> None:
+    for partitions in (1, 3):
+        for _ in range(2):
+            with bourne.open(app_of(partitions=partitions), data=tmp_path / str(partitions)) as it:
+                log = it.log("events")
+                first = log.append(ROWS[:10], request_id="a", request_hash="x")
+                again = log.append(ROWS[:10], request_id="a", request_hash="x")
+                assert again.is_repeat and again.ranges == first.ranges
+                with pytest.raises(bourne.InputError, match="other data"):
+                    log.append(ROWS[:10], request_id="a", request_hash="y")
+                assert log.append(ROWS[:10], request_id="a").is_repeat  # nobody says what it was
+                log.append(ROWS[:10], request_id="b")
+                assert log.append(ROWS[:10], request_id="b", request_hash="y").is_repeat
+                assert sum(log.end_offsets()) == 20
+
+
 def test_rows_with_ids_are_stored_once(tmp_path: Path) -> None:
     for _ in range(2):
         with bourne.open(app_of(request_id="n"), data=tmp_path) as it:

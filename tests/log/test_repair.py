@@ -657,7 +657,8 @@ def test_request_ids_of_whole_appends_are_known_to_the_copy(
     monkeypatch.setattr("bourne.log.end.FRAME_ROWS_MAX", 2)
     asked = house()
     for number in range(4):
-        asked.append(*range(10 * number, 10 * number + 5), request_id=f"r{number}")
+        rows = [{"key": key, "text": "x"} for key in range(10 * number, 10 * number + 5)]
+        asked.log.append(rows, request_id=f"r{number}", request_hash="h" if number % 2 else None)
     path = sorted(asked.partition.glob("*.seg"))[1]
     (byte, header) = [each for each in frames_of(path) if each[1].row_count][1]
     flip(path, byte + HEADER_BYTES + 5)
@@ -681,7 +682,11 @@ def test_request_ids_of_whole_appends_are_known_to_the_copy(
     with bourne.open(data=asked.folder) as instance:  # and to a copy of the copy
         for number in range(4):
             rows = [{"key": key} for key in range(10 * number, 10 * number + 5)]
-            assert instance.log("셋째").append(rows, request_id=f"r{number}").is_repeat
+            third = instance.log("셋째")
+            assert third.append(rows, request_id=f"r{number}", request_hash="h").is_repeat
+            if number % 2 and number != broken:
+                with pytest.raises(bourne.InputError, match="other data"):
+                    third.append(rows, request_id=f"r{number}", request_hash="i")
     assert again.lost == ()
 
 

@@ -20,7 +20,7 @@ class Call:
     """One call, waiting to be written: an append, or with `table` None a wish to sync, to roll, or to close."""
 
     __slots__ = (
-        "durability", "error", "id", "is_close", "is_done", "is_roll", "is_small", "meta", "size", "table", "wake",
+        "durability", "error", "hash", "id", "is_close", "is_done", "is_roll", "is_small", "meta", "size", "table", "wake",
         "written",
     )  # fmt: skip
 
@@ -32,6 +32,7 @@ class Call:
         request_id: str | None = None,
         is_close: bool = False,
         is_roll: bool = False,
+        request_hash: str | None = None,
     ) -> None:
         self.table = table
         self.size = _size_of(table) if table is not None else 0
@@ -40,6 +41,7 @@ class Call:
         self.durability = durability
         self.meta = meta
         self.id = request_id
+        self.hash = request_hash
         self.is_close = is_close
         self.is_roll = is_roll
         self.is_done = False
@@ -109,7 +111,7 @@ def _together(
 def _ids_of(calls: Sequence[Planned]) -> Mapping[str, Any] | None:
     """Return the meta part that remembers the request ids of these calls; None if there are none."""
     ids = [
-        [request.id, written.offsets.start, len(written.offsets)]
+        [request.id, written.offsets.start, len(written.offsets), *([request.hash] if request.hash else [])]
         for request, _, written in calls
         if request.id is not None and not written.is_repeat
     ]

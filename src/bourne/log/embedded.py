@@ -60,8 +60,9 @@ class EmbeddedLog:
     # --- writing -----------------------------------------------------------------------------------------
 
     def append(
-        self, rows: Any, *, durability: Durability | None = None, request_id: str | None = None
-    ) -> Appended:
+        self, rows: Any, *, durability: Durability | None = None, request_id: str | None = None,
+        request_hash: str | None = None,
+    ) -> Appended:  # fmt: skip
         """Append records; they are as durable as asked for when this returns.
 
         Args:
@@ -69,6 +70,8 @@ class EmbeddedLog:
                 dicts. They go to their partitions by key, in the order given.
             durability: `"fsync"`, `"interval"` or `"none"`; by default as the log was declared.
             request_id: an id of this call: a repeat with the same rows writes nothing and returns the first offsets.
+            request_hash: a hash of what the rows were made of, kept with the id: a call with the same id and another hash
+                is refused. Without, only another number of rows is.
 
         All rows or none of each partition are taken. If one of several partitions fails, those before it have their
         rows: repeat the call with the same request id to complete it.
@@ -91,7 +94,9 @@ class EmbeddedLog:
         table = conform(rows, self._info.schema, log=self._info.name)
         check_records(self._info, table)
         if self._info.partitions == 1:
-            written = self.writer(0).write(table, durability=durability, request_id=request_id)
+            written = self.writer(0).write(
+                table, durability=durability, request_id=request_id, request_hash=request_hash
+            )
             offsets = written.row_offsets
             if offsets is None:
                 offsets = np.arange(written.offsets.start, written.offsets.stop)
@@ -105,7 +110,9 @@ class EmbeddedLog:
             [
                 (
                     number,
-                    self.writer(number).write(part, durability=durability, request_id=request_id),
+                    self.writer(number).write(
+                        part, durability=durability, request_id=request_id, request_hash=request_hash
+                    ),
                     rows_of,
                 )
                 for number, part, rows_of in parts

@@ -264,7 +264,7 @@ class PartitionEnd:
             assert request.table is not None
             table, written = request.table, None
             if ids is not None:
-                table, written = ids.check(table, request.id, offset)
+                table, written = ids.check(table, request.id, offset, request.hash)
             if written is None:
                 written = Written(range(offset, offset + table.num_rows))
             offset += table.num_rows

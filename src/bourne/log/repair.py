@@ -124,7 +124,9 @@ class _Copy:
         self._writer = writer
         self._old = self._next = 0
         self._new = 0
-        self._ids: list[tuple[str, int, int]] = []  # with the first old offset and the number of records
+        self._ids: list[
+            tuple[Any, ...]
+        ] = []  # with the first old offset, the number of records, and perhaps a hash
         self.marks: Marks = {}  # how far the sources had come
 
     def take(self, frame: Whole) -> None:
@@ -146,13 +148,15 @@ class _Copy:
 
     def _request_ids(self, meta: dict[str, Any]) -> dict[str, Any] | None:
         """Return the ids of the appends that are complete with this frame, under their new offsets."""
-        self._ids += [(name, first, count) for name, first, count in meta.get("requests", ())]
+        self._ids += [tuple(each) for each in meta.get("requests", ())]
         self._ids = [each for each in self._ids if each[1] >= self._old]
         complete = [each for each in self._ids if each[1] + each[2] <= self._next]
         self._ids = [each for each in self._ids if each not in complete]
         if not complete:
             return None
-        return {"requests": [[name, first - self._old + self._new, count] for name, first, count in complete]}
+        return {
+            "requests": [[name, first - self._old + self._new, *others] for name, first, *others in complete]
+        }
 
 
 def _last_marks(log_folder: Path, info: LogInfo, partition: int) -> Marks:

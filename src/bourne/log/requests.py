@@ -28,6 +28,13 @@ class Written(NamedTuple):
     row_offsets: NDArray[np.int64] | None = None
 
 
+class Earlier(NamedTuple):
+    """An append that has an id: its offsets, and the hash of what was sent, if its caller gave one."""
+
+    offsets: range
+    hash: str | None = None
+
+
 class RequestIds:
     """The ids of one partition. Used under its writer lock: `refresh`, then `check` each call that is to be written."""
 
@@ -35,9 +42,9 @@ class RequestIds:
         self._reader = LogReader(log_folder, info, partition=partition)
         self._column = info.request_id
         self._log = info.name
-        self._calls: dict[str, range] = {}
+        self._calls: dict[str, Earlier] = {}
         self._rows: dict[Any, int] = {}
-        self._new_calls: dict[str, range] = {}
+        self._new_calls: dict[str, Earlier] = {}
         self._new_rows: dict[Any, int] = {}
         start = self._reader.segment_with_metas(REQUEST_IDS_MAX)
         if self._column is not None:
@@ -51,9 +58,9 @@ class RequestIds:
         self._new_rows.clear()
         while frames := self._read():
             for frame in frames:
-                for name, first, count in frame.meta.get("requests", ()):
+                for name, first, count, *sent in frame.meta.get("requests", ()):
                     self._calls.pop(name, None)
-                    self._calls[name] = range(first, first + count)
+                    self._calls[name] = Earlier(range(first, first + count), *sent)
                 if self._column is not None:
                     self._take_rows(frame)
         _forget(self._calls, REQUEST_IDS_MAX)
@@ -72,29 +79,35 @@ class RequestIds:
         ids = frame.batch.column(self._column).to_pylist()
         self._rows.update(zip(ids, frame.offsets().tolist(), strict=True))
 
-    def check(self, table: pa.Table, request_id: str | None, offset: int) -> tuple[pa.Table, Written | None]:
+    def check(
+        self, table: pa.Table, request_id: str | None, offset: int, request_hash: str | None = None
+    ) -> tuple[pa.Table, Written | None]:
         """Return the rows that are not there yet, to be written from `offset` on, and what to answer.
 
         Raises:
-            InputError: the id was used for an append of another size.
+            InputError: the id was used for other data, as its hash says, or for an append of another size.
         """
         if request_id is not None:
             before = self._calls.get(request_id, self._new_calls.get(request_id))
             if before is not None:
-                if self._column is None and len(before) != table.num_rows:
-                    raise InputError(
-                        f"request id {request_id!r} was used for another append to log {self._log!r}",
-                        expected=f"the same {len(before)} records (offsets {before.start} to {before.stop - 1})",
-                        found=f"{table.num_rows} records",
-                        hint="use a new id for new data",
-                    )
-                return table.slice(0, 0), Written(before, is_repeat=True)
+                self._check_same(request_id, before, table.num_rows, request_hash)
+                return table.slice(0, 0), Written(before.offsets, is_repeat=True)
         written = None
         if self._column is not None:
             table, written = self._check_rows(table, offset)
         if request_id is not None:
-            self._new_calls[request_id] = range(offset, offset + table.num_rows)
+            self._new_calls[request_id] = Earlier(range(offset, offset + table.num_rows), request_hash)
         return table, written
+
+    def _check_same(self, request_id: str, before: Earlier, rows: int, request_hash: str | None) -> None:
+        has_changed = None not in (before.hash, request_hash) and before.hash != request_hash
+        if has_changed or (self._column is None and len(before.offsets) != rows):
+            first, end = before.offsets.start, before.offsets.stop
+            raise InputError(
+                f"request id {request_id!r} was used for another append to log {self._log!r}",
+                expected=f"the same {len(before.offsets)} records (offsets {first} to {end - 1})",
+                found="other data" if has_changed else f"{rows} records", hint="use a new id for new data",
+            )  # fmt: skip
 
     def _check_rows(self, table: pa.Table, offset: int) -> tuple[pa.Table, Written]:
         ids = table.column(self._column).to_pylist()

@@ -105,12 +105,14 @@ class LogWriter:
         *,
         durability: Durability | None = None,
         request_id: str | None = None,
+        request_hash: str | None = None,
     ) -> Written:
         """Append all rows, in order; they are as durable as asked for (by default as the log says) on return. O(bytes).
 
         A large table becomes several frames, seen by readers all at once, and kept all or none after a crash. If
         anything fails, nothing of this call is kept; if the disk does not even let it be taken back, the error says so.
-        A call with the id of an earlier one writes nothing and returns the offsets of that one.
+        A call with the id of an earlier one writes nothing and returns the offsets of that one; `request_hash`, kept with
+        the id, tells a call with other data.
 
         Raises:
             InputError: another schema, a frame beyond the limit, a request id that was used for other data.
@@ -139,7 +141,9 @@ class LogWriter:
         if not table.num_rows and meta is None:
             self._check_open()
             return Written(range(self._end.head.next_offset, self._end.head.next_offset))
-        return self._submit(Call(table, durability or self.info.durability, meta, request_id))
+        return self._submit(
+            Call(table, durability or self.info.durability, meta, request_id, request_hash=request_hash)
+        )
 
     def sync(self) -> None:
         """Make durable what was acknowledged before, whatever its level.
