@@ -338,8 +338,8 @@ class App:
         Args:
             url: a path (of a file, a folder that is watched, or a pattern such as `in/*.csv`), `s3://BUCKET/PATH`,
                 `postgres://USER@HOST/DATABASE?table=NAME` (its changes) or `?outbox=NAME`, `kafka://HOST:PORT/TOPIC`,
-                `tcp://HOST:PORT` (lines from any number of clients), or `stdin:`. `${NAME}` in it stands for a variable of
-                the environment.
+                `http://HOST:PORT` (pushes to `/logs/INTO`), `tcp://HOST:PORT` (lines from any number of clients), or
+                `stdin:`. `${NAME}` in it stands for a variable of the environment.
             into: the log that they go into. If it is not declared, it is made when the app is first opened, of the columns
                 that the source says: those of a table (with its key, as a log that changes by `"before_after"`), of a
                 topic's first messages, of the first file.

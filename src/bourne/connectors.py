@@ -141,7 +141,7 @@ class Connectors:
         log = self._log(declared.into)
         around = Surroundings(
             log.info, self._clock, functools.partial(self._files_taken, declared.into),
-            functools.partial(self._rows_of, declared.into),
+            functools.partial(self._rows_of, declared.into), log.append,
         )  # fmt: skip
         source = open_source(declared.url, around, name=declared.name)
         letters = self._letters(source.name, declared.into, declared.dead_letters)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from bourne.connect.dead_letters import DeadLetters
-from bourne.connect.source import Source, Taken
+from bourne.connect.source import Source, Stored, Taken
 from bourne.connect.states import SourceState, StateFile
 from bourne.errors import BourneError, SourceFailed, StorageError, Unreachable
 from bourne.log.embedded import EmbeddedLog
@@ -78,11 +78,11 @@ class Intake(Worker[SourceState]):
             positions = {partition: mark.position for partition, mark in appends.marks.items()}
             with contextlib.closing(_closable(self.source.read(appends.position, positions))) as parts:
                 for taken in parts:
-                    if taken is not None:
+                    if taken is None:
+                        self._notice_end()
+                    else:
                         self._is_caught_up = False
                         self._take(taken, appends)
-                    else:
-                        self._notice_end()
                     self._runs()
                     if self._stopping.is_set():
                         self.source.stop()
@@ -92,12 +92,15 @@ class Intake(Worker[SourceState]):
         if not self._is_caught_up and 0 in (lag.records, lag.bytes):
             self._is_caught_up = True
 
-    def _take(self, taken: Taken, appends: SourceAppends) -> None:
-        """Append a part and its dead letters; then let the other side forget it.
+    def _take(self, taken: Taken | Stored, appends: SourceAppends) -> None:
+        """Append a part and its dead letters; then let the other side forget it. Count what is in the log already.
 
         Raises:
             SourceFailed: there are more dead letters than were declared. Nothing of the part is kept.
         """
+        if isinstance(taken, Stored):
+            self._records += taken.records
+            return
         letters, rows = self._feed.dead_letters, 0 if taken.rows is None else taken.rows.num_rows
         if not letters.rate.allows(rows, len(taken.dead)):
             first = taken.dead[0]
@@ -122,6 +125,6 @@ class Intake(Worker[SourceState]):
         return SourceFailed(f"{self._what} failed", found=found, hint="please report this")
 
 
-def _closable(parts: Iterator[Taken | None]) -> Generator[Taken | None, None, None]:
+def _closable(parts: Iterator[Taken | Stored | None]) -> Generator[Taken | Stored | None, None, None]:
     """Return a generator over the parts, so that closing it ends theirs."""
     yield from parts

@@ -186,3 +186,30 @@ POSTGRES_HEARTBEAT_S: Final = 10.0
 # Rows of an outbox handed over at once: their ids are in the position, which has to stay small.
 OUTBOX_ROWS_MAX: Final = 1000
 OUTBOX_ID_CHARS_MAX: Final = 200
+
+# One body that is pushed over HTTP, also when it is unpacked: parsed, it takes some ten times as much. Files are for more.
+HTTP_BODY_BYTES_MAX: Final = 16 << 20
+
+# What all bodies of one server that are in work may have, and how many they may be: more are told to come again.
+HTTP_BYTES_MAX: Final = 64 << 20
+HTTP_REQUESTS_MAX: Final = 128
+
+# Records of one body: each has a value in every column of the log, whatever it says itself.
+HTTP_RECORDS_MAX: Final = 1 << 20
+
+# An Arrow body, when rows that share a value (dictionaries, views) have each their own.
+HTTP_ARROW_BYTES_MAX: Final = 4 * HTTP_BODY_BYTES_MAX
+
+# Threads that parse and append. They mostly wait for the disk, and share its syncs.
+HTTP_WORKERS: Final = 16
+
+# Connections of one server: each is an open file. Beyond that, all are told to come again.
+HTTP_CONNECTIONS_MAX: Final = 512
+
+# How long a body may take to come, a connection may lie idle, and the end waits for what is in work, in seconds.
+HTTP_BODY_S: Final = 60.0
+HTTP_IDLE_S: Final = 30
+HTTP_STOP_S: Final = 5.0
+
+# When who was told to come again is to do so, in seconds.
+HTTP_RETRY_AFTER_S: Final = 1

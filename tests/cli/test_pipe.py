@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
@@ -118,3 +119,31 @@ def test_on_a_terminal_it_is_a_table(environment, tmp_path):
     os.close(terminal)
     last = shown.decode().replace("\r", "").splitlines()[-4:]
     assert [line.split() for line in last[-2:]] == [["bus", "2"], ["버스🚌", "1"]]
+
+
+def test_what_is_pushed_goes_through(start_bourne, tmp_path):
+    process = start_bourne(
+        "pipe", "http://127.0.0.1:0", "SELECT kind, n + 1 AS n FROM input", "out.jsonl", "--columns", "kind varchar, n int",
+        "--data", "kept",
+    )  # fmt: skip
+
+    def port() -> int | None:
+        assert process.poll() is None
+        states = [json.loads(path.read_text()) for path in (tmp_path / "kept" / "sources").glob("*.json")]
+        return next((int(state["note"].split()[3]) for state in states), None)
+
+    connection = http.client.HTTPConnection("127.0.0.1", until(port))
+    connection.request("POST", "/logs/input", LINES.encode(), {"Content-Type": "application/jsonl"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert until(lambda: (tmp_path / "out.jsonl").exists() and records((tmp_path / "out.jsonl").read_text())) == [
+        {"kind": "bus", "n": 2}, {"kind": "버스🚌", "n": 3}, {"kind": "bus", "n": 4},
+    ]  # fmt: skip
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_what_is_pushed_needs_columns(run_bourne):
+    done = run_bourne("pipe", "http://127.0.0.1:0", "-")
+    assert (done.returncode, "--columns" in done.stderr) == (3, True)

@@ -24,8 +24,9 @@ from waiting import until
 LOG = LogInfo("seen", declare_schema({"what": "varchar", "at": "timestamp"}, where="test"), time="at")
 CLOCK = SimulatedClock()
 AROUND = Surroundings(
-    LOG, CLOCK, lambda name: pytest.fail("lines are no files"), lambda: pytest.fail("nor tables")
-)
+    LOG, CLOCK, lambda name: pytest.fail("lines are no files"), lambda: pytest.fail("nor tables"),
+    lambda *_, **__: pytest.fail("nor do they append"),
+)  # fmt: skip
 
 
 def log(**columns: str) -> LogInfo:

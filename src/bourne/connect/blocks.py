@@ -212,10 +212,10 @@ def _check_quotes(block: Block, quotes: NDArray[np.int64], name: str) -> None:
         error = MalformedInput(
             "a quote in the middle of a field", where=f"{name}, line {block.line_at(int(opened))}",
             expected='a field with quotes in it is quoted as a whole, each quote in it doubled: "5"" pipe"',
-            hint="mend the file",
+            hint="mend the input",
         )  # fmt: skip
         raise _Stray(int(byte), int(opened), error)
 
 
 def _fail(what: str, name: str, line: int, expected: str) -> NoReturn:
-    raise MalformedInput(what, where=f"{name}, line {line}", expected=expected, hint="mend the file")
+    raise MalformedInput(what, where=f"{name}, line {line}", expected=expected, hint="mend the input")

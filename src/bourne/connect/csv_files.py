@@ -175,7 +175,7 @@ def _parse_csv(records: _Records, names: list[str], name: str) -> pa.Table:
     if b"\r" in data and table.num_rows != len(records.bounds()[0]):
         raise MalformedInput(
             "a carriage return without a newline", where=f"{name}, after line {records.block.line}",
-            expected="lines that end with a newline", hint="mend the file, or quote that field",
+            expected="lines that end with a newline", hint="mend the input, or quote that field",
         )  # fmt: skip
     return table
 
@@ -183,7 +183,7 @@ def _parse_csv(records: _Records, names: list[str], name: str) -> pa.Table:
 def _field_count(found: int, names: list[str], where: str, text: str) -> MalformedInput:
     return MalformedInput(
         f"a record has {found} fields, the header {len(names)}", where=where, expected=", ".join(names), found=text[:200],
-        hint="mend the file; a field with commas is quoted",
+        hint="mend the input; a field with commas is quoted",
     )  # fmt: skip
 
 

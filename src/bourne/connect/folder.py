@@ -261,7 +261,7 @@ class Files:
                 return None
             raise SourceFailed(
                 f"{entry.path} cannot be taken in: {error.what}", where=error.where, expected=error.expected,
-                found=error.found, hint="mend the file, or take it away",
+                found=error.found, hint="mend the input, or take it away",
             ) from error  # fmt: skip
 
     def _letter(self, entry: Entry, content: str, kind: Format, misfit: Misfit, batch: Batch) -> DeadLetter:

@@ -112,24 +112,48 @@ def parse_line(line: bytes, readers: Mapping[str, Callable[[Any], Any]], where: 
         MalformedInput: it is none.
     """
     try:
-        record = _DECODER.decode(line.decode())
-    except json.JSONDecodeError as error:
-        raise MalformedInput(
-            f"not JSON: {error.msg}", where=f"{where}, column {error.colno}", expected="one JSON object a line",
-            found=repr(error.doc[max(error.pos - 20, 0) : error.pos + 20]), hint="mend the file",
-        ) from error  # fmt: skip
+        value = _DECODER.decode(line.decode())
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise MalformedInput(
-            "not JSON", where=where, expected="one JSON object a line, in UTF-8", found=str(error),
-            hint="mend the file",
-        ) from error  # fmt: skip
+        column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise _not_json(error, f"{where}{column}", "one JSON object a line") from error
+    return _record(value, readers, where)
+
+
+def parse_document(
+    data: bytes, readers: Mapping[str, Callable[[Any], Any]], name: str
+) -> list[dict[str, Any]]:
+    """Return the objects that a JSON document holds: it is one, or a list of them. Otherwise as `parse_line`."""
+    try:
+        value = _DECODER.decode(data.decode("utf-8-sig"))
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        place = (
+            f", line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        )
+        raise _not_json(error, f"{name}{place}", "a JSON object, or a list of them") from error
+    if not isinstance(value, list):
+        return [_record(value, readers, name)]
+    return [_record(each, readers, f"{name}, record {number}") for number, each in enumerate(value, 1)]
+
+
+def _not_json(error: Exception, where: str, expected: str) -> MalformedInput:
+    if isinstance(error, json.JSONDecodeError):
+        near = repr(error.doc[max(error.pos - 20, 0) : error.pos + 20])
+        return MalformedInput(
+            f"not JSON: {error.msg}", where=where, expected=expected, found=near, hint="mend the input"
+        )
+    return MalformedInput(
+        "not JSON", where=where, expected=f"{expected}, in UTF-8", found=str(error), hint="mend the input"
+    )
+
+
+def _record(record: Any, readers: Mapping[str, Callable[[Any], Any]], where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise MalformedInput(
             "not a record",
             where=where,
             expected="a JSON object",
             found=repr(record)[:80],
-            hint="mend the file",
+            hint="mend the input",
         )
     for column, read in readers.items():
         if record.get(column) is not None:

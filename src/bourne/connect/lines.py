@@ -16,19 +16,17 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from bourne.connect.arrival import Arrival
 from bourne.connect.json_lines import fit_lines
 from bourne.connect.source import DeadLetter, Delivery, Lag, Position, Taken
 from bourne.errors import BourneError, DefinitionError, MalformedInput, SourceFailed
 from bourne.limits import CLIENTS_MAX, LINE_BYTES_MAX, SOURCE_BYTES_MAX, SOURCE_LINES_MAX, SOURCE_LOOK_S
 from bourne.log.catalog import LogInfo
 from bourne.ports import Clock
-from bourne.schema import Schema
 
 LineFormat = Literal["text", "jsonl"]
 
@@ -89,12 +87,9 @@ class _Lines:
     def __init__(self, log: LogInfo, clock: Clock, name: str, kind: LineFormat) -> None:
         self.name = name
         self._log = log
-        self._clock = clock
         self._began_us = clock.now_us()
         self._text_column = _text_column(log) if kind == "text" else None
-        self._schema = Schema(  # what a line has to say
-            tuple(replace(c, nullable=True) if c.name == log.time else c for c in log.schema.columns)
-        )
+        self._arrival = Arrival(log, clock)
         self._buffer = _Buffer()
 
     def _take(self, read: Callable[[int], bytes], *, sender: str) -> None:
@@ -148,8 +143,8 @@ class _Lines:
         """Return lines as records, and those that are none; `before` is how many came earlier."""
         if self._text_column is not None:
             texts = [line.decode("utf-8", "replace") for line in lines]
-            return self._with_arrival(pa.table({self._text_column: pa.array(texts, pa.string())})), ()
-        table, misfits = fit_lines(lines, self._schema, self._log.name, self.name)
+            return self._arrival.fill(pa.table({self._text_column: pa.array(texts, pa.string())})), ()
+        table, misfits = fit_lines(lines, self._arrival.schema, self._log.name, self.name)
         since = f"since {self._began_us}"  # no two lines have the same place
         dead = tuple(
             DeadLetter(
@@ -157,19 +152,7 @@ class _Lines:
             )
             for each in misfits
         )
-        return self._with_arrival(table), dead
-
-    def _with_arrival(self, table: pa.Table) -> pa.Table:
-        """Fill in the time of arrival where the records do not say when they were."""
-        if self._log.time is None:
-            return table
-        wanted = self._log.schema.to_arrow().field(self._log.time).type
-        # Cut to what the column's unit can say.
-        arrived = pa.scalar(self._clock.now_us(), pa.timestamp("us")).cast(wanted, safe=False)
-        if self._log.time not in table.column_names:
-            return table.append_column(self._log.time, pa.repeat(arrived, table.num_rows))
-        index = table.column_names.index(self._log.time)
-        return table.set_column(index, self._log.time, pc.fill_null(table.column(index), arrived))
+        return self._arrival.fill(table), dead
 
     def confirm(self, position: Position) -> None:
         """Nobody waits for it."""

@@ -5,7 +5,8 @@ it again from there gets what follows, no record twice and none left out. The po
 write as the records (`bourne.log.source_appends`); so, if the source keeps its law, each record is in the log once.
 
 A source knows nothing of the log but its columns. It does not append, it does not try again, and it keeps at most one
-part at a time: `bourne.intake` does the rest, and asks for the next part only when the last one is durable.
+part at a time: `bourne.intake` does the rest, and asks for the next part only when the last one is durable. One kind is
+different: whose senders wait for an answer appends what they send itself (`Surroundings.append`), while it is read.
 """
 
 from __future__ import annotations
@@ -55,6 +56,16 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """So many records that a source has appended itself, durably, as their senders wait for the acknowledgement.
+
+    Such a source keeps no position: its senders do, and send again what was not acknowledged.
+    """
+
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lag:
     """How far a source is behind: in records and in bytes of the other side, where it knows; 0 when it has all.
 
@@ -75,7 +86,9 @@ class Source(Protocol):
     delivery: Delivery
     """What it promises: a source that cannot repeat what it handed over is "at most once"."""
 
-    def read(self, position: Position | None, partitions: dict[int, Position]) -> Iterator[Taken | None]:
+    def read(
+        self, position: Position | None, partitions: dict[int, Position]
+    ) -> Iterator[Taken | Stored | None]:
         """Go on from a position (None: from the beginning), and yield what comes, until it ends or is stopped.
 
         Yields None when nothing is there just now, at least every tenth of a second: that is when `lag` is 0, too. The

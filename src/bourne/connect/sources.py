@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bourne.connect.files import Format
 from bourne.connect.files_taken import FilesTaken
 from bourne.connect.folder import Files
+from bourne.connect.http_push import Append, HttpPush
 from bourne.connect.kafka_source import KafkaTopic
 from bourne.connect.lines import LineFormat, StreamLines, TcpLines
 from bourne.connect.outbox import PostgresOutbox
@@ -32,7 +33,7 @@ _LINE_FORMATS: Final[dict[str, LineFormat]] = {"text": "text", "jsonl": "jsonl"}
 
 KNOWN: Final = (
     "a path of files, a folder (its name ends with /), s3://BUCKET/PATH, postgres://…?table=NAME, postgres://…?outbox=NAME, "
-    "kafka://HOST/TOPIC, tcp://HOST:PORT, stdin: or -"
+    "kafka://HOST/TOPIC, http://HOST:PORT, tcp://HOST:PORT, stdin: or -"
 )
 
 _Kind = TypeVar("_Kind", Format, LineFormat)
@@ -40,13 +41,14 @@ _Kind = TypeVar("_Kind", Format, LineFormat)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a source may need of the app that it works for: its log and the rows of that, the clock, and the files that it
-    has taken in."""
+    """What a source may need of the app that it works for: its log and the rows of that, the clock, the files that it
+    has taken in, and, if its senders wait for an answer, the log's `append`."""
 
     log: LogInfo
     clock: Clock
     files_taken: Callable[[str], FilesTaken]
     rows: Callable[[], pa.Table]
+    append: Append
 
 
 def source_name(url: str, name: str | None) -> str:
@@ -78,6 +80,9 @@ def open_source(url: str, around: Surroundings, *, name: str | None = None) -> S
         parts.check_options("format")
         kind = _choice(parts, _LINE_FORMATS) or "text"
         return TcpLines(parts.host, parts.port, around.log, around.clock, name=called, kind=kind)
+    if parts.scheme == "http" and parts.host and parts.port is not None and parts.path in ("", "/"):
+        parts.check_options("token")
+        return HttpPush(parts, around.log, around.clock, around.append, name=name)
     if parts.scheme in ("stdin", "-"):
         parts.check_options("format")
         stream = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()

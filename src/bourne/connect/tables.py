@@ -222,7 +222,7 @@ def _read(
     assert failure is not None
     raise InputError(
         f"table {table.name!r}: {failure.what}", where=failure.where, expected=failure.expected, found=failure.found,
-        hint="mend the file; or, if its columns are others from now on, declare the table under another name",
+        hint="mend the input; or, if its columns are others from now on, declare the table under another name",
     ) from failure  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def _check_columns(
         raise InputError(
             f"table {table.name!r}: its file {' and '.join(what)}", where=str(path), expected=", ".join(schema.names),
             found=", ".join(names),
-            hint="mend the file, or declare its columns (schema=…) and open the app again; a table of other columns "
+            hint="mend the input, or declare its columns (schema=…) and open the app again; a table of other columns "
             "needs another name",
         )  # fmt: skip
 

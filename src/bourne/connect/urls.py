@@ -20,13 +20,16 @@ _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PASSWORD = re.compile(r"(://[^:/@?]*):[^@/?]*@")
 
+_TOKEN = re.compile(r"([?&]token=)(?!\$\{\w+\}(?:&|$))[^&]*")
+
 # The options that say what a URL is about; the others only say how it is read or written.
 _NAMING: Final = ("table", "outbox", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL in parts. `text` is as it was declared, without its password; `full` is for the library that connects."""
+    """A URL in parts. `text` is as it was declared, without its password or token; `full` is for the library that
+    connects."""
 
     text: str
     full: str = field(repr=False)
@@ -34,7 +37,7 @@ class Url:
     host: str | None
     port: int | None
     path: str
-    options: Mapping[str, str]
+    options: Mapping[str, str] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -97,7 +100,7 @@ def parse_url(text: str) -> Url:
     Raises:
         DefinitionError: it is none, or names a variable that is not set.
     """
-    shown = _PASSWORD.sub(r"\1:***@", text)
+    shown = _TOKEN.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
     full = _VARIABLE.sub(lambda found: _variable(found[1], shown), text)
     if full == "-" or full.startswith("-?"):
         return Url(shown, full, "-", None, None, "", _path_options(full)[1])
