@@ -140,6 +140,8 @@ class Listener:
                 f"cannot listen on {place[0]}:{place[1]}", found=str(error),
                 hint="choose another port, or stop what uses it",
             ) from error  # fmt: skip
+        # Connections inherit it: else a short answer in two writes waits for the client's delayed acknowledgement.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         name = "http {}:{}".format(*self.address)
         self._pool = ThreadPoolExecutor(HTTP_WORKERS, thread_name_prefix=name)
