@@ -145,7 +145,9 @@ class Connectors:
         )  # fmt: skip
         source = open_source(declared.url, around, name=declared.name)
         letters = self._letters(source.name, declared.into, declared.dead_letters)
-        note = StateFile[SourceState](self._catalog.folder / "sources", source.name, self._clock)
+        note = StateFile[SourceState](
+            self._catalog.folder / "sources", f"{source.name} -> {declared.into}", self._clock
+        )
         return Intake(
             Feed(parse_url(declared.url).text, source, log, letters), note, files=self._files, is_patient=self._is_patient,
             on_state=self._on_state,
