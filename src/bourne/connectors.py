@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -24,7 +25,7 @@ from bourne.connect.urls import parse_url
 from bourne.delivery import Delivering, Outlet
 from bourne.errors import BourneError, DefinitionError, UnknownName
 from bourne.intake import Feed, Intake
-from bourne.limits import POLL_INTERVAL_S
+from bourne.limits import CLOSE_WAIT_S, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.relation import only_grows, relation_schema
@@ -222,13 +223,18 @@ class Connectors:
             for intake in self._intakes:
                 intake.source.stop()
             raise
-        for worker in self._workers:
-            self._ending.callback(worker.join)
+        self._ending.callback(self._join)
         for worker in self._workers:
             self._ending.callback(worker.stop)
         for worker in self._workers:
             worker.start()
         return self
+
+    def _join(self) -> None:
+        """Wait until all have ended, but for so long together."""
+        deadline = time.monotonic() + CLOSE_WAIT_S
+        for worker in self._workers:
+            worker.join(deadline)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -137,8 +137,8 @@ STATUS_INTERVAL_S: Final = 1.0
 # What a sink gets at once, about: whole frames of the view.
 DELIVERY_BYTES: Final = 32 << 20
 
-# How long the end of a run waits for sources and sinks that are busy with the other side.
-CLOSE_WAIT_S: Final = 10.0
+# How long the end of a run waits for all sources and sinks that are busy with the other side, in seconds.
+CLOSE_WAIT_S: Final = 5.0
 
 # A table's file is read whole, and its first version is one frame.
 TABLE_BYTES_MAX: Final = 1 << 30
@@ -153,8 +153,13 @@ POLL_INTERVAL_S: Final = 0.005
 # How long a sink waits for a lock that another process holds, in seconds, before it says that the other side is not there.
 SINK_LOCK_WAIT_S: Final = 1.0
 
-# How long a server may take to answer a sink, in seconds, before it counts as gone.
-SINK_ANSWER_WAIT_S: Final = 30.0
+# How long the other side of a connection may say nothing, in seconds, before it counts as gone: longer than a busy server
+# or a failover usually takes. A URL may say less or more: `?silence=5`.
+SILENCE_S: Final = 30.0
+SILENCE_S_MAX: Final = 3600.0
+
+# How long who is stopped tries to tell a server that it need not go on, in seconds.
+LET_GO_S: Final = 1.0
 
 # So many files of about one size in a folder become one, unless they are larger than this: readers open each of them.
 SINK_FILES_MIN: Final = 16
@@ -174,9 +179,6 @@ POSTGRES_WAL_WARNING_BYTES: Final = 1 << 30
 
 # How long connecting may take, in seconds.
 POSTGRES_CONNECT_S: Final = 10
-
-# How long what was sent may go without any sign of the other side before the connection is given up, in seconds.
-POSTGRES_SILENCE_S: Final = 30
 
 # How often the server is told of what is durable, asked for its state, and told (in an own frame) that nothing has come.
 POSTGRES_STATUS_S: Final = 1.0

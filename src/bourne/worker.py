@@ -16,7 +16,7 @@ from typing import Generic
 
 from bourne.connect.states import State, StateFile
 from bourne.errors import BourneError, Unreachable
-from bourne.limits import CLOSE_WAIT_S, RETRY_S_MAX, RETRY_S_MIN, RETRY_UNTIL_CAUGHT_UP_S
+from bourne.limits import RETRY_S_MAX, RETRY_S_MIN, RETRY_UNTIL_CAUGHT_UP_S
 from bourne.log.wake import WakingEvent
 
 
@@ -132,7 +132,7 @@ class Worker(ABC, Generic[State]):
         """Let it end with what it has in hand. Does not wait."""
         self._stopping.set()
 
-    def join(self) -> None:
-        """Wait until it has ended; not for ever, if the other side holds it up."""
+    def join(self, deadline: float) -> None:
+        """Wait until it has ended, but no longer (`time.monotonic()`), if the other side holds it up."""
         if self._thread.ident is not None:
-            self._thread.join(CLOSE_WAIT_S)
+            self._thread.join(max(0.0, deadline - time.monotonic()))

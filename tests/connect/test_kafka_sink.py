@@ -251,6 +251,7 @@ def die(*args, **kwargs):
 class Dying:
     def __init__(self, inner): self.inner, self.count = inner, 0
     def __getattr__(self, name): return getattr(self.inner, name)
+    def __len__(self): return len(self.inner)
     def produce(self, *args, **kwargs):
         self.inner.produce(*args, **kwargs)
         self.count += 1
@@ -337,7 +338,7 @@ def test_a_broker_killed_in_the_middle_of_a_write(
     monkeypatch.setattr(kafka_sink, "_STEP_S", 5.0)
     monkeypatch.setattr(kafka_sink, "_TRANSACTION_S", 6.0)
     wanted = shape()
-    sink = KafkaSink(url(kafka, topic), wanted)
+    sink = KafkaSink(url(kafka, topic, "&silence=5"), wanted)
     sink.open()
     sink.write(numbered(wanted, 0), 0, None)
     sink._producer = Killing(sink._producer, kafka, at)
@@ -366,6 +367,9 @@ class Killing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def __len__(self) -> int:
+        return len(self._inner)
 
     def produce(self, *args: Any, **more: Any) -> None:
         self._inner.produce(*args, **more)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.proxy import Proxy
 from waiting import until
 
 VERSION = "4.2.0"
@@ -40,8 +41,10 @@ _PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 delete.topic.enable=true
@@ -105,18 +108,28 @@ def install() -> Path:
 
 
 class KafkaServer:
-    """One broker with a folder of its own. `bootstrap` stays the same over restarts."""
+    """One broker with a folder of its own. `bootstrap` stays the same over restarts.
+
+    Who begins at `proxy.url_host` stays behind the proxy: that listener says that the broker is there.
+    """
 
     def __init__(self, jars: Path, folder: Path) -> None:
         """Format the storage; nothing runs yet."""
-        port, controller_port = _free_ports(2)
+        port, controller_port, behind = _free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
+        self.proxy = Proxy(behind)
         self._jars = jars
         self._folder = folder
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         self._properties.write_text(
-            _PROPERTIES.format(port=port, controller_port=controller_port, data=folder / "data")
+            _PROPERTIES.format(
+                port=port,
+                controller_port=controller_port,
+                behind=behind,
+                proxied=self.proxy.port,
+                data=folder / "data",
+            )
         )
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)]
@@ -202,6 +215,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
         yield server
     finally:
         server.stop()
+        server.proxy.close()
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_cut(proxy):
         proxy.cut()
         with pytest.raises(ConnectionResetError):
             one.recv(1)
-        with pytest.raises(OSError), client(proxy) as other:  # noqa: PT011  (which one depends on the moment)
+        with pytest.raises(OSError), client(proxy) as other:
             other.sendall(b"b")
             assert other.recv(1)
             raise OSError("the end")

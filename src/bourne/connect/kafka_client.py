@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from bourne.connect import silence
+from bourne.connect.silence import read_silence
 from bourne.errors import BourneError, DefinitionError, SourceFailed, Unreachable
+from bourne.limits import SILENCE_S
 
-# How long one question to the brokers may take, in seconds: longer than a broker needs to elect a leader.
+# How long one question to the brokers may take at most, in seconds: longer than a broker needs to elect a leader.
 ASK_S: Final = 10.0
 
 # What is decided here: exactly once rests on it.
@@ -44,6 +47,12 @@ class Address:
     topic: str
     options: Mapping[str, str]
     settings: Mapping[str, str]
+    silence_s: float = SILENCE_S
+
+    @property
+    def ask_s(self) -> float:
+        """How long one question to the brokers may take, in seconds."""
+        return min(ASK_S, self.silence_s)
 
     def __str__(self) -> str:
         return f"kafka://{self.servers}/{self.topic}"
@@ -68,6 +77,7 @@ def read_url(url: str, *, options: frozenset[str], where: str) -> Address:
         )  # fmt: skip
     pairs = parse_qsl(query, keep_blank_values=True)
     given = dict(pairs)
+    options = options | {silence.OPTION}
     for name in given:
         if ("." in name and name in _OURS) or ("." not in name and name not in options):
             raise DefinitionError(
@@ -78,7 +88,8 @@ def read_url(url: str, *, options: frozenset[str], where: str) -> Address:
     if len(given) < len(pairs):
         raise DefinitionError(f"an option of {base} is there twice", where=where, hint="remove one")
     settings = {name: value for name, value in given.items() if "." in name}
-    return Address(servers, topic, {n: v for n, v in given.items() if "." not in n}, settings)
+    own = {name: value for name, value in given.items() if "." not in name}
+    return Address(servers, topic, own, settings, read_silence(own, where=base))
 
 
 def client() -> Any:
@@ -104,9 +115,23 @@ def settings(address: Address, **more: Any) -> dict[str, Any]:
         "log_level": 0,
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": 1000,
+        **_patience(address.silence_s),
         **address.settings,
         "bootstrap.servers": address.servers,
         **ours,
+    }
+
+
+def _patience(silence_s: float) -> dict[str, int]:
+    """Return what makes the library give up a connection on which no answer comes.
+
+    The library has lower bounds of its own, and no answer may take longer than a transaction.
+    """
+    silence_ms = int(silence_s * 1000)
+    return {
+        "socket.timeout.ms": min(max(silence_ms, 2000), 100_000),
+        "socket.connection.setup.timeout.ms": max(silence_ms, 1000),
+        "api.version.request.timeout.ms": min(max(silence_ms, 1000), 10_000),
     }
 
 
@@ -148,7 +173,7 @@ def count_partitions(asking: Any, address: Address) -> int | None:
     # Asked for one topic by name by anyone but a consumer, brokers may make it, with settings of their own.
     named = address.topic if isinstance(asking, library.Consumer) else None
     try:
-        topic = asking.list_topics(named, timeout=ASK_S).topics.get(address.topic)
+        topic = asking.list_topics(named, timeout=address.ask_s).topics.get(address.topic)
     except library.KafkaException as error:
         raise unreachable(address, error.args[0]) from error
     if topic is None:
@@ -171,8 +196,8 @@ def topic_id(admin: Any, address: Address) -> str:
     """
     library = client()
     try:
-        asked = admin.describe_topics(library.TopicCollection([address.topic]), request_timeout=ASK_S)
-        found = asked[address.topic].result(ASK_S).topic_id
+        asked = admin.describe_topics(library.TopicCollection([address.topic]), request_timeout=address.ask_s)
+        found = asked[address.topic].result(address.ask_s).topic_id
     except (library.KafkaException, TimeoutError) as error:
         raise unreachable(address, error.args[0] if error.args else error) from error
     high, low = (int(found.get_most_significant_bits()), int(found.get_least_significant_bits()))

@@ -10,7 +10,7 @@ import json
 import time
 from typing import Any, Final
 
-from bourne.connect.kafka_client import ASK_S, Address, as_our_error, client, make, unreachable
+from bourne.connect.kafka_client import Address, as_our_error, client, make, unreachable
 from bourne.connect.source import Position
 from bourne.errors import SinkFailed, Unreachable
 
@@ -79,9 +79,9 @@ def _end(admin: Any, address: Address) -> int:
         answers = admin.list_offsets(
             {asked: library.admin.OffsetSpec.latest()},
             isolation_level=library.IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=ASK_S,
+            request_timeout=address.ask_s,
         )
-        return int(answers[asked].result(ASK_S).offset)
+        return int(answers[asked].result(address.ask_s).offset)
     except library.KafkaException as error:
         raise as_our_error(error.args[0], address, SinkFailed) from error
     except TimeoutError as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -22,7 +23,6 @@ import pyarrow.compute as pc
 from bourne.connect import kafka_positions
 from bourne.connect.json_rows import rows_as_json
 from bourne.connect.kafka_client import (
-    ASK_S,
     Address,
     as_our_error,
     client,
@@ -40,7 +40,7 @@ from bourne.schema import Schema
 # How long a transaction may take at most, in seconds: afterwards the brokers end it. A change is far smaller.
 _TRANSACTION_S: Final = 120.0
 
-# How long a step of the transaction protocol may take, in seconds.
+# How long a step of the transaction protocol may take at most, in seconds.
 _STEP_S: Final = 30.0
 
 # Rows that are made text and handed to the client library at a time, and the bytes that it holds at most.
@@ -78,6 +78,14 @@ class KafkaSink:
         self._identity = ""
         self._bytes_max = 0
         self._problem: Any = None
+        self._left, self._moved_s = (
+            0,
+            0.0,
+        )  # messages that are not delivered, and when that was another number
+
+    @property
+    def _step_s(self) -> float:
+        return min(_STEP_S, self._address.silence_s)
 
     def open(self) -> Position | None:
         """Make what is missing, lock out an earlier one of this name, and return the position; see `Sink`."""
@@ -99,7 +107,7 @@ class KafkaSink:
             delivery_report_only_error=True, on_delivery=self._note,
         )  # fmt: skip
         try:
-            self._producer.init_transactions(_STEP_S)
+            self._producer.init_transactions(self._step_s)
         except library.KafkaException as error:
             self._fail(error.args[0])
         self._held = kafka_positions.read_position(admin, self._address, self._shape.name, self._identity)
@@ -116,7 +124,7 @@ class KafkaSink:
                 found=self._held,
             )
         library, producer = client(), self._producer
-        began = time.monotonic()
+        began = self._moved_s = time.monotonic()
         try:
             producer.begin_transaction()
             for keys, values in self._messages(change):
@@ -125,7 +133,7 @@ class KafkaSink:
             key, value = kafka_positions.record(self._shape.name, position, self._identity)
             self._flush(began)  # so that the positions' topic is open for no longer than it takes to commit
             self._produce(kafka_positions.TOPIC, [key], [value], began)
-            producer.commit_transaction(_STEP_S)
+            producer.commit_transaction(self._step_s)
         except Rejected:
             self._abort()
             raise
@@ -218,7 +226,12 @@ class KafkaSink:
     def _check_delivered(self, began: float) -> None:
         if self._problem is not None:
             raise client().KafkaException(self._problem)
-        if time.monotonic() - began > _TRANSACTION_S:
+        now, left = time.monotonic(), len(self._producer)
+        if left != self._left or not left:
+            self._left, self._moved_s = left, now
+        if now - self._moved_s > self._address.silence_s:
+            raise unreachable(self._address, f"{left} messages wait for {self._address.silence_s:g} s")
+        if now - began > _TRANSACTION_S:
             raise Unreachable(
                 "the transaction took too long", where=self.name, expected=f"{_TRANSACTION_S:g} s"
             )
@@ -270,7 +283,7 @@ class KafkaSink:
     def _abort_error(self) -> Any:
         """End the transaction; return why it could not be, or None."""
         try:
-            self._producer.abort_transaction(_STEP_S)
+            self._producer.abort_transaction(self._step_s)
         except client().KafkaException as error:
             return error.args[0]
         return None
@@ -286,12 +299,14 @@ class KafkaSink:
     def _make(self, admin: Any, topic: str, partitions: int, settings: dict[str, str]) -> None:
         """Make a topic unless it is there."""
         library = client()
-        address = Address(self._address.servers, topic, {}, self._address.settings)
+        address = replace(self._address, topic=topic)
         if count_partitions(admin, address) is not None:
             return
         wanted = library.admin.NewTopic(topic, num_partitions=partitions, config=settings)
         try:
-            admin.create_topics([wanted], request_timeout=ASK_S)[topic].result(ASK_S)
+            admin.create_topics([wanted], request_timeout=self._address.ask_s)[topic].result(
+                self._address.ask_s
+            )
         except library.KafkaException as error:
             if error.args[0].code() != library.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise as_our_error(error.args[0], address, SinkFailed) from error
@@ -302,10 +317,12 @@ class KafkaSink:
         """Return the settings of a topic that is there, or is about to be: a new one is not known at once."""
         library = client()
         asked = library.admin.ConfigResource(library.admin.ConfigResource.Type.TOPIC, topic)
-        deadline = time.monotonic() + ASK_S
+        deadline = time.monotonic() + self._address.ask_s
         while True:
             try:
-                answer = admin.describe_configs([asked], request_timeout=ASK_S)[asked].result(ASK_S)
+                answer = admin.describe_configs([asked], request_timeout=self._address.ask_s)[asked].result(
+                    self._address.ask_s
+                )
                 return {name: entry.value for name, entry in answer.items()}
             except library.KafkaException as error:
                 is_unknown = error.args[0].code() == library.KafkaError.UNKNOWN_TOPIC_OR_PART
@@ -317,7 +334,7 @@ class KafkaSink:
 
     def _check_positions(self, admin: Any) -> None:
         """Refuse a topic of positions that may lose some."""
-        address = Address(self._address.servers, kafka_positions.TOPIC, {}, self._address.settings)
+        address = replace(self._address, topic=kafka_positions.TOPIC)
         count = count_partitions(admin, address)
         policy = self._settings(admin, kafka_positions.TOPIC)["cleanup.policy"]
         if count not in (1, None) or policy != "compact":

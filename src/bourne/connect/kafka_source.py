@@ -18,7 +18,6 @@ from typing import Any, Final
 from bourne.connect.inference import infer_records
 from bourne.connect.json_lines import parse_line
 from bourne.connect.kafka_client import (
-    ASK_S,
     Address,
     as_our_error,
     client,
@@ -42,7 +41,7 @@ _BATCH_MESSAGES: Final = 10_000
 _WAIT_S: Final = 0.1
 _MORE_S: Final = 0.005
 
-# How often the topic's partitions are counted again, in seconds.
+# How often the topic's partitions are counted again, in seconds: whether somebody answers shows with that, too.
 _COUNT_S: Final = 30.0
 
 # What is looked at, to tell the columns of a topic that nobody declared.
@@ -93,7 +92,7 @@ class KafkaTopic:
                 else:
                     self._check_alive(consumer)
                     yield None
-                if time.monotonic() - counted > _COUNT_S:
+                if time.monotonic() - counted > min(_COUNT_S, self._address.silence_s):
                     self._check_same(consumer, identity)
                     counted = time.monotonic()
         finally:
@@ -287,7 +286,7 @@ def _sample(address: Address, count: int) -> list[bytes]:
 def _first(consumer: Any, address: Address, count: int) -> list[bytes]:
     """Return the values of the first messages that come, up to a number, a size, or the end of the partition."""
     values: list[bytes] = []
-    deadline = time.monotonic() + ASK_S
+    deadline = time.monotonic() + address.ask_s
     while count > 0 and sum(map(len, values)) < FILE_BATCH_BYTES:
         taken = consumer.consume(min(count, 1000), _WAIT_S)
         for error in (message.error() for message in taken):
@@ -298,7 +297,7 @@ def _first(consumer: Any, address: Address, count: int) -> list[bytes]:
         if len(records) < len(taken):
             break
         if taken:
-            deadline = time.monotonic() + ASK_S
+            deadline = time.monotonic() + address.ask_s
         elif time.monotonic() > deadline:
             raise unreachable(address, "no answer")
         count -= len(taken)
@@ -344,7 +343,7 @@ def _bounds(consumer: Any, address: Address, partition: int) -> tuple[int, int]:
     library = client()
     try:
         low, high = consumer.get_watermark_offsets(
-            library.TopicPartition(address.topic, partition), timeout=ASK_S
+            library.TopicPartition(address.topic, partition), timeout=address.ask_s
         )
     except library.KafkaException as error:
         raise as_our_error(error.args[0], address, SourceFailed) from error

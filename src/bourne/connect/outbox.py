@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import psycopg
 
     Connection = psycopg.Connection[Any]
+
+T = TypeVar("T")
 
 _DELETE = "delete"
 
@@ -65,6 +67,7 @@ class PostgresOutbox:
         self._log = log
         self._where = f"outbox {self._outbox!r} of {self._address.shown}"
         self._stopped = threading.Event()
+        self._give_up: Callable[[], None] = self._stopped.set
         self._control: Connection | None = None
         self._table: PgTable | None = None
         self._taken: list[str] = []  # ids that were handed over, and may still be there
@@ -74,9 +77,11 @@ class PostgresOutbox:
     def read(self, position: Position | None, partitions: dict[int, Position]) -> Iterator[Taken | None]:
         """Go on from a position; see `Source.read`."""
         self._taken = _ids(position)
-        with contextlib.ExitStack() as open_things, postgres_errors(self._where):
-            control = yield from patiently(
-                lambda: connect(self._address), is_stopped=self._stopped.is_set, cancel=lambda: None
+        over = threading.Event()  # this reading is: whatever it waits for is given up
+        self._give_up = over.set
+        with self._until_stopped(), contextlib.ExitStack() as open_things, postgres_errors(self._where):
+            control = yield from self._patiently(
+                lambda: connect(self._address, lambda: over.is_set() or self._stopped.is_set())
             )
             if control is None:
                 return
@@ -92,11 +97,21 @@ class PostgresOutbox:
                     looked = time.monotonic()
                     self._left = self._count(control, self._table)
 
+    @contextlib.contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """What is given up because it was stopped is no error."""
+        try:
+            yield
+        except Unreachable:
+            if not self._stopped.is_set():
+                raise
+
+    def _patiently(self, work: Callable[[], T]) -> Generator[None, None, T | None]:
+        return (yield from patiently(work, is_stopped=self._stopped.is_set, give_up=self._give_up))
+
     def _part(self, control: Connection, table: PgTable) -> Generator[Taken | None, None, None]:
         """Delete what is durable, and yield the next rows, or None."""
-        found = yield from patiently(
-            lambda: self._next(control, table), is_stopped=self._stopped.is_set, cancel=control.cancel
-        )
+        found = yield from self._patiently(lambda: self._next(control, table))
         if found is None:
             return
         rows, ids = found

@@ -43,7 +43,7 @@ from bourne.connect.postgres_wire import (
     read_url,
 )
 from bourne.connect.source import Delivery, Lag, Position, Taken
-from bourne.errors import DefinitionError, SourceFailed
+from bourne.errors import DefinitionError, SourceFailed, Unreachable
 from bourne.limits import (
     POSTGRES_BYTES_MAX,
     POSTGRES_HEALTH_S,
@@ -107,6 +107,8 @@ class PostgresChanges:
         self._records = Records(log, current)
         self._live_keys = live_keys
         self._stopped = threading.Event()
+        self._is_over: Callable[[], bool] = self._stopped.is_set
+        self._give_up: Callable[[], None] = self._stopped.set
         self._durable = 0  # up to here the log has everything, and the server may forget it
         self._received = 0  # up to here everything has come
         self._health: Health | None = None
@@ -114,8 +116,11 @@ class PostgresChanges:
 
     def read(self, position: Position | None, partitions: dict[int, Position]) -> Iterator[Taken | None]:
         """Go on from a position; see `Source.read`."""
-        with contextlib.ExitStack() as open_things, postgres_errors(self._where):
-            control = yield from self._patiently(lambda: connect(self._address), lambda: None)
+        over = threading.Event()  # this reading is: whatever it waits for is given up
+        self._is_over = lambda: over.is_set() or self._stopped.is_set()
+        self._give_up = over.set
+        with self._until_stopped(), contextlib.ExitStack() as open_things, postgres_errors(self._where):
+            control = yield from self._patiently(lambda: connect(self._address, self._is_over))
             if control is None:
                 return
             open_things.callback(control.close)
@@ -133,10 +138,17 @@ class PostgresChanges:
             if place is not None:
                 yield from self._follow(control, table, place)
 
-    def _patiently(
-        self, work: Callable[[], T], cancel: Callable[[], None]
-    ) -> Generator[None, None, T | None]:
-        return (yield from patiently(work, is_stopped=self._stopped.is_set, cancel=cancel))
+    @contextlib.contextmanager
+    def _until_stopped(self) -> Iterator[None]:
+        """What is given up because it was stopped is no error."""
+        try:
+            yield
+        except Unreachable:
+            if not self._stopped.is_set():
+                raise
+
+    def _patiently(self, work: Callable[[], T]) -> Generator[None, None, T | None]:
+        return (yield from patiently(work, is_stopped=self._stopped.is_set, give_up=self._give_up))
 
     def _table(self, control: psycopg.Connection[Any], system: str, place: Place | None) -> PgTable:
         if place is None:
@@ -164,32 +176,28 @@ class PostgresChanges:
         columns = [
             column for each in self._records.columns if (column := table.column(each.name)) is not None
         ]
-        copy = Copy(self._address, table, [column.name for column in columns], where=self._where)
+        names = [column.name for column in columns]
+        copy = Copy(self._address, table, names, self._is_over, where=self._where)
         with contextlib.closing(copy):
             if place is None:
-                replication = open_replication(control, self._address)
+                replication = open_replication(control, self._address, self._is_over)
                 with contextlib.closing(replication):  # its snapshot is there as long as it is
                     slot = yield from self._patiently(
-                        lambda: make_slot(control, replication, self.slot, where=self._where),
-                        replication.cancel,
+                        lambda: make_slot(control, replication, self.slot, where=self._where)
                     )
                     if slot is None:
                         return None
                     exported = slot.snapshot
-                    yield from self._patiently(
-                        lambda: copy.begin(None, exported=exported, earlier=None), copy.cancel
-                    )
+                    yield from self._patiently(lambda: copy.begin(None, exported=exported, earlier=None))
                 place = Place(system=system, table=table.number, lsn=lsn_number(slot.lsn))
                 self._durable = place.lsn
             else:
                 after, earlier = place.ranges[-1].last, place.ranges[0].snapshot
-                yield from self._patiently(
-                    lambda: copy.begin(after, exported=None, earlier=earlier), copy.cancel
-                )
+                yield from self._patiently(lambda: copy.begin(after, exported=None, earlier=earlier))
             while not place.is_copied:
                 if self._stopped.is_set():
                     return None
-                chunk = yield from self._patiently(copy.read, copy.cancel)
+                chunk = yield from self._patiently(copy.read)
                 if chunk is None:
                     return None
                 if chunk.is_end:
@@ -218,7 +226,7 @@ class PostgresChanges:
         self._stream = stream = Stream(
             control, table, self._records, place, self._live_keys, where=self._where
         )
-        with contextlib.closing(open_replication(control, self._address)) as replication:
+        with contextlib.closing(open_replication(control, self._address, self._is_over)) as replication:
             publication = self.publication.replace('"', '""').replace("'", "''")
             replication.execute(
                 f'START_REPLICATION SLOT "{self.slot}" LOGICAL {lsn_text(place.lsn)} '

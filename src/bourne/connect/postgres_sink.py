@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,11 +28,13 @@ from pyarrow import csv as arrow_csv
 from bourne.connect.positions import POSITIONS_TABLE, moved, position_text, read_position
 from bourne.connect.postgres_targets import check_table, column_type
 from bourne.connect.row_texts import text_columns
+from bourne.connect.silence import OPTION as SILENCE
+from bourne.connect.silence import read_silence
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_options
 from bourne.connect.source import Delivery, Position
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
-from bourne.limits import SINK_ANSWER_WAIT_S
+from bourne.limits import SILENCE_S
 from bourne.log.relation import COUNT_COLUMN
 from bourne.schema import Column, quote
 
@@ -48,7 +51,9 @@ class PostgresSink:
 
     delivery: Delivery = "exactly once"
 
-    def __init__(self, address: str, table: str, shape: Shape, *, where: str) -> None:
+    def __init__(
+        self, address: str, table: str, shape: Shape, *, where: str, silence_s: float = SILENCE_S
+    ) -> None:
         """Note what to connect to.
 
         Raises:
@@ -59,6 +64,8 @@ class PostgresSink:
         self._address = address
         self._shape = shape
         self._where = where
+        self._silence_s = silence_s
+        self._process: tuple[int, Any] | None = None  # of the server, for the last connection
         self._schema, _, self._name = table.rpartition(".")
         self._columns = (*shape.schema.columns, *([COUNT_COLUMN] if shape.has_weights else []))
         for column in self._columns:
@@ -74,14 +81,15 @@ class PostgresSink:
             DefinitionError: it names none.
         """
         parts = urlsplit(url)
-        options = split_options(parts.query, options=["table"], form=URL)
+        options = split_options(parts.query, options=["table", SILENCE], form=URL)
         try:
             place = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
         except ValueError as error:
             raise DefinitionError("the port is no number", expected=URL) from error
         table = options.get("table") or shape.name
         address = urlunsplit(("postgresql", parts.netloc, parts.path, "", ""))
-        return PostgresSink(address, table, shape, where=f"table {table!r} of PostgreSQL {place}")
+        where = f"table {table!r} of PostgreSQL {place}"
+        return PostgresSink(address, table, shape, where=where, silence_s=read_silence(options, where=where))
 
     # --- the contract ------------------------------------------------------------------------------------
 
@@ -89,10 +97,7 @@ class PostgresSink:
         """Connect, make what is missing, and return the position that is held."""
         self.close()
         with self._mapped():
-            self._connection = self._psycopg.connect(
-                self._address, connect_timeout=int(SINK_ANSWER_WAIT_S), application_name=f"bourne {self._shape.name}"[:60],
-                keepalives_idle=int(SINK_ANSWER_WAIT_S), tcp_user_timeout=int(SINK_ANSWER_WAIT_S * 1000),
-            )  # fmt: skip
+            self._connect()
             with self._transaction(keep=True) as cursor:
                 cursor.execute(
                     "SET standard_conforming_strings = on; SET client_encoding = 'UTF8'; SET timezone = 'UTC'"
@@ -137,6 +142,30 @@ class PostgresSink:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    # --- the connection ----------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """Connect, and end what an earlier connection left behind: the server may take it for alive, and hold its locks."""
+        from bourne.connect.postgres_patience import Patience, PatientConnection
+
+        patience = Patience(self._silence_s)
+        conninfo = self._psycopg.conninfo.make_conninfo(
+            self._address, application_name=f"bourne {self._shape.name}"[:60], **patience.parameters()
+        )
+        self._connection = PatientConnection.open(conninfo, replace(patience, conninfo=conninfo))
+        with self._transaction(keep=True) as cursor:
+            for name, value in patience.settings().items():
+                cursor.execute(f"SET {name} = {value}")
+            if self._process is not None:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE (pid, backend_start) = (%s, %s) "
+                    "AND application_name = current_setting('application_name')",  # a pool may have lent it to others
+                    self._process,
+                )
+            self._process = cursor.execute(
+                "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            ).fetchone()
 
     # --- what is there -----------------------------------------------------------------------------------
 

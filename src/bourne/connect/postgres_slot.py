@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +69,15 @@ def check_server(connection: Connection, *, where: str) -> str:
     return str(found["id"])
 
 
-def open_replication(connection: Connection, address: Address) -> Replication:
-    """Connect for replication.
+def open_replication(connection: Connection, address: Address, is_over: Callable[[], bool]) -> Replication:
+    """Connect for replication. What is waited for is given up when it `is_over`.
 
     Raises:
         DefinitionError: the user has no right to.
         Unreachable: it does not work for another reason.
     """
     try:
-        return Replication(address)
+        return Replication(address, is_over)
     except Unreachable as error:
         role = one_row(
             connection,

@@ -11,7 +11,7 @@ looked at whether it has happened before. The server itself says which keys lie 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,11 @@ class Chunk:
 class Copy:
     """One run: one snapshot of the rows behind a key."""
 
-    def __init__(self, address: Address, table: PgTable, columns: Sequence[str], *, where: str) -> None:
+    def __init__(
+        self, address: Address, table: PgTable, columns: Sequence[str], is_over: Callable[[], bool], *, where: str
+    ) -> None:  # fmt: skip
         """Connect. `columns` are those that are wanted, by the table's names."""
-        self._connection: psycopg.Connection[Any] = connect(address)
+        self._connection: psycopg.Connection[Any] = connect(address, is_over)
         self._table = table
         self._columns = list(dict.fromkeys([*columns, *table.key]))
         self._width = len(columns)
@@ -129,10 +131,6 @@ class Copy:
             places = [self._columns.index(name) for name in self._table.key]
             last = tuple(columns[place][count - 1].as_py() for place in places)
         return Chunk(columns[: self._width], last, is_end)
-
-    def cancel(self) -> None:
-        """End what the server is at. From any thread."""
-        self._connection.cancel()
 
     def close(self) -> None:
         """Let go of the snapshot. Safe to call twice."""

@@ -1,28 +1,31 @@
 """Connections to PostgreSQL: ordinary ones, and one that receives a replication stream.
 
 psycopg knows no replication; its thin layer over libpq does what is needed. Every connection prints values in one way,
-whatever the server's, the database's or the role's settings are. No error shows a password.
+whatever the server's, the database's or the role's settings are. None waits for a server that is gone
+(`bourne.connect.postgres_patience`). No error shows a password.
 """
 
 from __future__ import annotations
 
-import select
 import struct
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from bourne.connect import silence
+from bourne.connect.silence import read_silence
 from bourne.errors import BourneError, DefinitionError, SourceFailed, Unreachable
-from bourne.limits import POSTGRES_CONNECT_S, POSTGRES_SILENCE_S
+from bourne.limits import LET_GO_S
 
 if TYPE_CHECKING:
-    import psycopg
     from psycopg.pq.abc import PGconn, PGresult
+
+    from bourne.connect.postgres_patience import Patience, PatientConnection
 
 T = TypeVar("T")
 
@@ -48,6 +51,7 @@ class Address:
     shown: str
     database: str
     options: dict[str, str]
+    silence_s: float
 
 
 def read_url(url: str, *, own: set[str]) -> Address:
@@ -70,6 +74,7 @@ def read_url(url: str, *, own: set[str]) -> Address:
             found=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
         )  # fmt: skip
     pairs = parse_qsl(parts.query, keep_blank_values=True)
+    own = {*own, silence.OPTION}
     options = {name: value for name, value in pairs if name in own}
     rest = urlencode([pair for pair in pairs if pair[0] not in own])
     conninfo = f"postgresql://{parts.netloc}{parts.path}" + (f"?{rest}" if rest else "")
@@ -82,7 +87,9 @@ def read_url(url: str, *, own: set[str]) -> Address:
             "the address of a PostgreSQL table cannot be read", expected="what libpq takes as a URI",
             hint="are host, port and parameters right?",
         ) from None  # fmt: skip
-    return Address(conninfo, shown, unquote(parts.path.strip("/")), options)
+    return Address(
+        conninfo, shown, unquote(parts.path.strip("/")), options, read_silence(options, where=shown)
+    )
 
 
 def driver() -> Any:
@@ -127,45 +134,61 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def connect(address: Address) -> psycopg.Connection[Any]:
-    """Connect as usual, each statement for itself (autocommit). Raises as `postgres_errors`."""
-    psycopg = driver()
+def never() -> bool:
+    """Say that there is no end yet."""
+    return False
+
+
+def connect(address: Address, is_over: Callable[[], bool] = never) -> PatientConnection:
+    """Connect as usual, each statement for itself (autocommit). What is waited for is given up when it `is_over`.
+
+    Raises as `postgres_errors`.
+    """
+    driver()
+    from bourne.connect.postgres_patience import PatientConnection
+
     with postgres_errors(address.shown):
-        connection = psycopg.connect(_conninfo(address), autocommit=True)
-        connection.prepare_threshold = None
-        return connection  # type: ignore[no-any-return]
+        patience = _patience(address, is_over)
+        assert patience.conninfo is not None
+        return PatientConnection.open(patience.conninfo, patience, autocommit=True, prepare_threshold=None)
 
 
-def _conninfo(address: Address, **more: str) -> str:
+def _patience(address: Address, is_over: Callable[[], bool]) -> Patience:
+    from bourne.connect.postgres_patience import Patience
+
+    patience = Patience(address.silence_s, is_over)
+    return replace(patience, conninfo=_conninfo(address, patience))
+
+
+def _conninfo(address: Address, patience: Patience) -> str:
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     given = conninfo_to_dict(address.conninfo)
+    settings = {**_SETTINGS, **patience.settings()}
     options = " ".join(
-        [str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in _SETTINGS.items())]
+        [str(given.get("options") or ""), *(f"-c {k}={v}" for k, v in settings.items())]
     ).strip()
-    usual = {
-        "connect_timeout": str(POSTGRES_CONNECT_S),
-        "application_name": "bourne",
-        "keepalives_idle": "30",
-        "tcp_user_timeout": str(POSTGRES_SILENCE_S * 1000),
-    }
-    wanted: dict[str, Any] = {**usual, **given, "options": options, **more}
+    usual = {"application_name": "bourne", **patience.parameters()}
+    wanted: dict[str, Any] = {**usual, **given, "options": options}
     return make_conninfo(**wanted)
 
 
 class Replication:
     """A connection that receives a stream of changes. Used by one thread."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, is_over: Callable[[], bool] = never) -> None:
         """Connect. Raises Unreachable."""
-        pq = driver().pq
-        self._pq = pq
+        self._pq = driver().pq
+        from psycopg.conninfo import make_conninfo
+
+        from bourne.connect.postgres_patience import connect_for_replication
+
         self._where = address.shown
-        self._connection: PGconn = pq.PGconn.connect(_conninfo(address, replication="database").encode())
-        if self._connection.status != pq.ConnStatus.OK:
-            raise Unreachable(
-                "PostgreSQL is not reachable for replication", where=self._where, found=self._said()
-            )
+        self._patience = _patience(address, is_over)
+        conninfo = make_conninfo(self._patience.conninfo or "", replication="database")
+        with postgres_errors(self._where):
+            self._connection: PGconn = connect_for_replication(conninfo, self._patience)
+        self._quiet_since: float | None = None
 
     def execute(self, command: str) -> list[str]:
         """Run a command and return its row, or nothing if it has begun a stream.
@@ -174,11 +197,18 @@ class Replication:
             Unreachable: somebody else is at the slot, or the connection is lost.
             SourceFailed: the server refuses.
         """
-        result = self._connection.exec_(command.encode())
+        from psycopg.generators import execute
+
+        from bourne.connect.postgres_patience import attend
+
+        connection = self._connection
+        with postgres_errors(self._where):
+            connection.send_query(command.encode())
+            results = attend(execute(connection), connection, self._patience, connection.backend_pid)
+        result = results[-1]
         if result.status == self._pq.ExecStatus.TUPLES_OK:
             return [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
         if result.status in (self._pq.ExecStatus.COPY_BOTH, self._pq.ExecStatus.COMMAND_OK):
-            self._connection.nonblocking = 1
             return []
         raise self._refusal(result)
 
@@ -205,10 +235,24 @@ class Replication:
             if count < 0:
                 self._end()
             if is_drained:
+                self._listen(is_heard=size > 0)
                 return size, True
             is_drained = not self._wait(0 if waited or size else LOOK_S)
             waited = True
+        self._listen(is_heard=True)
         return size, False
+
+    def _listen(self, *, is_heard: bool) -> None:
+        """Notice that the server says nothing any more, though it was asked to."""
+        self._quiet_since = None if is_heard else self._quiet_since or time.monotonic()
+        if self._quiet_s() >= 2 * self._patience.silence_s:
+            raise Unreachable(
+                "PostgreSQL says nothing any more", where=self._where,
+                found=f"no answer for {self._quiet_s():.1f} seconds",
+            )  # fmt: skip
+
+    def _quiet_s(self) -> float:
+        return 0.0 if self._quiet_since is None else time.monotonic() - self._quiet_since
 
     def _end(self) -> NoReturn:
         result = self._connection.get_result()
@@ -225,9 +269,9 @@ class Replication:
 
     def _wait(self, timeout_s: float) -> bool:
         """Take in what has come; False if nothing has within that time."""
-        poll = select.poll()
-        poll.register(self._connection.socket, select.POLLIN)
-        is_there = bool(poll.poll(timeout_s * 1000))
+        from bourne.connect.postgres_patience import is_readable
+
+        is_there = is_readable(self._connection, timeout_s)
         try:  # in any case: what is encrypted may wait within libpq already
             self._connection.consume_input()
         except driver().Error as error:
@@ -235,10 +279,15 @@ class Replication:
         return is_there
 
     def acknowledge(self, lsn: int) -> None:
-        """Tell the server that all up to this WAL position is durable here. Raises Unreachable."""
+        """Tell the server that all up to this WAL position is durable here; let it answer if it has been silent.
+
+        Raises:
+            Unreachable: the connection is lost.
+        """
         now_us = int((time.time() - _EPOCH_S) * 1_000_000)
+        is_asked = self._quiet_s() >= self._patience.silence_s / 2
         try:
-            self._connection.put_copy_data(struct.pack(">cQQQqb", b"r", lsn, lsn, lsn, now_us, 0))
+            self._connection.put_copy_data(struct.pack(">cQQQqb", b"r", lsn, lsn, lsn, now_us, is_asked))
             self._connection.flush()
         except driver().Error as error:
             raise Unreachable("PostgreSQL is gone", where=self._where, found=_words(error)) from error
@@ -249,20 +298,18 @@ class Replication:
             or "the connection ended"
         )
 
-    def cancel(self) -> None:
-        """End what the server is at. From any thread."""
-        with suppress(Exception):
-            self._connection.get_cancel().cancel()
-
     def close(self) -> None:
         """Let go. Safe to call twice."""
         self._connection.finish()
 
 
 def patiently(
-    work: Callable[[], T], *, is_stopped: Callable[[], bool], cancel: Callable[[], None]
+    work: Callable[[], T], *, is_stopped: Callable[[], bool], give_up: Callable[[], None]
 ) -> Generator[None, None, T | None]:
-    """Do what may take long in a thread, and yield None while it lasts; None as well if it was stopped."""
+    """Do what may take long in a thread, and yield None while it lasts; None as well if it was stopped.
+
+    `give_up` makes the work end soon. What cannot (a name that is looked up, a connection that is being made) is left alone.
+    """
     future: Future[T] = Future()
 
     def run() -> None:
@@ -282,6 +329,6 @@ def patiently(
                 return None
             yield None
     finally:
-        while thread.is_alive():  # an early cancel may come before there is anything to cancel
-            cancel()
-            thread.join(LOOK_S)
+        if thread.is_alive():
+            give_up()
+            thread.join(2 * LET_GO_S)

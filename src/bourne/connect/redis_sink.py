@@ -30,11 +30,12 @@ from urllib.parse import urlsplit
 from bourne.connect.positions import moved, position_text, read_position
 from bourne.connect.redis_rows import PART_ROWS, Form, Part, check_rows, parts_of
 from bourne.connect.redis_scripts import APPLY, BEGIN, COMMIT, DROP, STAGE, WRITE
+from bourne.connect.silence import OPTION as SILENCE
+from bourne.connect.silence import read_silence
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_options
 from bourne.connect.source import Delivery, Position
 from bourne.errors import BourneError, DefinitionError, Rejected, SinkFailed, Unreachable
-from bourne.limits import SINK_ANSWER_WAIT_S
 
 URL: Final = "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]?prefix=PREFIX&as=hash|json|stream"
 
@@ -106,7 +107,7 @@ class RedisSink:
         """
         redis = _package()
         parts = urlsplit(url)
-        options = split_options(parts.query, options=["prefix", "as"], form=URL)
+        options = split_options(parts.query, options=["prefix", "as", SILENCE], form=URL)
         form: Any = options.get("as")
         try:
             where = f"Redis {parts.hostname}:{parts.port or 6379}{parts.path}"
@@ -120,11 +121,13 @@ class RedisSink:
         if form not in (None, "hash", "json", "stream"):
             raise DefinitionError("Redis does not hold rows so", expected=URL, found=f"as={form}")
 
+        silence_s = read_silence(options, where=where)
+
         def connect() -> Any:
             once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
             return redis.Redis.from_url(
-                parts._replace(query="", fragment="").geturl(), retry=once, socket_timeout=SINK_ANSWER_WAIT_S,
-                socket_connect_timeout=SINK_ANSWER_WAIT_S,
+                parts._replace(query="", fragment="").geturl(), retry=once, socket_timeout=silence_s,
+                socket_connect_timeout=silence_s,
             )  # fmt: skip
 
         prefix = options.get("prefix", shape.name + (":" if shape.key else ""))

@@ -129,7 +129,9 @@ class _Keyed:
 
 def _files(parts: Url, around: Surroundings, name: str) -> Files:
     is_bucket = parts.scheme == "s3"
-    parts.check_options("format", "watch", "settle", *(("endpoint", "region") if is_bucket else ()))
+    parts.check_options(
+        "format", "watch", "settle", *(("endpoint", "region", "silence") if is_bucket else ())
+    )
     store = BucketFiles(parts) if is_bucket else LocalFiles(parts.path)
     return Files(
         name, store, around.log, around.clock, around.files_taken(name), kind=_choice(parts, _FORMATS),

@@ -14,9 +14,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final, Protocol
 
+from bourne.connect.silence import read_silence
 from bourne.connect.urls import Url
 from bourne.errors import DefinitionError, SourceFailed, Unreachable
 
@@ -157,7 +159,7 @@ class _Start(io.RawIOBase):
 
 
 class BucketFiles:
-    """Objects of an S3-compatible store: `s3://bucket/prefix/*.csv`; options `endpoint` and `region`.
+    """Objects of an S3-compatible store: `s3://bucket/prefix/*.csv`; options `endpoint`, `region` and `silence`.
 
     Who may read is said by the usual variables (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, …). An object is seen when
     it is whole. Its content is told by its entity tag and size, which S3 makes from its bytes: nothing is read twice.
@@ -182,9 +184,12 @@ class BucketFiles:
             config["endpoint"] = url.options["endpoint"]
         if "region" in url.options:
             config["region"] = url.options["region"]
-        options: Mapping[str, Any] = {"allow_http": True, "timeout": "30s"}
+        # A request is about a megabyte at most, and is not tried again for longer than one may take.
+        bound = timedelta(seconds=read_silence(url.options, where=url.text))
+        options: Mapping[str, Any] = {"allow_http": True, "timeout": bound, "connect_timeout": bound}
+        retry: Any = {"max_retries": 3, "retry_timeout": bound}
         try:
-            self._store = S3Store(self._bucket, config=config, client_options=options)
+            self._store = S3Store(self._bucket, config=config, client_options=options, retry_config=retry)
         except Exception as error:
             raise DefinitionError("cannot use that bucket", where=url.text, found=str(error)) from error
 
