@@ -11,6 +11,7 @@ still where it is; its failure is shown at once and raised when the run ends.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from bourne.connect.dead_letters import DeadLetters
 from bourne.connect.source import Source, Stored, Taken
 from bourne.connect.states import SourceState, StateFile
 from bourne.errors import BourneError, SourceFailed, StorageError, Unreachable
+from bourne.log.at_work import take
+from bourne.log.disk import disk_errors
 from bourne.log.embedded import EmbeddedLog
 from bourne.log.source_appends import SourceAppends
 from bourne.ports import Files
@@ -70,6 +73,19 @@ class Intake(Worker[SourceState]):
         self.source.stop()
 
     # --- its thread --------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let `bourne status` see that it is at work, also while it waits. Two of a kind the log keeps apart."""
+        path = self._state_file.path.with_suffix(".lock")
+        with disk_errors(path, f"cannot run {self._what}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = take(path)
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _work(self) -> None:
         """Take in what comes, until the source ends or is stopped."""

@@ -21,7 +21,15 @@ import pyarrow as pa
 from bourne.connect.postgres_snapshot import copied_columns
 from bourne.connect.postgres_tables import PgColumn, PgTable, required_table
 from bourne.connect.postgres_texts import read_values
-from bourne.connect.postgres_wire import LOOK_S, connect, driver, patiently, postgres_errors, read_url
+from bourne.connect.postgres_wire import (
+    LOOK_S,
+    connect,
+    driver,
+    patiently,
+    postgres_errors,
+    read_url,
+    without_yielding,
+)
 from bourne.connect.source import Delivery, Lag, Position, Taken
 from bourne.errors import DefinitionError, SourceFailed, Unreachable
 from bourne.limits import OUTBOX_ID_CHARS_MAX, OUTBOX_ROWS_MAX, POSTGRES_BYTES_MAX, POSTGRES_HEALTH_S
@@ -80,8 +88,10 @@ class PostgresOutbox:
         over = threading.Event()  # this reading is: whatever it waits for is given up
         self._give_up = over.set
         with self._until_stopped(), contextlib.ExitStack() as open_things, postgres_errors(self._where):
-            control = yield from self._patiently(
-                lambda: connect(self._address, lambda: over.is_set() or self._stopped.is_set())
+            control = without_yielding(
+                self._patiently(
+                    lambda: connect(self._address, lambda: over.is_set() or self._stopped.is_set())
+                )
             )
             if control is None:
                 return

@@ -41,6 +41,7 @@ from bourne.connect.postgres_wire import (
     patiently,
     postgres_errors,
     read_url,
+    without_yielding,
 )
 from bourne.connect.source import Delivery, Lag, Position, Taken
 from bourne.errors import DefinitionError, SourceFailed, Unreachable
@@ -120,7 +121,7 @@ class PostgresChanges:
         self._is_over = lambda: over.is_set() or self._stopped.is_set()
         self._give_up = over.set
         with self._until_stopped(), contextlib.ExitStack() as open_things, postgres_errors(self._where):
-            control = yield from self._patiently(lambda: connect(self._address, self._is_over))
+            control = without_yielding(self._patiently(lambda: connect(self._address, self._is_over)))
             if control is None:
                 return
             open_things.callback(control.close)

@@ -332,3 +332,13 @@ def patiently(
         if thread.is_alive():
             give_up()
             thread.join(2 * LET_GO_S)
+
+
+def without_yielding(work: Generator[None, None, T]) -> T:
+    """Return what such a generator returns. A source that is not connected yet is not at work: it yields nothing."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result

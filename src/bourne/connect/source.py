@@ -91,7 +91,8 @@ class Source(Protocol):
     ) -> Iterator[Taken | Stored | None]:
         """Go on from a position (None: from the beginning), and yield what comes, until it ends or is stopped.
 
-        Yields None when nothing is there just now, at least every tenth of a second: that is when `lag` is 0, too. The
+        Yields None when nothing is there just now, at least every tenth of a second once it is connected (until then it is
+        not shown as running, and looks itself whether it was stopped): that is when `lag` is 0, too. The
         position that came with a part is durable when the next one is asked for.
 
         Args:

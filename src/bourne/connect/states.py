@@ -19,7 +19,6 @@ from bourne.connect.source import Lag
 from bourne.errors import BourneError
 from bourne.limits import STATUS_INTERVAL_S
 from bourne.log.at_work import is_taken
-from bourne.log.source_appends import source_file
 from bourne.ports import Clock
 
 
@@ -108,8 +107,7 @@ def source_states(data: Path) -> tuple[SourceState, ...]:
     """Return how the sources of a data folder are, by name."""
     found = []
     for path, state in _read_states(data / "sources", SourceState):
-        is_at_work = is_taken(source_file(data / "logs" / state.log, state.name, "lock"))
-        found.append(_if_alive(state, is_at_work, path))
+        found.append(_if_alive(state, is_taken(path.with_suffix(".lock")), path))
     return tuple(found)
 
 
