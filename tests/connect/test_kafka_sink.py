@@ -137,7 +137,7 @@ def test_a_topic_that_was_made_again_holds_nothing(kafka: KafkaServer, topic: st
 # --- what every sink does ---
 
 # What has to do with transactions. The rest is about values and names; it takes a minute.
-CHECKS = SINK_CHECKS if LONG else ("rows_go", "stale", "accepts")
+CHECKS = SINK_CHECKS if LONG else ("rows_go", "stale", "accepts", "slow_peer", "schema_change")
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -158,7 +158,8 @@ def test_it_is_a_sink(kafka: KafkaServer, check: str, monkeypatch: pytest.Monkey
             or asking.list_topics(topic, 10).topics[topic].error
         ):
             make_topic(kafka, topic, max_message_bytes="4000000")
-        return KafkaSink(url(kafka, topic), replace(wanted, name=f"{run}-{wanted.name}"))
+        servers = kafka.proxy.url_host if check == "slow_peer" else kafka.bootstrap
+        return KafkaSink(f"kafka://{servers}/{topic}", replace(wanted, name=f"{run}-{wanted.name}"))
 
     @contextmanager
     def outage() -> Iterator[None]:
@@ -178,7 +179,8 @@ def test_it_is_a_sink(kafka: KafkaServer, check: str, monkeypatch: pytest.Monkey
         monkeypatch.undo()
 
     check_sink(
-        sink_of, lambda wanted: held(kafka, topic_of(wanted), wanted), only=[check], outage=outage, crash=crash,
+        sink_of, lambda wanted: held(kafka, topic_of(wanted), wanted), only=[check], outage=outage,
+        slowness=kafka.proxy.slowness, crash=crash,
         seeds=[1], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
     )  # fmt: skip
     assert check != "crashes" or deaths > 10

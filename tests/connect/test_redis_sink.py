@@ -24,6 +24,7 @@ from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
 from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
+from servers.proxy import Proxy
 from servers.redis import RedisServer
 
 KEYED = shape(key=("k",))
@@ -111,13 +112,16 @@ def test_it_is_a_sink(redis, check, form):
         yield
         redis.start()
 
-    check_sink(
-        lambda shape: sink_of(redis, shape, form, prefix=f"{start}{shape.name}:"),
-        lambda shape: read(redis, f"{start}{shape.name}:", shape, form),
-        kinds=["append", "weights"] if form == "stream" else ["key"],
-        only=[check], outage=outage, crash=crash, huge_rows=HUGE_ROWS,
-        held_as={"JSON": {"'null'": "NULL"}} if form == "json" else {},
-    )  # fmt: skip
+    with Proxy(redis.port) as proxy:
+        slow = redis.client(retry=Retry(NoBackoff(), 0), port=proxy.port) if check == "slow_peer" else None
+        check_sink(
+            lambda shape: sink_of(redis, shape, form, prefix=f"{start}{shape.name}:", client=slow),
+            lambda shape: read(redis, f"{start}{shape.name}:", shape, form),
+            kinds=["append", "weights"] if form == "stream" else ["key"],
+            only=[check], outage=outage, slowness=proxy.slowness, crash=crash, huge_rows=HUGE_ROWS,
+            held_as={"JSON": {"'null'": "NULL"}} if form == "json" else {},
+        )  # fmt: skip
+        assert check != "slow_peer" or proxy.bytes_answered > 500
     assert check != "crashes" or deaths > 10
 
 

@@ -18,6 +18,7 @@ from bourne.log.catalog import LogInfo
 from bourne.log.relation import stored_schema
 from bourne.schema import declare_schema
 from bourne.testing import SOURCE_CHECKS, SimulatedClock, check_source
+from servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from servers.kafka import KafkaServer
@@ -103,11 +104,15 @@ def test_changes_of_a_table(check: str, postgres: PostgresServer, database: str,
         insert(database, rows)
         return [{"after": row} for row in rows]
 
-    check_source(
-        lambda: open_source(f"{database}?table=t", around(log)), log, produce, only=[check],
-        add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
-        outage=lambda: killed(postgres), seeds=[1],
-    )  # fmt: skip
+    with Proxy(postgres.port) as proxy:
+        address = (
+            database if check != "slow_peer" else database.replace(f":{postgres.port}", f":{proxy.port}")
+        )
+        check_source(
+            lambda: open_source(f"{address}?table=t", around(log)), log, produce, only=[check],
+            add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
+            outage=lambda: killed(postgres), slowness=proxy.slowness, seeds=[1],
+        )  # fmt: skip
     drop_slots(database)
 
 
@@ -129,11 +134,15 @@ def test_an_outbox(check: str, postgres: PostgresServer, database: str, sql: Any
         insert(database, rows)
         return rows
 
-    check_source(
-        lambda: open_source(f"{database}?outbox=t&order=id", around(LOG)), LOG, produce, only=[check],
-        add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
-        outage=lambda: killed(postgres), seeds=[1],
-    )  # fmt: skip
+    with Proxy(postgres.port) as proxy:
+        address = (
+            database if check != "slow_peer" else database.replace(f":{postgres.port}", f":{proxy.port}")
+        )
+        check_source(
+            lambda: open_source(f"{address}?outbox=t&order=id", around(LOG)), LOG, produce, only=[check],
+            add_column=lambda: sql.execute("ALTER TABLE t ADD COLUMN extra int DEFAULT 7"),
+            outage=lambda: killed(postgres), slowness=proxy.slowness, seeds=[1],
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("check", SOURCE_CHECKS)
@@ -145,6 +154,7 @@ def test_a_topic(check: str, kafka: KafkaServer) -> None:
 
     log = LogInfo("taken", ROWS, key="id", partitions=2)
     topic, numbers, more = new_topic(kafka, 2), itertools.count(), dict[str, Any]()
+    servers = kafka.proxy.url_host if check == "slow_peer" else kafka.bootstrap
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
 
     def send(texts: list[str]) -> None:
@@ -158,6 +168,7 @@ def test_a_topic(check: str, kafka: KafkaServer) -> None:
         return rows
 
     check_source(
-        lambda: open_source(f"kafka://{kafka.bootstrap}/{topic}", around(log)), log, produce, only=[check],
-        produce_bad=lambda: send(["rubbish"]), add_column=lambda: more.update(extra=1), seeds=[1],
+        lambda: open_source(f"kafka://{servers}/{topic}", around(log)), log, produce, only=[check],
+        produce_bad=lambda: send(["rubbish"]), add_column=lambda: more.update(extra=1),
+        slowness=kafka.proxy.slowness, seeds=[1],
     )  # fmt: skip

@@ -16,7 +16,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final
@@ -26,6 +26,8 @@ Look = Callable[[bytes], bool]
 _PIECE_BYTES: Final = 1 << 16
 
 _HOST: Final = "127.0.0.1"
+
+_SLOW_S: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,15 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Let each piece wait."""
         self._turn(replace(_Weather(), delay_s=seconds))
+
+    @contextlib.contextmanager
+    def slowness(self) -> Iterator[None]:
+        """Let each piece wait while the block runs."""
+        self.delay(_SLOW_S)
+        try:
+            yield
+        finally:
+            self.heal()
 
     def trickle(self, bytes_max: int, seconds: float = 0.0005) -> None:
         """Pass on a few bytes at a time."""

@@ -73,7 +73,7 @@ class RedisServer:
         """Return a client; its answers are bytes."""
         import redis  # noqa: PLC0415  (an optional extra)
 
-        return redis.Redis("127.0.0.1", self.port, **options)
+        return redis.Redis("127.0.0.1", **{"port": self.port, **options})
 
     def url(self, query: str, *, database: int = 0) -> str:
         """Return a sink's URL."""
