@@ -58,7 +58,7 @@ class PostgresServer:
     """One server. `start` is called again after `kill` and `stop`; `close` deletes its data."""
 
     def __init__(self, programs: Path) -> None:
-        self._programs = programs
+        self.programs = programs
         self._as_user: dict[str, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="bourne-pg-"))
         if os.geteuid() == 0:
@@ -86,7 +86,7 @@ class PostgresServer:
         }
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", "data", *(f"--{k}={v}" for k, v in options.items())],
+                [self.programs / "postgres", "-D", "data", *(f"--{k}={v}" for k, v in options.items())],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 **self._as_user,
             )  # fmt: skip
@@ -125,7 +125,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._programs / program, *arguments],
+            [self.programs / program, *arguments],
             cwd=self.folder, check=False, capture_output=True, text=True, **self._as_user,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"

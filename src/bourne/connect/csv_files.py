@@ -17,10 +17,14 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from bourne.connect.blocks import Block, read_blocks
+from bourne.connect.csv_bulk import read_records
 from bourne.connect.fitting import Batch, Misfit, Place, fit_records, raise_at
 from bourne.connect.texts import read_texts
 from bourne.errors import InputError, MalformedInput
 from bourne.schema import Schema, conform
+
+LeftOut = Callable[[int, bytes, InputError], None]
+"""Told of what is left out: the number of its line, its bytes, and why."""
 
 
 def read_csv(
@@ -51,30 +55,43 @@ def read_csv(
     blocks = read_blocks(
         stream, name=name, has_quotes=True, line=line, byte=byte, leave_out=leave_out if leaves_out else None
     )
-    fit = functools.partial(_fit_texts, schema=schema, log=log)
     following = Place("line", line, byte, tuple(names))
     for block in blocks:
         body = block
         if not names:
             names, body = _header(block, schema, log, name)
-        records = _Records(body)
-        try:
-            texts = _parse_csv(records, names, name)
-        except MalformedInput:
-            if not leaves_out:
-                raise
-            records = _well_formed(records, names, name, leave_out)
-            texts = _parse_csv(records, names, name)
-        fitted = schema.to_arrow().empty_table()
-        if texts.num_rows:
-            told = functools.partial(records.leave_out, leave_out) if leaves_out else None
-            fitted = fit_records(texts, fit, records.line, name, leave_out=told)
-        following = Place("line", block.next_line, block.byte + len(block.data), tuple(names))
+        fitted = read_records(body.data, names, schema, log=log)
+        if fitted is None:
+            fitted = _fit_records(body, names, schema, log, name, leave_out if leaves_out else None)
+        following = _after(block, names)
         if fitted.num_rows or misfits:
             yield Batch(fitted, following, tuple(sorted(misfits, key=lambda each: each.number)))
             misfits = []
     if misfits:  # of the last lines
         yield Batch(schema.to_arrow().empty_table(), following, tuple(misfits))
+
+
+def _fit_records(
+    body: Block, names: list[str], schema: Schema, log: str, name: str, leave_out: LeftOut | None
+) -> pa.Table:
+    """Return records as rows of the log, and tell of those that are left out; the slow way, which says what is wrong."""
+    records = _Records(body)
+    try:
+        texts = _parse_csv(records, names, name)
+    except MalformedInput:
+        if leave_out is None:
+            raise
+        records = _well_formed(records, names, name, leave_out)
+        texts = _parse_csv(records, names, name)
+    if not texts.num_rows:
+        return schema.to_arrow().empty_table()
+    fit = functools.partial(_fit_texts, schema=schema, log=log)
+    told = None if leave_out is None else functools.partial(records.leave_out, leave_out)
+    return fit_records(texts, fit, records.line, name, leave_out=told)
+
+
+def _after(block: Block, names: Sequence[str]) -> Place:
+    return Place("line", block.next_line, block.byte + len(block.data), tuple(names))
 
 
 class _Records:
@@ -107,14 +124,12 @@ class _Records:
         """Return the line that one starts at."""
         return self.block.line_at(int(self.bounds()[0][row]))
 
-    def leave_out(self, told: Callable[[int, bytes, InputError], None], row: int, error: InputError) -> None:
+    def leave_out(self, told: LeftOut, row: int, error: InputError) -> None:
         """Tell of one that does not fit."""
         told(self.line(row), self.data(row), error)
 
 
-def _well_formed(
-    records: _Records, names: list[str], name: str, leave_out: Callable[[int, bytes, InputError], None]
-) -> _Records:
+def _well_formed(records: _Records, names: list[str], name: str, leave_out: LeftOut) -> _Records:
     """Return the records that are text and have as many fields as the header; tell of the others. A record at a time."""
     kept = []
     for row in range(len(records.bounds()[0])):

@@ -22,7 +22,8 @@ from bourne.connect.arrow_files import arrow_schema
 from bourne.connect.blocks import read_blocks
 from bourne.connect.files import Format, read_file
 from bourne.connect.json_lines import parse_line
-from bourne.connect.texts import is_float, read_texts
+from bourne.connect.plain_texts import is_float
+from bourne.connect.texts import read_texts
 from bourne.errors import DefinitionError, InputError, MalformedInput, SourceFailed
 from bourne.schema import Column, Schema, arrow_type, conform, declare_schema, duckdb_type, quote
 from bourne.values import MISFITS, fit_objects, types_cursor

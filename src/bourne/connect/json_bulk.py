@@ -1,144 +1,331 @@
 """Many JSON objects at once, in columns; where that gives the same as reading each for itself.
 
 Law: what comes back is what `json_lines` makes of the same texts, value for value; in doubt nothing comes back, and the
-slow way decides. Arrow's reader is strict about types, ranges, repeated and unknown names. What it does not see is
-looked at here: that each text is one whole object, that all is UTF-8, and that no number is rounded to a double.
+slow way decides. One pass finds where each value lies (`_scan`), strictly by the grammar of JSON; then each column is read
+from there: numbers and times by `plain_texts`, texts as they are. Left to the slow way are nested values, repeated and
+unknown names, values of another kind than the column's, and numbers that are not plainly exact.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import json as arrow_json
 
-from bourne.connect.texts import read_texts
+from bourne.connect.blocks import count_newlines
+from bourne.connect.cells import Bytes, Longs, gather
+from bourne.connect.plain_texts import read_plain
 from bourne.engine.kernels.compiled import compiled
 from bourne.errors import InputError
 from bourne.schema import Column, Schema, arrow_type, conform
 from bourne.values import MISFITS
 
-# A double holds every number of so many digits.
+# What a value is. Of an absent one, and of null, the length is -1.
+_ABSENT, _WHOLE, _NUMBER, _TEXT, _ESCAPED, _BOOLEAN = 0, 1, 2, 4, 8, 16
+
+# A whole number of so many digits is a double.
 _SAFE_DIGITS = 15
-_SAFE_WHOLE = 1e15
 
 
 def read_objects(texts: Sequence[bytes], schema: Schema, *, log: str) -> pa.Table | None:
     """Return objects as rows of the schema; None if one does not fit or the slow way may see it otherwise."""
-    plan = _plan(schema)
     data = b"\n".join(texts)
-    if plan is None or not texts or not _are_objects(texts, data):
+    # As many newlines as there are joints: none is inside a text, so that a line is a text.
+    if not texts or data.count(b"\n") != len(texts) - 1:
+        return None
+    table = read_lines(data, schema, log=log)
+    return table if table is not None and table.num_rows == len(texts) else None
+
+
+def read_lines(data: bytes, schema: Schema, *, log: str) -> pa.Table | None:
+    """Return the objects of lines, blank ones aside, as rows of the schema; otherwise as `read_objects`."""
+    plan = _plan(schema)
+    if plan is None:
         return None
     try:
-        data.decode()
-        table = arrow_json.read_json(
-            pa.BufferReader(data),
-            read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=arrow_json.ParseOptions(explicit_schema=plan, unexpected_field_behavior="error"),
-        )
-        doubles = [table.column(field.name) for field in plan if pa.types.is_floating(field.type)]
-        if table.num_rows != len(texts) or (doubles and not _are_exact(doubles, data)):
+        if not data.isascii():
+            data.decode()
+        codes = np.frombuffer(data, np.uint8)
+        cells = _cells(codes, count_newlines(codes) + 1, plan)
+        if cells is None or not cells.count:
             return None
-        return conform(table, schema, log=log)
+        arrays = [cells.column(number, column) for number, column in enumerate(schema.columns)]
+        if any(array is None for array in arrays):
+            return None
+        return conform(pa.Table.from_arrays(arrays, names=list(schema.names)), schema, log=log)
     except (InputError, *MISFITS):
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The columns' names, one behind the other."""
+
+    data: Bytes
+    starts: Longs
+
+
 @functools.lru_cache(maxsize=256)
-def _plan(schema: Schema) -> pa.Schema | None:
-    """Return how Arrow is to read the columns; None if one is of a type that it cannot."""
-    fields = [(column.name, _read_as(column)) for column in schema.columns]
-    return None if any(kind is None for _, kind in fields) else pa.schema(fields)
-
-
-def _read_as(column: Column) -> pa.DataType | None:
-    target = arrow_type(column.type)
-    if column.type in ("JSON", "BLOB", "INTERVAL") or pa.types.is_nested(target):
+def _plan(schema: Schema) -> _Names | None:
+    """Return the columns' names; None if one is of a type that is not read here."""
+    if not schema.columns or not all(map(_is_simple, schema.columns)):
         return None
-    if pa.types.is_floating(target):
-        return pa.float64()
-    if pa.types.is_integer(target) or pa.types.is_boolean(target) or pa.types.is_decimal(target):
-        return target
-    return pa.string() if pa.types.is_string(target) or pa.types.is_temporal(target) else None
+    names = [name.encode() for name in schema.names]
+    starts = np.zeros(len(names) + 1, np.int64)
+    np.cumsum([len(name) for name in names], out=starts[1:])
+    return _Names(np.frombuffer(b"".join(names), np.uint8), starts)
 
 
-def _are_objects(texts: Sequence[bytes], data: bytes) -> bool:
-    """Say whether each text begins and ends as an object does.
-
-    Then, if all of them in a row are as many objects as they are texts, each is one: between two texts is "}", a
-    newline and "{", which is never inside an object: a comma is missing, and a string has no bare newline.
-    """
-    joints = len(texts) - 1
-    if data[:1] == b"{" and data[-1:] == b"}" and data.count(b"}\n{") == joints == data.count(b"\n"):
-        return True
-    return all(text.startswith(b"{") and text.endswith(b"}") for text in texts)
+def _is_simple(column: Column) -> bool:
+    target, types = arrow_type(column.type), pa.types
+    if column.type in ("JSON", "BLOB", "INTERVAL"):
+        return False
+    is_number = types.is_integer(target) or types.is_floating(target) or types.is_decimal(target)
+    return bool(is_number or types.is_boolean(target) or types.is_string(target) or types.is_temporal(target))
 
 
-def _are_exact(doubles: list[pa.ChunkedArray], data: bytes) -> bool:
-    """Say whether the doubles are the numbers that were written."""
-    for values in doubles:
-        most = pc.max(pc.abs(values)).as_py()
-        if most is not None and not most < _SAFE_WHOLE:  # NaN, too
-            return False
-        if pc.any(pc.is_nan(values)).as_py():
-            return False
-        numbers = values.drop_null().to_numpy()
-        if np.signbit(numbers[numbers == 0]).any():  # -0, which is a whole number and has no sign, or -0.0
-            return False
-    spans = _long_fractions(np.frombuffer(data, np.uint8), _KINDS, _SAFE_DIGITS)
-    if not len(spans):
-        return True
-    written = pa.chunked_array([pa.array([data[start:end].decode() for start, end in spans.tolist()])])
-    return bool(pa.types.is_floating(read_texts(written, Column("x", "DOUBLE")).type))
+def _cells(data: Bytes, rows_max: int, names: _Names) -> _Cells | None:
+    shape = (len(names.starts) - 1, rows_max)
+    offsets, lengths = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    kinds = np.empty(shape, np.uint8)
+    count = _scan(data, names.data, names.starts, offsets, lengths, kinds)
+    return None if count < 0 else _Cells(data, count, offsets, lengths, kinds)
 
 
-# What a byte of JSON is, outside of strings.
-_DIGIT, _POINT, _EXPONENT, _SIGN, _QUOTE = 1, 2, 3, 4, 5
-_KINDS = np.zeros(256, np.uint8)
-_KINDS[list(b"0123456789")] = _DIGIT
-_KINDS[ord(".")] = _POINT
-_KINDS[list(b"eE")] = _EXPONENT
-_KINDS[list(b"+-")] = _SIGN
-_KINDS[ord('"')] = _QUOTE
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Where the values of each column (first axis) of each row (second axis) lie."""
+
+    data: Bytes
+    count: int
+    offsets: Longs
+    lengths: Longs
+    kinds: NDArray[np.uint8]
+
+    def column(self, number: int, column: Column) -> pa.Array | None:
+        """Return a column's values; None if the slow way is to read them."""
+        offsets, lengths = self.offsets[number, : self.count], self.lengths[number, : self.count]
+        kinds = self.kinds[number, : self.count]
+        found = int(np.bitwise_or.reduce(kinds))
+        target, types = arrow_type(column.type), pa.types
+        if not found:
+            return pa.nulls(self.count, target)
+        if types.is_boolean(target):
+            values = self.data[np.where(lengths < 0, 0, offsets)] == ord("t")
+            return pa.array(values, mask=lengths < 0) if found == _BOOLEAN else None
+        if types.is_integer(target):
+            return read_plain(self.data, offsets, lengths, column.type) if found == _WHOLE else None
+        if types.is_floating(target):
+            is_wide = (kinds == _WHOLE) & (lengths > _SAFE_DIGITS)
+            if found & ~(_WHOLE | _NUMBER) or is_wide.any():
+                return None
+            return read_plain(self.data, offsets, lengths, column.type)
+        if types.is_decimal(target):
+            if found & ~(_WHOLE | _NUMBER | _TEXT):
+                return None
+            return read_plain(self.data, offsets, lengths, column.type)
+        if found & ~(_TEXT | _ESCAPED):
+            return None
+        if types.is_temporal(target) and not found & _ESCAPED:
+            values = read_plain(self.data, offsets, lengths, column.type)
+            if values is not None:
+                return values
+        return self._texts(offsets, lengths, kinds == _ESCAPED)
+
+    def _texts(self, offsets: Longs, lengths: Longs, is_escaped: NDArray[np.bool_]) -> pa.Array:
+        found = gather(self.data, offsets, lengths)
+        rows = np.flatnonzero(is_escaped)
+        if not len(rows):
+            return found
+        quoted = [
+            self.data[offsets[row] - 1 : offsets[row] + lengths[row] + 1].tobytes() for row in rows.tolist()
+        ]
+        return pc.replace_with_mask(
+            found, pa.array(is_escaped), pa.array(map(json.loads, quoted), pa.string())
+        )
+
+
+# --- the scan --------------------------------------------------------------------------------------------
 
 
 @compiled
-def _long_fractions(data: NDArray[np.uint8], kinds: NDArray[np.uint8], digits_max: int) -> NDArray[np.int64]:
-    """Return start and end of the numbers outside of strings that have a fraction and many digits, or an exponent."""
-    found = np.empty(len(data) + 2, np.int64)  # touched as far as it is used
-    count = 0
-    i, end = np.uint64(0), np.uint64(len(data))
-    one = np.uint64(1)
-    while i < end:
-        kind = kinds[data[i]]
-        if kind == 5:
-            i += one
-            while i < end and data[i] != 34:
-                i += one + np.uint64(data[i] == 92)  # what follows a backslash is no quote
-            i += one
-        elif kind == 1:
-            start, digits = i, 1
-            has_point = is_long = False
-            i += one
-            while i < end:
-                kind = kinds[data[i]]
-                if kind == 1:
-                    digits += 1
-                elif kind == 2:
-                    has_point = True
-                elif kind == 3:
-                    is_long = True
-                elif kind != 4:
+def _scan(
+    data: Bytes, names: Bytes, starts: Longs, offsets: Longs, lengths: Longs, kinds: NDArray[np.uint8]
+) -> int:
+    """Find the values of each line's object; return how many objects there are, or -1 if one is not plain."""
+    columns, end = len(starts) - 1, len(data)
+    row, at = 0, 0
+    seen = np.full(columns, -1, np.int64)
+    while True:
+        while at < end and (data[at] == 32 or data[at] == 10 or data[at] == 13 or data[at] == 9):
+            at += 1
+        if at == end:
+            return row
+        if data[at] != 123:
+            return -1
+        at = _space(data, at + 1)
+        for column in range(columns):
+            lengths[column, row] = -1
+            offsets[column, row] = 0
+            kinds[column, row] = 0
+        column, is_first = -1, True
+        while True:
+            if at == end:
+                return -1
+            if data[at] == 125 and is_first:
+                break
+            if data[at] != 34:
+                return -1
+            stop = _text_end(data, at + 1)
+            if stop < 0:
+                return -1
+            column = _find(data, at + 1, stop, names, starts, column + 1)
+            if column < 0 or seen[column] == row:
+                return -1
+            seen[column], is_first = row, False
+            at = _space(data, stop + 1)
+            if at == end or data[at] != 58:
+                return -1
+            at, length, following, kind = _value(data, _space(data, at + 1))
+            if following < 0:
+                return -1
+            offsets[column, row], lengths[column, row], kinds[column, row] = at, length, kind
+            at = _space(data, following)
+            if at == end:
+                return -1
+            if data[at] == 44:
+                at = _space(data, at + 1)
+            elif data[at] != 125:
+                return -1
+            else:
+                break
+        row += 1
+        at = _space(data, at + 1)
+        if at < end and data[at] != 10:
+            return -1
+
+
+@compiled
+def _value(data: Bytes, at: int) -> tuple[int, int, int, np.uint8]:
+    """Return where a value starts (inside of quotes), its length (-1 for null), what follows it (-1: not plain), its kind."""
+    if at == len(data):
+        return at, -1, -1, np.uint8(0)
+    code = data[at]
+    if code == 34:
+        stop, kind = _text_end(data, at + 1), np.uint8(4)
+        if stop < 0:
+            stop, kind = _escaped_end(data, at + 1), np.uint8(8)
+        return at + 1, stop - at - 1, stop + 1 if stop >= 0 else -1, kind
+    if code == 45 or 48 <= code <= 57:
+        following, kind = _number_end(data, at)
+        return at, following - at, following, kind
+    following, kind = _word_end(data, at)
+    return at, following - at if kind else -1, following, kind
+
+
+@compiled
+def _space(data: Bytes, at: int) -> int:
+    """Return where white space within a line ends."""
+    while at < len(data) and (data[at] == 32 or data[at] == 9 or data[at] == 13):
+        at += 1
+    return at
+
+
+@compiled
+def _text_end(data: Bytes, at: int) -> int:
+    """Return where the closing quote of a text is; -1 if something in it has to be unescaped, or is not allowed."""
+    while at < len(data):
+        code = data[at]
+        if code == 34:
+            return at
+        if code == 92 or code < 32:
+            return -1
+        at += 1
+    return -1
+
+
+@compiled
+def _escaped_end(data: Bytes, at: int) -> int:
+    """Return where the closing quote of a text with escapes is; -1 if there is none, or a byte that is not allowed."""
+    while at < len(data) and data[at] >= 32:
+        if data[at] == 34:
+            return at
+        if data[at] == 92:
+            at += 1
+            if at == len(data) or data[at] < 32:
+                return -1
+        at += 1
+    return -1
+
+
+@compiled
+def _find(data: Bytes, at: int, end: int, names: Bytes, starts: Longs, likely: int) -> int:
+    """Return which name this is, the likely one first; -1 if it is none."""
+    columns = len(starts) - 1
+    for k in range(columns):
+        column = (likely + k) % columns
+        start = starts[column]
+        if starts[column + 1] - start == end - at:
+            is_same = True
+            for i in range(end - at):
+                if data[at + i] != names[start + i]:
+                    is_same = False
                     break
-                i += one
-            if is_long or (has_point and digits > digits_max):
-                found[count] = start
-                found[count + 1] = i
-                count += 2
-        else:
-            i += one
-    return found[:count].reshape(-1, 2)
+            if is_same:
+                return column
+    return -1
+
+
+@compiled
+def _number_end(data: Bytes, at: int) -> tuple[int, np.uint8]:
+    """Return where a number ends, -1 if it is none (or -0, which has no sign), and whether it is whole."""
+    end, start, kind = len(data), at, np.uint8(1)
+    if data[at] == 45:
+        at += 1
+    first = at
+    while at < end and 48 <= data[at] <= 57:
+        at += 1
+    if at == first or (data[first] == 48 and at - first > 1):
+        return -1, kind
+    if at < end and data[at] == 46:
+        kind, first = np.uint8(2), at + 1
+        at += 1
+        while at < end and 48 <= data[at] <= 57:
+            at += 1
+        if at == first:
+            return -1, kind
+    if at < end and (data[at] == 101 or data[at] == 69):
+        kind = np.uint8(2)
+        at += 1
+        if at < end and (data[at] == 43 or data[at] == 45):
+            at += 1
+        first = at
+        while at < end and 48 <= data[at] <= 57:
+            at += 1
+        if at == first:
+            return -1, kind
+    if kind == 1 and data[start] == 45 and data[start + 1] == 48:
+        return -1, kind
+    return at, kind
+
+
+@compiled
+def _word_end(data: Bytes, at: int) -> tuple[int, np.uint8]:
+    """Return where true, false or null ends, -1 if it is none of them, and whether it is a boolean."""
+    left = len(data) - at
+    if left >= 4 and data[at] == 116 and data[at + 1] == 114 and data[at + 2] == 117 and data[at + 3] == 101:
+        return at + 4, np.uint8(16)
+    if left >= 4 and data[at] == 110 and data[at + 1] == 117 and data[at + 2] == 108 and data[at + 3] == 108:
+        return at + 4, np.uint8(0)
+    if (
+        left >= 5 and data[at] == 102 and data[at + 1] == 97 and data[at + 2] == 108
+        and data[at + 3] == 115 and data[at + 4] == 101
+    ):  # fmt: skip
+        return at + 5, np.uint8(16)
+    return -1, np.uint8(0)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from bourne.connect.blocks import read_blocks
 from bourne.connect.fitting import Batch, Misfit, Place, fit_records
+from bourne.connect.json_bulk import read_lines
 from bourne.connect.texts import JSON_READERS
 from bourne.errors import InputError, MalformedInput
 from bourne.schema import Column, Schema, arrow_type, conform
@@ -40,33 +41,36 @@ def read_jsonl(
         SourceFailed: the stream cannot be read.
     """
     line, byte = (start.number, start.byte) if start is not None else (1, 0)
-    readers = json_readers(schema)
-    fit = functools.partial(fit_parsed, schema=schema, log=log)
     for block in read_blocks(stream, name=name, has_quotes=False, line=line, byte=byte):
-        lines = [
-            (number, line)
-            for number, line in enumerate(block.data.split(b"\n"), block.line)
-            if line and not line.isspace()
-        ]
-        parsed = _Parsed(lines, readers, name, leaves_out=leaves_out)
-        fitted = schema.to_arrow().empty_table()
-        if parsed.records:
-            told = parsed.leave_out if leaves_out else None
-            fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=told)
-        if fitted.num_rows or parsed.misfits:
-            following = Place("line", block.next_line, block.byte + len(block.data))
-            yield Batch(fitted, following, tuple(sorted(parsed.misfits, key=lambda each: each.number)))
+        fitted = read_lines(block.data, schema, log=log)
+        misfits: tuple[Misfit, ...] = ()
+        if fitted is None:
+            lines = [
+                (number, line)
+                for number, line in enumerate(block.data.split(b"\n"), block.line)
+                if line and not line.isspace()
+            ]
+            fitted, misfits = _fit_lines(lines, schema, log, name, leaves_out=leaves_out)
+        if fitted.num_rows or misfits:
+            yield Batch(fitted, Place("line", block.next_line, block.byte + len(block.data)), misfits)
 
 
 def fit_lines(
     lines: Sequence[bytes], schema: Schema, log: str, name: str
 ) -> tuple[pa.Table, tuple[Misfit, ...]]:
     """Return lines as records of the log, and those that are none; their numbers count from 1."""
-    parsed = _Parsed(list(enumerate(lines, 1)), json_readers(schema), name, leaves_out=True)
-    fit = functools.partial(fit_parsed, schema=schema, log=log)
+    return _fit_lines(list(enumerate(lines, 1)), schema, log, name, leaves_out=True)
+
+
+def _fit_lines(
+    lines: list[tuple[int, bytes]], schema: Schema, log: str, name: str, *, leaves_out: bool
+) -> tuple[pa.Table, tuple[Misfit, ...]]:
+    parsed = _Parsed(lines, json_readers(schema), name, leaves_out=leaves_out)
     fitted = schema.to_arrow().empty_table()
     if parsed.records:
-        fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=parsed.leave_out)
+        fit = functools.partial(fit_parsed, schema=schema, log=log)
+        told = parsed.leave_out if leaves_out else None
+        fitted = fit_records(parsed.records, fit, parsed.line, name, leave_out=told)
     return fitted, tuple(sorted(parsed.misfits, key=lambda each: each.number))
 
 

@@ -48,7 +48,7 @@ _COUNT_S: Final = 30.0
 _SAMPLE_MESSAGES: Final = 10_000
 
 # Fetches ahead by count and bytes; the library's own bounds make it pause for a second whenever it is ahead.
-_FETCH: Final = {
+FETCH: Final = {
     "queued_min_messages": 1_000_000,
     "queued_max_messages_kbytes": 32 << 10,
     "fetch_queue_backoff_ms": 5,
@@ -334,7 +334,7 @@ def _consumer(address: Address, on_error: Callable[[Any], None] | None = None) -
     return make(
         client().Consumer, address, group_id="bourne", enable_auto_commit=False, enable_partition_eof=True,
         enable_auto_offset_store=False, isolation_level="read_committed", auto_offset_reset="error",
-        **_FETCH, **({} if on_error is None else {"error_cb": on_error}),
+        **FETCH, **({} if on_error is None else {"error_cb": on_error}),
     )  # fmt: skip
 
 

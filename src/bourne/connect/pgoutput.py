@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bourne.connect.cells import gather
 from bourne.engine.kernels.compiled import compiled
 from bourne.errors import SourceFailed
 
@@ -119,18 +120,11 @@ def texts(data: Bytes, offsets: Longs, lengths: Longs) -> pa.Array:
     Raises:
         SourceFailed: they are not UTF-8 (a database in SQL_ASCII may hold anything).
     """
-    ends = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(np.maximum(lengths, 0), out=ends[1:])
-    if ends[-1] > np.iinfo(np.int32).max:
+    if (size := int(np.maximum(lengths, 0).sum())) > np.iinfo(np.int32).max:
         raise SourceFailed(
-            "the values of one column are too large", expected="at most 2 GiB", found=f"{ends[-1]:,} B"
+            "the values of one column are too large", expected="at most 2 GiB", found=f"{size:,} B"
         )
-    out = np.empty(int(ends[-1]), np.uint8)
-    _gather(data, offsets, lengths, ends, out)
-    is_there = lengths >= 0
-    valid = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
-    buffers = [valid, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(out)]
-    result = pa.Array.from_buffers(pa.string(), len(lengths), buffers)
+    result = gather(data, offsets, lengths)
     try:
         result.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -260,11 +254,3 @@ def _walk(
         if has_new == is_delete or (is_delete and identities[i] == 0):
             return i
     return -1
-
-
-@compiled
-def _gather(data: Bytes, offsets: Longs, lengths: Longs, ends: Longs, out: Bytes) -> None:
-    for i in range(len(lengths)):
-        start, to = offsets[i], ends[i]
-        for byte in range(lengths[i]):
-            out[to + byte] = data[start + byte]

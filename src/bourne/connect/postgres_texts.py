@@ -15,11 +15,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bourne.connect.plain_texts import read_plain_array
 from bourne.connect.texts import read_texts
 from bourne.errors import ValueMismatch
 from bourne.schema import Column, arrow_type
 from bourne.values import MISFITS, fit_column, fit_objects, types_cursor
 
+_MOMENTS = ("date", "timestamp", "timestamptz")
 _PLAIN_DATE = r"^\d{4}-\d\d-\d\d$"
 _PLAIN_TIMESTAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?(\+00)?$"
 _INTERVAL = re.compile(
@@ -87,7 +89,8 @@ def _read(values: pa.Array, source: PgType, spelled: str) -> pa.Array | pa.Chunk
     elif spelled == "INTERVAL":
         return fit_objects([_read_interval(text) for text in values.to_pylist()], target, spelled)
     elif pa.types.is_date(target) or pa.types.is_timestamp(target):
-        return _read_moments(values, target, spelled)
+        plain = read_plain_array(values, spelled) if source.name in _MOMENTS else None
+        return _read_moments(values, target, spelled) if plain is None else plain
     return fit_column(read_texts(pa.chunked_array([values]), Column("x", spelled)), target, spelled)
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.connect.json_text import to_json
+from bourne.connect.plain_texts import is_float, read_plain_array
 from bourne.schema import Column, arrow_type
 from bourne.values import MISFITS, fit_objects, types_cursor
 
@@ -38,6 +39,9 @@ def read_texts(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     """
     if column.type == "VARCHAR":
         return values
+    plain = None if column.type == "BLOB" else read_plain_array(values, column.type, empty_is_null=True)
+    if plain is not None:
+        return pa.chunked_array([plain])
     texts = values
     if column.type != "BLOB":
         trimmed = pc.utf8_trim_whitespace(values)
@@ -90,21 +94,6 @@ def _read_floats(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     if not all(map(is_float, texts.filter(doubtful).to_pylist())):
         raise ValueError("a double cannot be that number")
     return numbers
-
-
-def is_float(text: str | Decimal) -> bool:
-    """Say whether a number is a double as the law has it: that double, in as many digits, is the number again.
-
-    Or in as few as possible: where that is a tie, Python's shortest text rounds otherwise than its formatting.
-    """
-    number = float(text)
-    if repr(number) == str(text):
-        return True
-    exact = Decimal(text)
-    if not exact.is_finite() or exact in (number, Decimal(repr(number))):
-        return True
-    digits = len("".join(map(str, exact.as_tuple().digits)).rstrip("0"))
-    return math.isfinite(number) and Decimal(f"{number:.{digits - 1}e}") == exact
 
 
 def _read_json_float(value: Any) -> Any:
