@@ -10,6 +10,7 @@ its line, where a lenient reader would swallow the rest of the file.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import select
@@ -33,7 +34,7 @@ _NONE: NDArray[np.int64] = np.empty(0, np.int64)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
     """Whole records. `line` is the number of the first line, from 1, `byte` where in the file it begins, from 0."""
 
@@ -44,8 +45,12 @@ class Block:
     @property
     def next_line(self) -> int:
         """The number of the line after the last one."""
-        newlines = count_newlines(np.frombuffer(self.data, np.uint8))
-        return self.line + newlines + (not self.data.endswith(b"\n"))
+        return self.line + self.newlines + (not self.data.endswith(b"\n"))
+
+    @functools.cached_property
+    def newlines(self) -> int:
+        """How many newlines it has. O(bytes), once."""
+        return count_newlines(self.data)
 
     def part(self, start: int, end: int | None = None) -> Block:
         """Return a part of it that begins where a line does (or after a byte order mark)."""
@@ -53,12 +58,12 @@ class Block:
 
     def line_at(self, byte: int) -> int:
         """Return the number of the line that holds a byte of the block."""
-        return self.line + count_newlines(np.frombuffer(self.data, np.uint8, byte))
+        return self.line + count_newlines(self.data[:byte])
 
 
-def count_newlines(codes: NDArray[np.uint8]) -> int:
+def count_newlines(data: bytes) -> int:
     """Return how many newlines there are. (`bytes.count` takes several times as long where they are many.)"""
-    return int(np.count_nonzero(codes == ord("\n")))
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
 
 
 LeaveOut = Callable[[int, bytes, MalformedInput], None]
@@ -104,8 +109,9 @@ def read_blocks(
                 leave_out(left_out.line, left_out.data, stray.error)
                 continue
             if end:
-                yield rest.part(0, end)
-                rest = rest.part(end)
+                whole = rest.part(0, end)
+                yield whole
+                rest = Block(rest.data[end:], whole.line + whole.newlines, rest.byte + end)
             break
         if len(rest.data) > FILE_RECORD_BYTES_MAX:
             _fail("a record is too long", name, rest.line, f"at most {FILE_RECORD_BYTES_MAX} bytes")

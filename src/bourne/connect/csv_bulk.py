@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bourne.connect.blocks import count_newlines
 from bourne.connect.cells import Bytes, Longs, gather
 from bourne.connect.plain_texts import read_plain
 from bourne.connect.texts import read_texts
@@ -24,13 +23,15 @@ from bourne.schema import Column, Schema, conform
 from bourne.values import MISFITS
 
 
-def read_records(data: bytes, names: Sequence[str], schema: Schema, *, log: str) -> pa.Table | None:
-    """Return records with these fields as rows of the schema; None if the slow way may see them otherwise."""
+def read_records(
+    data: bytes, names: Sequence[str], schema: Schema, *, log: str, newlines: int
+) -> pa.Table | None:
+    """Return records with these fields, on so many lines, as rows of the schema; None if the slow way may see them otherwise."""
     columns = [schema.column(name) for name in names]
     if not columns or None in columns or len(set(names)) < len(names):
         return None
     codes = np.frombuffer(data, np.uint8)
-    shape = (len(columns), count_newlines(codes) + 1)
+    shape = (len(columns), newlines + 1)
     offsets, lengths, kinds = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.uint8)
     count = _scan(codes, offsets, lengths, kinds)
     if count <= 0:

@@ -23,6 +23,9 @@ from bourne.connect.texts import read_texts
 from bourne.errors import InputError, MalformedInput
 from bourne.schema import Schema, conform
 
+# Where the header is looked for first.
+_HEADER_BYTES = 1 << 16
+
 LeftOut = Callable[[int, bytes, InputError], None]
 """Told of what is left out: the number of its line, its bytes, and why."""
 
@@ -60,7 +63,7 @@ def read_csv(
         body = block
         if not names:
             names, body = _header(block, schema, log, name)
-        fitted = read_records(body.data, names, schema, log=log)
+        fitted = read_records(body.data, names, schema, log=log, newlines=block.newlines)
         if fitted is None:
             fitted = _fit_records(body, names, schema, log, name, leave_out if leaves_out else None)
         following = _after(block, names)
@@ -148,7 +151,10 @@ def _well_formed(records: _Records, names: list[str], name: str, leave_out: Left
 
 def _header(block: Block, schema: Schema, log: str, name: str) -> tuple[list[str], Block]:
     """Take the header off a block, and check it."""
-    starts, ends = _csv_records(block)
+    start = block.part(0, _HEADER_BYTES)
+    starts, ends = _csv_records(start)
+    if len(starts) < 2 and len(start.data) < len(block.data):  # it may be cut off
+        starts, ends = _csv_records(block)
     if not len(starts):
         return [], block.part(len(block.data))
     line, end = block.line_at(int(starts[0])), int(ends[0])

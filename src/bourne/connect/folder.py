@@ -17,10 +17,11 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
+from bourne.connect.ahead import read_ahead
 from bourne.connect.files import Format, format_of, read_opened
 from bourne.connect.files_taken import FilesTaken, TakenFile
 from bourne.connect.fitting import Batch, Misfit, Place
@@ -218,16 +219,10 @@ class Files:
         """Yield large parts of a file; return the rest of it, behind what `part` holds."""
         kind = self._format(entry)
         lines = 0 if place is None else place.number - 1
-        with closing(self._store.open(entry)) as file:
-            batches = read_opened(
-                file,
-                kind,
-                self._log.schema,
-                log=self._log.name,
-                name=entry.path,
-                start=place,
-                leaves_out=True,
-            )
+        with (
+            closing(self._store.open(entry)) as file,
+            closing(self._batches(file, entry, kind, place)) as batches,
+        ):
             while (batch := self._batch(batches, entry, kind, may_lack=records == 0)) is not None:
                 # All of one schema: `conform` leaves it open what is said to be not null.
                 part.tables.append(pa.Table.from_arrays(batch.table.columns, schema=part.schema))
@@ -251,6 +246,15 @@ class Files:
             self._check_unchanged(entry, content)
             part.done.append(TakenFile(entry.path, entry.version, content, entry.size, lines, records))
         return part
+
+    def _batches(
+        self, file: BinaryIO, entry: Entry, kind: Format, place: Place | None
+    ) -> Generator[Batch, None, None]:
+        """Yield the batches of a file; of one that has several, the next one is read while the last is appended."""
+        batches = read_opened(
+            file, kind, self._log.schema, log=self._log.name, name=entry.path, start=place, leaves_out=True
+        )
+        yield from read_ahead(batches) if entry.size > FILE_BATCH_BYTES else batches
 
     def _batch(self, batches: Iterator[Batch], entry: Entry, kind: Format, *, may_lack: bool) -> Batch | None:
         try:

@@ -37,22 +37,22 @@ def read_objects(texts: Sequence[bytes], schema: Schema, *, log: str) -> pa.Tabl
     """Return objects as rows of the schema; None if one does not fit or the slow way may see it otherwise."""
     data = b"\n".join(texts)
     # As many newlines as there are joints: none is inside a text, so that a line is a text.
-    if not texts or data.count(b"\n") != len(texts) - 1:
+    newlines = count_newlines(data)
+    if not texts or newlines != len(texts) - 1:
         return None
-    table = read_lines(data, schema, log=log)
+    table = read_lines(data, schema, log=log, newlines=newlines)
     return table if table is not None and table.num_rows == len(texts) else None
 
 
-def read_lines(data: bytes, schema: Schema, *, log: str) -> pa.Table | None:
-    """Return the objects of lines, blank ones aside, as rows of the schema; otherwise as `read_objects`."""
+def read_lines(data: bytes, schema: Schema, *, log: str, newlines: int) -> pa.Table | None:
+    """Return the objects of so many lines, blank ones aside, as rows of the schema; otherwise as `read_objects`."""
     plan = _plan(schema)
     if plan is None:
         return None
     try:
         if not data.isascii():
             data.decode()
-        codes = np.frombuffer(data, np.uint8)
-        cells = _cells(codes, count_newlines(codes) + 1, plan)
+        cells = _cells(np.frombuffer(data, np.uint8), newlines + 1, plan)
         if cells is None or not cells.count:
             return None
         arrays = [cells.column(number, column) for number, column in enumerate(schema.columns)]
@@ -267,9 +267,9 @@ def _escaped_end(data: Bytes, at: int) -> int:
 @compiled
 def _find(data: Bytes, at: int, end: int, names: Bytes, starts: Longs, likely: int) -> int:
     """Return which name this is, the likely one first; -1 if it is none."""
-    columns = len(starts) - 1
-    for k in range(columns):
-        column = (likely + k) % columns
+    columns, column = len(starts) - 1, likely
+    for _ in range(columns):
+        column = column if column < columns else 0
         start = starts[column]
         if starts[column + 1] - start == end - at:
             is_same = True
@@ -279,6 +279,7 @@ def _find(data: Bytes, at: int, end: int, names: Bytes, starts: Longs, likely: i
                     break
             if is_same:
                 return column
+        column += 1
     return -1
 
 

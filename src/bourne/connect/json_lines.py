@@ -42,7 +42,7 @@ def read_jsonl(
     """
     line, byte = (start.number, start.byte) if start is not None else (1, 0)
     for block in read_blocks(stream, name=name, has_quotes=False, line=line, byte=byte):
-        fitted = read_lines(block.data, schema, log=log)
+        fitted = read_lines(block.data, schema, log=log, newlines=block.newlines)
         misfits: tuple[Misfit, ...] = ()
         if fitted is None:
             lines = [

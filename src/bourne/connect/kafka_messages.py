@@ -115,9 +115,11 @@ class MessageReader:
                 )  # fmt: skip
             self._column = values[0].name
 
-    def read(self, messages: Sequence[Any], partition: int) -> tuple[pa.Table | None, tuple[DeadLetter, ...]]:
-        """Return messages of a partition as rows, in their order, and those that are none as dead letters."""
-        tables, dead = self._read(messages, [message.value() for message in messages], partition)
+    def read(
+        self, messages: Sequence[Any], values: Sequence[bytes | None], partition: int
+    ) -> tuple[pa.Table | None, tuple[DeadLetter, ...]]:
+        """Return messages of a partition, and their values, as rows in their order, and those that are none as dead letters."""
+        tables, dead = self._read(messages, values, partition)
         if not tables:
             return None, tuple(dead)
         arrow = (
@@ -140,14 +142,11 @@ class MessageReader:
         return tables + more_tables, dead + more_dead
 
     def _in_columns(self, messages: Sequence[Any], values: Sequence[bytes | None]) -> pa.Table | None:
-        if self._format != "json" or None in values:
+        if None in values:
             return None
-        present: Any = values
-        if not self._facts.names:
-            return read_objects(present, self._schema, log=self._log.name)
-        table = read_objects(present, self._bulk_schema, log=self._log.name)
-        if table is None:
-            return None
+        table = self._values_in_columns(values)
+        if table is None or not self._facts.names:
+            return table
         try:
             facts = fit_parsed(
                 [self._facts.of_message(m) for m in messages], _facts_of(self._schema), self._log.name
@@ -160,6 +159,19 @@ class MessageReader:
         try:
             return conform(pa.table(columns, list(self._schema.names)), self._schema, log=self._log.name)
         except InputError:
+            return None
+
+    def _values_in_columns(self, values: Any) -> pa.Table | None:
+        if self._format == "json":
+            return read_objects(values, self._bulk_schema, log=self._log.name)
+        if self._avro is not None:
+            return None
+        try:
+            column = pa.chunked_array([pa.array(values, pa.binary())])
+            if self._format == "text":
+                column = column.cast(pa.string())  # refuses what is not UTF-8
+            return conform(pa.table({self._column: column}), self._bulk_schema, log=self._log.name)
+        except (InputError, pa.ArrowException):
             return None
 
     def _one_by_one(self, messages: Sequence[Any], values: Sequence[bytes | None], partition: int) -> Found:

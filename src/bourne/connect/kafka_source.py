@@ -10,11 +10,13 @@ that all records of a key are in one partition, in order, which is the producer'
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from bourne.connect.ahead import read_ahead
 from bourne.connect.inference import infer_records
 from bourne.connect.json_lines import parse_line
 from bourne.connect.kafka_client import (
@@ -35,7 +37,10 @@ from bourne.log.catalog import LogInfo
 from bourne.schema import Schema, declare_schema
 
 # Messages that are taken at once: many enough that what a batch costs does not show, few enough to be quick.
-_BATCH_MESSAGES: Final = 10_000
+_BATCH_MESSAGES: Final = 30_000
+
+# The library makes so many messages without letting other threads of Python work.
+_PIECE_MESSAGES: Final = 1_000
 
 # How long is waited for a first message, and then for more, in seconds.
 _WAIT_S: Final = 0.1
@@ -84,17 +89,18 @@ class KafkaTopic:
         try:
             identity = self._start(consumer, partitions)
             counted = time.monotonic()
-            while not self._is_stopped.is_set():
-                messages = self._take(consumer)
-                if messages:
-                    self._look_ahead(consumer)
-                    yield from self._hand_over(messages, identity)
-                else:
-                    self._check_alive(consumer)
-                    yield None
-                if time.monotonic() - counted > min(_COUNT_S, self._address.silence_s):
-                    self._check_same(consumer, identity)
-                    counted = time.monotonic()
+            # The next messages come out of the library while the last ones are read and appended.
+            with contextlib.closing(read_ahead(self._all(consumer))) as batches:
+                for messages in batches:
+                    if messages:
+                        self._look_ahead(consumer)
+                        yield from self._hand_over(messages, identity)
+                    else:
+                        self._check_alive(consumer)
+                        yield None
+                    if time.monotonic() - counted > min(_COUNT_S, self._address.silence_s):
+                        self._check_same(consumer, identity)
+                        counted = time.monotonic()
         finally:
             consumer.close()
 
@@ -184,28 +190,56 @@ class KafkaTopic:
 
     # --- reading ---
 
+    def _all(self, consumer: Any) -> Iterator[list[Any]]:
+        """Yield the messages that come, none of them where there are none just now, until stopped."""
+        while not self._is_stopped.is_set():
+            yield self._take(consumer)
+
     def _take(self, consumer: Any) -> list[Any]:
         """Return the messages that are there, bounded in number and, by what is fetched ahead, in bytes."""
         try:
-            first: list[Any] = consumer.consume(1, _WAIT_S)
-            return first + consumer.consume(_BATCH_MESSAGES - 1, _MORE_S) if first else first
+            messages: list[Any] = consumer.consume(1, _WAIT_S)
+            wanted = min(_BATCH_MESSAGES - 1, _PIECE_MESSAGES) if messages else 0
+            while wanted:
+                more = consumer.consume(wanted, _MORE_S)
+                messages += more
+                is_drained = len(more) < wanted
+                wanted = 0 if is_drained else min(_BATCH_MESSAGES - len(messages), _PIECE_MESSAGES)
+            return messages
         except client().KafkaException as error:
             raise as_our_error(error.args[0], self._address, SourceFailed) from error
 
     def _hand_over(self, messages: list[Any], identity: str) -> Iterator[Taken]:
         """Yield a part for each partition, then raise the first error among them."""
-        for partition, mine in _by_partition(messages):
-            for part in _parts(mine):
-                rows, dead = self._messages.read(part, partition)
+        message_error = client().Message.error
+        errors = (
+            [each for each in messages if message_error(each) is not None]
+            if any(map(message_error, messages))
+            else []
+        )
+        if errors:
+            messages = [each for each in messages if message_error(each) is None]
+        for partition, mine in self._by_partition(messages):
+            values = list(map(client().Message.value, mine))
+            for start, end in _parts(values):
+                part = mine[start:end]
+                rows, dead = self._messages.read(part, values[start:end], partition)
                 self._next[partition] = part[-1].offset() + 1
                 self._undecided.pop(partition, None)
                 yield Taken(rows, {"offset": self._next[partition], "topic": identity}, partition, dead)
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                taken = self._at_error(message, error, identity)
-                if taken is not None:
-                    yield taken
+        for message in errors:
+            taken = self._at_error(message, message.error(), identity)
+            if taken is not None:
+                yield taken
+
+    def _by_partition(self, messages: list[Any]) -> Iterable[tuple[int, list[Any]]]:
+        """Return messages by their partition."""
+        if self._log.partitions == 1 or not messages:
+            return [(0, messages)] if messages else []
+        groups: dict[int, list[Any]] = {}
+        for number, message in zip(map(client().Message.partition, messages), messages, strict=True):
+            groups.setdefault(number, []).append(message)
+        return groups.items()
 
     def _at_error(self, message: Any, error: Any, identity: str) -> Taken | None:
         """Take in that a partition is at its end, which may be behind marks that are no records; raise what is worse."""
@@ -304,30 +338,17 @@ def _first(consumer: Any, address: Address, count: int) -> list[bytes]:
     return values
 
 
-def _by_partition(messages: list[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the messages that are no errors, of one partition after another."""
-    if any([message.error() for message in messages]):  # noqa: C419  (a list is quicker here)
-        messages = [message for message in messages if message.error() is None]
-    numbers = [message.partition() for message in messages]
-    if len(set(numbers)) == 1:
-        yield numbers[0], messages
-        return
-    groups: dict[int, list[Any]] = {}
-    for number, message in zip(numbers, messages, strict=True):
-        groups.setdefault(number, []).append(message)
-    yield from groups.items()
-
-
-def _parts(messages: list[Any]) -> Iterator[list[Any]]:
-    """Cut messages of one partition into parts of bounded bytes, each with at least one message."""
+def _parts(values: list[bytes | None]) -> Iterator[tuple[int, int]]:
+    """Cut the values of messages into parts of bounded bytes, each with at least one of them."""
     start, size = 0, 0
-    for index, length in enumerate([len(message) for message in messages]):
-        if size + length > FILE_BATCH_BYTES and index > start:
-            yield messages[start:index]
-            start, size = index, 0
-        size += length
-    if messages:
-        yield messages[start:]
+    if sum(map(len, filter(None, values))) > FILE_BATCH_BYTES:
+        for index, value in enumerate(values):
+            length = len(value or b"")
+            if size + length > FILE_BATCH_BYTES and index > start:
+                yield start, index
+                start, size = index, 0
+            size += length
+    yield start, len(values)
 
 
 def _consumer(address: Address, on_error: Callable[[Any], None] | None = None) -> Any:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from bourne.connect.ahead import read_ahead
 from bourne.connect.positions import POSITIONS_TABLE, moved, position_text, read_position
 from bourne.connect.postgres_targets import check_table, column_type
 from bourne.connect.row_texts import text_columns
@@ -71,6 +73,7 @@ class PostgresSink:
         for column in self._columns:
             column_type(column.type, where=f"{where}, column {column.name!r}")
         self._connection: Any = None
+        self._pool: ThreadPoolExecutor | None = None
         self._is_empty = False
 
     @staticmethod
@@ -139,6 +142,9 @@ class PostgresSink:
 
     def close(self) -> None:
         """Close the connection."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -257,8 +263,22 @@ class PostgresSink:
     def _copy(self, cursor: Any, table: str, columns: Sequence[Column], rows: pa.Table) -> None:
         names = ", ".join(quote(column.name) for column in columns)
         with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT csv)") as copy:
-            for start in range(0, rows.num_rows, _PAGE_ROWS):
-                copy.write(_csv(rows.slice(start, _PAGE_ROWS), columns))
+            starts = range(0, rows.num_rows, _PAGE_ROWS)
+            pages = (_csv(rows.slice(start, _PAGE_ROWS), columns) for start in starts)
+            if len(starts) == 1:
+                copy.write(next(pages))
+                return
+            with closing(
+                read_ahead(pages, self._writing())
+            ) as written:  # while the server takes one in, the next
+                for page in written:
+                    copy.write(page)
+
+    def _writing(self) -> ThreadPoolExecutor:
+        """Return the thread that writes pages; it stays, as it keeps a database for that."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="bourne-pages")
+        return self._pool
 
     # --- transactions and errors -------------------------------------------------------------------------
 
