@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
-.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat nexmark clean
+.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -47,6 +47,9 @@ bench-peers: .venv/dev ## Measure Nexmark next to DuckDB, Apache Flink and Pathw
 
 bench-flat: .venv/dev ## Follow 100 M events through closing windows, and write docs/benchmarks_event_time.md (EVENTS=)
 	@$(BIN)/python -m benchmarks.flat_memory
+
+bench-connectors: .venv/dev servers ## Measure sources and sinks next to DuckDB, PostgreSQL's and Kafka's own clients, and write docs/benchmarks_connectors.md
+	@$(BIN)/python -m benchmarks.connectors
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark

@@ -132,7 +132,8 @@ class KafkaServer:
             )
         )
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)]
+        # Joined by "=": an id may begin with "-".
+        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._properties)]
         done = subprocess.run(self._java(*tool), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"the storage could not be formatted:\n{done.stdout}{done.stderr}")

@@ -5,8 +5,9 @@ it again from there gets what follows, no record twice and none left out. The po
 write as the records (`bourne.log.source_appends`); so, if the source keeps its law, each record is in the log once.
 
 A source knows nothing of the log but its columns. It does not append, it does not try again, and it keeps at most one
-part at a time: `bourne.intake` does the rest, and asks for the next part only when the last one is durable. One kind is
-different: whose senders wait for an answer appends what they send itself (`Surroundings.append`), while it is read.
+part at a time, and may read one more ahead: `bourne.intake` does the rest, and asks for the next part only when the last
+one is durable. One kind is different: whose senders wait for an answer appends what they send itself
+(`Surroundings.append`), while it is read.
 """
 
 from __future__ import annotations
