@@ -155,7 +155,7 @@ def csv_bytes(chosen: random.Random, names: list[str], rows: int) -> bytes:
 
 def test_csv_records_at_once_are_what_the_slow_way_says() -> None:
     agreed = 0
-    for seed in range(1500):
+    for seed in range(800):
         chosen = random.Random(seed)
         names = chosen.sample(list(COLUMNS), chosen.choice([1, 2, 3, 6]))
         data = csv_bytes(chosen, names, chosen.choice([1, 2, 5]))
@@ -170,7 +170,7 @@ def test_csv_records_at_once_are_what_the_slow_way_says() -> None:
 
         assert repr(at_once.to_pylist()) == outcome(slowly), data
         agreed += 1
-    assert agreed > 400
+    assert agreed > 200
 
 
 # --- JSON lines ------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_json_lines_at_once_are_what_the_slow_way_says() -> None:
         "u": ['"a1b2c3d4-0000-4000-8000-000000000000"', "null", '"no"'],
     }  # fmt: skip
     agreed = 0
-    for seed in range(3000):
+    for seed in range(1500):
         chosen = random.Random(seed)
         lines = []
         for _ in range(chosen.choice([1, 2, 4])):
@@ -211,7 +211,7 @@ def test_json_lines_at_once_are_what_the_slow_way_says() -> None:
         records = [parse_line(line.encode(), readers, "x") for line in text.split("\n") if line.strip()]
         assert repr(at_once.to_pylist()) == repr(fit_parsed(records, schema, "l").to_pylist()), text
         agreed += 1
-    assert agreed > 500
+    assert agreed > 250
 
 
 def test_one_bad_line_is_left_out_and_the_others_are_as_they_are() -> None:
