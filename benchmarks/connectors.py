@@ -454,7 +454,7 @@ def page(lines: list[Line], *, rows: int, rounds: int) -> str:
         rows=rows, rounds=rounds, table="\n".join(line.markdown() for line in lines),
         machine=f"{os.cpu_count()} cores, {platform.machine()}",
         versions=f"Python {platform.python_version()}, DuckDB {duckdb.__version__}, PyArrow {pa.__version__}, "
-        f"psycopg {psycopg.__version__}, confluent-kafka {confluent_kafka.version()[0]}, Bourne {bourne.__version__}",
+        f"psycopg {psycopg.__version__}, confluent-kafka {confluent_kafka.__version__}, Bourne {bourne.__version__}",
     )  # fmt: skip
 
 
