@@ -461,6 +461,27 @@ def test_objects_are_taken_in_once(bucket, tmp_path, small_parts):
         assert sorted(other.ids) == ids
 
 
+def test_an_object_that_is_overwritten_while_it_is_read_is_not_mixed(bucket, small_parts):
+    obstore = pytest.importorskip("obstore")
+    client, options = bucket
+    lines = [b'{"id": %d}\n' % number for number in range(300_000)]
+    obstore.put(client, "changing/a.jsonl", b"".join(lines))
+    house = House(f"s3://rides/changing/?{options}")
+    house.run(parts=2)
+    before = list(house.ids)
+    assert before == list(range(len(before))) and len(before) < 300_000
+    source = house.open()
+    parts = source.read(house.position, {})
+    kept = next(part.rows for part in parts if part is not None)
+    obstore.put(client, "changing/a.jsonl", b"".join(reversed(lines)))
+    assert kept.column("id")[0].as_py() == len(before)
+    with pytest.raises(bourne.SourceFailed, match="overwritten"):
+        for part in parts:
+            ids = [] if part is None or part.rows is None else part.rows.column("id").to_pylist()
+            assert ids == sorted(ids)
+    source.stop()
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".arrow"])
 def test_a_log_is_made_of_what_the_first_object_has(bucket, tmp_path, suffix):
     obstore = pytest.importorskip("obstore")

@@ -7,6 +7,7 @@ cheap to ask for; whether two files hold the same only `content` tells.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import glob
 import hashlib
 import io
@@ -23,6 +24,9 @@ from bourne.connect.urls import Url
 from bourne.errors import DefinitionError, SourceFailed, Unreachable
 
 _HASH_BYTES: Final = 1 << 20
+
+# How much of an object is asked for at once, at least.
+_FETCH_BYTES: Final = 1 << 20
 
 # Names of files that are being written, by the habits of browsers, rsync, and data tools.
 _UNFINISHED = re.compile(
@@ -226,13 +230,24 @@ class BucketFiles:
         return entry.version
 
     def open(self, entry: Entry) -> BinaryIO:
-        """Open an object: pieces of it are fetched as it is read."""
+        """Open an object: pieces of it are fetched as it is read, each only if it still has the same entity tag."""
+        return _Object(functools.partial(self._fetch, entry), entry.size)  # type: ignore[return-value]
+
+    def _fetch(self, entry: Entry, start: int, length: int) -> bytes:
+        options = {"range": (start, start + length), "if_match": entry.version.rpartition("-")[0]}
         try:
-            return _Object(self._obstore.open_reader(self._store, self._key(entry)), self._unreachable)  # type: ignore[return-value]
+            piece = bytes(self._obstore.get(self._store, self._key(entry), options=options).bytes())
         except FileNotFoundError as error:
             raise SourceFailed(f"there is no {entry.path} any more", found=str(error)) from error
+        except self._obstore.exceptions.PreconditionError as error:
+            raise SourceFailed(
+                f"{entry.path} was overwritten while it was read", hint="write what is new under a new name"
+            ) from error
         except Exception as error:
             raise self._unreachable(error) from error
+        if len(piece) != length:
+            raise Unreachable(f"a piece of {entry.path} is cut short", expected=length, found=len(piece))
+        return piece
 
     def _key(self, entry: Entry) -> str:
         return entry.path.removeprefix(f"s3://{self._bucket}/")
@@ -245,11 +260,13 @@ class BucketFiles:
 
 
 class _Object(io.RawIOBase):
-    """An object as a file."""
+    """An object as a file: `fetch` returns so many bytes from an offset on."""
 
-    def __init__(self, reader: Any, unreachable: Callable[[Exception], Unreachable]) -> None:
-        self._reader = reader
-        self._unreachable = unreachable
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
+        self._fetch = fetch
+        self._size = size
+        self._at = 0
+        self._start, self._piece = 0, b""
 
     def readable(self) -> bool:
         return True
@@ -258,16 +275,25 @@ class _Object(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        try:
-            return bytes(self._reader.read(size if size is not None and size >= 0 else None))
-        except Exception as error:
-            raise self._unreachable(error) from error
+        left = max(0, self._size - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        pieces = []
+        while wanted:
+            offset = self._at - self._start
+            if not 0 <= offset < len(self._piece):
+                length = min(max(wanted, _FETCH_BYTES), self._size - self._at)
+                self._start, self._piece, offset = self._at, self._fetch(self._at, length), 0
+            pieces.append(self._piece[offset : offset + wanted])
+            wanted -= len(pieces[-1])
+            self._at += len(pieces[-1])
+        return b"".join(pieces)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._reader.seek(offset, whence))
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
 
     def tell(self) -> int:
-        return int(self._reader.tell())
+        return self._at
 
 
 def _match_levels(levels: list[str], wanted: list[str]) -> bool:
