@@ -497,8 +497,8 @@ nothing on a disk, but for PostgreSQL's own tables. Both have all cores of the m
 Where the time goes. **Files:** finding and reading the values takes most of it, on one core; the file is hashed before (each
 content once), and the log's hashes and fsync run beside the reading of the next batch. **Kafka:** a bare consumer is busy with
 making message objects, one after another, and so is ours, for as long; what it adds (taking the bytes out of them, parsing,
-Arrow, hashes, fsync) runs on a second core, if the broker leaves one. On two cores that it shares with the broker, the
-ratio is that of the processor time. **PostgreSQL:** most is the server's: decoding its WAL, filling the table and its index.
+Arrow, hashes, fsync) runs on a second core, if the broker leaves one. On two cores that are shared with the broker, the
+ratio is that of the processor time, which is why it is below its aim there. **PostgreSQL:** most is the server's: decoding its WAL, filling the table and its index.
 """
 
 if __name__ == "__main__":
