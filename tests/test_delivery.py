@@ -335,6 +335,9 @@ def test_what_a_sink_may_promise(tmp_path, monkeypatch):
         def open(self) -> None:
             super().open()
 
+        def write(self, change: Any, position: Any, before: Any) -> None:
+            super().write(change, None, None)  # it keeps none
+
     found = MemoryTarget()
     monkeypatch.setattr(connectors, "open_sink", lambda url, shape: AtLeast(found, shape))
     app = make(*SHAPES["key"])
@@ -351,6 +354,22 @@ def test_what_a_sink_may_promise(tmp_path, monkeypatch):
                 instance.append("orders", [{"id": number, "user": "ann", "amount": 1}])
                 instance.run(until_caught_up=True)
                 assert found.rows == expected(instance)
+
+
+@pytest.mark.parametrize("fails", ["before", "after"])
+@pytest.mark.parametrize("delivery", ["at least once", "at most once"])
+def test_less_than_the_sink_can_is_no_dead_end_after_a_write_that_failed(tmp_path, target, delivery, fails):
+    """The two positions, the sink's own and the one that counts, are different then."""
+    app = make(*SHAPES["key"])
+    app.sinks.clear()
+    app.sink("v", "memory:", key="user", delivery=delivery)
+    with bourne.open(app, data=tmp_path) as instance:
+        for user in ("ann", "bo", "cy"):
+            instance.append("orders", [{"id": 1, "user": user, "amount": 1}])
+            target.fails = [fails] if user == "bo" else []
+            instance.run(until_caught_up=True)
+        is_lost = (delivery, fails) == ("at most once", "before")
+        assert target.rows == expected(instance) - Counter([("bo", 1)] if is_lost else [])
 
 
 def refused(declare: Callable[[bourne.App], None], path: Path, match: str) -> None:

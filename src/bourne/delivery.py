@@ -77,6 +77,9 @@ class Delivering(Worker[SinkState]):
         self._files = files
         self._records = 0
         self._position: Position | None = None
+        self._held: Position | None = (
+            None  # what the sink itself says: another one where less than it can is asked for
+        )
         self._has_begun = False
         self._awaited: Reach | None = None
 
@@ -230,7 +233,7 @@ class Delivering(Worker[SinkState]):
         if self._outlet.delivery == "at most once":
             self._keep(position)
         try:
-            self._outlet.sink.write(change, position, before)
+            self._outlet.sink.write(change, position, self._held)
         except Rejected as error:
             good, bad = self._without_rejected(change, error)
             rate = self._outlet.dead_letters.rate
@@ -244,12 +247,12 @@ class Delivering(Worker[SinkState]):
                     hint="mend the target or the view, or allow more: dead_letters=…",
                 ) from error  # fmt: skip
             self._outlet.dead_letters.put(letters)
-            self._outlet.sink.write(good, position, before)
+            self._outlet.sink.write(good, position, self._held)
         else:
             self._outlet.dead_letters.rate.allows(change.size, 0)
         if self._outlet.delivery == "at least once":
             self._keep(position)
-        self._position = position
+        self._position = self._held = position
 
     def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, Change]:
         """Return a change without the rows that the other side refuses, and these; they are found by halving."""
@@ -305,7 +308,7 @@ class Delivering(Worker[SinkState]):
                 sink_position = {key: position[key] for key in ("of", "offsets")} | {"again": ids}
                 if self._outlet.delivery == "at most once":
                     self._keep(sink_position)
-                sink.write(_together(taken), sink_position, position)
+                sink.write(_together(taken), sink_position, self._held)
                 if self._outlet.delivery == "at least once":
                     self._keep(sink_position)
                 self._outlet.dead_letters.settle(ids)
@@ -314,7 +317,8 @@ class Delivering(Worker[SinkState]):
 
     def _open(self) -> Position | None:
         """Open the sink; note what it says was delivered after all."""
-        position = self._kept(self._outlet.sink.open())
+        self._held = self._outlet.sink.open()
+        position = self._kept(self._held)
         if position is not None:
             self._outlet.dead_letters.settle(position.get("again", ()))
         return position
