@@ -15,6 +15,7 @@ import bourne
 from bourne import connectors
 from bourne.connect.sink import Shape
 from bourne.errors import DefinitionError, SinkFailed
+from bourne.log.writer import LogWriter
 from bourne.testing.memory_sink import MemorySink, MemoryTarget
 from waiting import until
 
@@ -372,6 +373,27 @@ def test_less_than_the_sink_can_is_no_dead_end_after_a_write_that_failed(tmp_pat
         assert target.rows == expected(instance) - Counter([("bo", 1)] if is_lost else [])
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("key", [(), "id"])
+def test_records_that_are_deleted_before_they_are_delivered_are_missed(
+    tmp_path, monkeypatch, target, key, partitions
+):
+    monkeypatch.setitem(LogWriter.__init__.__kwdefaults__, "segment_bytes", 300)
+    app = bourne.App("shop")
+    schema = {"id": "bigint not null", "who": "varchar"}
+    app.log("orders", schema=schema, key="id", partitions=partitions, keep_bytes=1000)
+    app.sink("orders", "memory:", key=key)
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": number, "who": "ann"} for number in range(4)])
+        instance.run(until_caught_up=True)
+        for number in range(20):
+            instance.append("orders", [{"id": 100 + number, "who": "bo" * 100}])
+        instance.maintain()
+        with pytest.raises(SinkFailed, match="were deleted before sink"):
+            instance.run(until_caught_up=True)
+        assert len(target.rows) == 4
+
+
 def refused(declare: Callable[[bourne.App], None], path: Path, match: str) -> None:
     app = make(*SHAPES["key"])
     with pytest.raises(DefinitionError, match=match):
@@ -379,9 +401,15 @@ def refused(declare: Callable[[bourne.App], None], path: Path, match: str) -> No
         bourne.open(app, data=path)
 
 
+def compacted(app: bourne.App) -> None:
+    app.log("kept", schema={"id": "bigint", "who": "varchar"}, key="id", changes="upsert", compact=True)
+    app.sink("kept", "memory:z", key="id")
+
+
 def test_sinks_that_cannot_be(tmp_path, target):
     refused(lambda app: app.sink("nobody", "memory:"), tmp_path, "not declared")
     refused(lambda app: app.sink("v", "memory:x", key="nobody"), tmp_path, "no column of 'v'")
+    refused(compacted, tmp_path, "'kept' is compacted")
     refused(lambda app: app.sink("v", "memory:"), tmp_path, "two sinks")
     refused(lambda app: app.sink("v", "memory:y", dead_letters=2), tmp_path, "no share")
     refused(lambda app: app.sink("v", "memory:${NOBODY_SET_THIS}"), tmp_path, "no variable NOBODY_SET_THIS")

@@ -28,8 +28,9 @@ from bourne.intake import Feed, Intake
 from bourne.limits import CLOSE_WAIT_S, POLL_INTERVAL_S
 from bourne.log.catalog import LogInfo
 from bourne.log.embedded import EmbeddedLog
-from bourne.log.relation import only_grows, relation_schema
+from bourne.log.relation import is_keyed, only_grows, relation_schema
 from bourne.ports import Clock, Files
+from bourne.schema import quote
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.reach import Reach
 
@@ -82,11 +83,12 @@ def check_sinks(app: App, relations: Mapping[str, LogInfo]) -> None:
     """Refuse sinks that cannot be.
 
     Raises:
-        DefinitionError: one has no URL, a key that is no column, or a name that another one has.
+        DefinitionError: one has no URL, a key that is no column, a name that another one has, or follows a compacted log.
     """
     names = set()
     for each in app.sinks:
         shape = _shape(each, relations[each.view])
+        _check_told(relations[each.view], shape.name)
         check_delivery(each.delivery, open_sink(each.url, shape), shape.name)
         share(each.dead_letters, where=f"sink {shape.name!r}")
         if shape.name in names:
@@ -95,6 +97,15 @@ def check_sinks(app: App, relations: Mapping[str, LogInfo]) -> None:
                 hint="give one of them another name: name=…",
             )  # fmt: skip
         names.add(shape.name)
+
+
+def _check_told(info: LogInfo, name: str) -> None:
+    """Refuse a log whose rows change, and which forgets what they were: a sink could not know what to take back."""
+    if is_keyed(info) and info.retention.is_compacted:
+        raise DefinitionError(
+            f"log {info.name!r} is compacted: it does not say what became of its rows since a sink got them",
+            where=f"sink {name!r}", hint=f"let the sink follow a view: SELECT * FROM {quote(info.name)}",
+        )  # fmt: skip
 
 
 def _shape(declared: SinkDefinition, info: LogInfo) -> Shape:

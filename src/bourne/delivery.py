@@ -177,6 +177,7 @@ class Delivering(Worker[SinkState]):
             change = changes.read()
             return position if change is None else self._leap(change, changes, counts, position)
         if position["of"] == changes.info.id.hex():
+            self._check_all_there(position["offsets"], changes)
             if (
                 changes.is_told and not self._outlet.shape.key
             ):  # nothing has to be remembered of what was before
@@ -197,6 +198,16 @@ class Delivering(Worker[SinkState]):
         counts.take(before)
         now = changes.read() or RowChange(changes.schema.to_arrow().empty_table())
         return self._leap(_difference(before, now), changes, counts, position)
+
+    def _check_all_there(self, offsets: Sequence[int], changes: Changes) -> None:
+        """Refuse to go on behind records that retention deleted before the sink got them."""
+        if any(first > offset for first, offset in zip(changes.positions, offsets, strict=True)):
+            raise SinkFailed(
+                f"records of {changes.info.name!r} were deleted before sink {self.name!r} got them", where=self._outlet.url,
+                expected=f"records from {list(offsets)} on", found=f"from {list(changes.positions)} on",
+                hint="keep them for longer (keep=…), or let the sink follow a view; to go on without them, give it a new name "
+                "and target",
+            )  # fmt: skip
 
     def _leap(
         self, change: RowChange, changes: Changes, counts: KeyCounts, position: Position | None
