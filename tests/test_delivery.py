@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +245,7 @@ def test_rows_that_the_other_side_refuses_are_dead_letters(tmp_path, target):
         (letter,) = instance.dead_letters.all()
         assert letter.place == "v, first of all"
         assert (origin, log) == ("v -> memory:", "v")
-        assert data.decode() == '{"id":7,"user":"한🚲","amount":7}'
+        assert data.decode() == '{"id": 7, "user": "한🚲", "amount": 7}'
         target.refuses = lambda row: True
         instance.append("orders", [{"id": i, "user": "bo", "amount": i} for i in range(100, 200)])
         with pytest.raises(SinkFailed, match="refuses too many"):
@@ -273,7 +275,7 @@ def test_refused_rows_are_delivered_again_as_they_are_now(tmp_path, target, fail
             outcomes = instance.dead_letters.retry(instance.dead_letters.chosen(()))
             target.fails = []
         assert [(letter.data, why) for letter, why in outcomes] == [
-            (b'{"id":7,"user":"\xed\x95\x9c\xf0\x9f\x9a\xb2","amount":7}', "the other side refuses it")
+            (b'{"id": 7, "user": "\xed\x95\x9c\xf0\x9f\x9a\xb2", "amount": 7}', "the other side refuses it")
         ]
         assert target.rows == expected(instance, "newest") - Counter([(7, "한🚲", 7)])
         instance.append("orders", [{"id": 50, "user": "bo", "amount": 1}])
@@ -302,6 +304,26 @@ def test_refused_rows_that_are_the_same_are_letters_of_their_own(tmp_path, targe
             instance.dead_letters.retry(instance.dead_letters.chosen(()))
         assert target.rows == expected(instance)
         assert not instance.dead_letters.chosen(())
+
+
+def test_refused_rows_are_delivered_again_as_the_values_that_they_were(tmp_path):
+    app = bourne.App("shop")
+    app.log("odd", schema={"id": "bigint", "x": "blob", "n": "hugeint"})
+    app.sink("odd", f"sqlite:{tmp_path / 'x.db'}?table=t")
+    with (
+        closing(sqlite3.connect(tmp_path / "x.db")) as there,
+        bourne.open(app, data=tmp_path / "d") as instance,
+    ):
+        instance.append("odd", [{"id": 1, "x": b"\0\xff{", "n": 10**37}])
+        instance.run(until_caught_up=True)
+        there.execute("CREATE TRIGGER never BEFORE INSERT ON t BEGIN SELECT raise(ABORT, 'never'); END")
+        instance.append("odd", [{"id": 2, "x": b"\0\xff{", "n": None}, {"id": 3, "x": None, "n": 10**37}])
+        instance.run(until_caught_up=True)
+        there.execute("DROP TRIGGER never")
+        outcomes = instance.dead_letters.retry(instance.dead_letters.all())
+        assert [why for _, why in outcomes] == [None, None]
+        rows = there.execute("SELECT * FROM t ORDER BY id").fetchall()
+        assert rows == [(1, b"\0\xff{", str(10**37)), (2, b"\0\xff{", None), (3, None, str(10**37))]
 
 
 def test_rows_that_cannot_be_delivered_again(tmp_path, target):

@@ -19,6 +19,7 @@ from bourne.connect.dead_letters import DEAD_LETTERS, DEAD_LETTERS_DONE, outcome
 from bourne.connect.fitting import Place
 from bourne.connect.json_lines import read_jsonl
 from bourne.connect.parquet_files import fit_rows
+from bourne.connect.row_texts import json_rows
 from bourne.connect.source import ROW
 from bourne.errors import BourneError, InputError, UnknownName
 from bourne.log.catalog import LogInfo
@@ -44,6 +45,13 @@ class Letter:
     format: str
     data: bytes
     outcome: str | None
+
+    def text(self) -> str:
+        """Return its bytes as text: what is not UTF-8 as `\\xff`, an Arrow stream as JSON lines."""
+        if self.format not in (ROW, "arrow") or self.data.startswith(b"{"):
+            return self.data.decode("utf-8", "backslashreplace")
+        with pa.ipc.open_stream(self.data) as reader:
+            return "\n".join(json_rows(reader.read_all()))
 
 
 class Letters:

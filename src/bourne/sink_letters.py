@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.connect.json_lines import read_jsonl
-from bourne.connect.json_rows import rows_as_json
+from bourne.connect.row_texts import json_rows
 from bourne.connect.sink import Change, Shape
 from bourne.connect.source import ROW, DeadLetter, Position
 from bourne.engine.kernels.arrays import as_array
 from bourne.engine.kernels.hash_index import HashIndex
 from bourne.engine.kernels.row_hash import hash_rows
+from bourne.errors import InputError
 from bourne.log.relation import COUNT_COLUMN
 from bourne.schema import Schema
 from bourne.views.changes import RowChange
@@ -30,29 +31,81 @@ def as_letters(
     if refused.weights is not None:
         rows = rows.append_column(COUNT_COLUMN.name, refused.weights)
     place = "first of all" if before is None else f"after {sum(before['offsets'])} of {before['of'][:8]}"
-    seen: Counter[str] = Counter()
+    seen: Counter[bytes] = Counter()
     letters = []
-    for text in rows_as_json(rows, _schema(shape)).to_pylist():
-        seen[text] += 1
-        repeated = f", {seen[text]} times the same" if seen[text] > 1 else ""
-        letters.append(DeadLetter(f"{view}, {place}{repeated}", reason, text.encode(), ROW))
+    for data in _letters(rows, _schema(shape)):
+        seen[data] += 1
+        repeated = f", {seen[data]} times the same" if seen[data] > 1 else ""
+        letters.append(DeadLetter(f"{view}, {place}{repeated}", reason, data, ROW))
     return letters
 
 
-def from_letters(texts: Sequence[bytes], shape: Shape) -> Change:
+def from_letters(letters: Sequence[bytes], shape: Shape) -> Change:
     """Return letters as the rows that they were, in their order.
 
     Raises:
         InputError: the view has other columns now.
     """
     schema = _schema(shape)
-    stream = io.BytesIO(b"\n".join(texts))
-    tables = [batch.table for batch in read_jsonl(stream, schema, shape.name, "the letter")]
-    rows = pa.concat_tables([pa.Table.from_arrays(each.columns, schema=schema.to_arrow()) for each in tables])
+    if all(data.startswith(b"{") for data in letters):
+        rows = _from_json(letters, schema)
+    else:
+        rows = pa.concat_tables(
+            [
+                _from_json([data], schema) if data.startswith(b"{") else _from_arrow(data, schema)
+                for data in letters
+            ]
+        )
     if not shape.has_weights:
         return Change(rows)
     weights = as_array(rows.column(COUNT_COLUMN.name))
     return Change(rows.drop_columns([COUNT_COLUMN.name]), weights=weights)
+
+
+def _letters(rows: pa.Table, schema: Schema) -> list[bytes]:
+    """Return each row as JSON if that says it exactly, else as an Arrow stream (which does not begin with a brace)."""
+    rows = pa.Table.from_arrays(rows.columns, schema=schema.to_arrow())
+    json_columns = {column.name for column in schema.columns if column.type == "JSON"}
+    texts = [text.encode() for text in json_rows(rows, json_columns=json_columns)]
+    if _says(texts, rows, schema):
+        return texts
+    found = []
+    for number, text in enumerate(texts):
+        row = rows.slice(number, 1)
+        found.append(text if _says([text], row, schema) else _as_arrow(row))
+    return found
+
+
+def _says(texts: Sequence[bytes], rows: pa.Table, schema: Schema) -> bool:
+    try:
+        return bool(_from_json(texts, schema).equals(rows))
+    except InputError:
+        return False
+
+
+def _from_json(texts: Sequence[bytes], schema: Schema) -> pa.Table:
+    batches = read_jsonl(io.BytesIO(b"\n".join(texts)), schema, "the sink", "the letter")
+    return pa.concat_tables(
+        [pa.Table.from_arrays(batch.table.columns, schema=schema.to_arrow()) for batch in batches]
+    )
+
+
+def _as_arrow(rows: pa.Table) -> bytes:
+    found = pa.BufferOutputStream()
+    with pa.ipc.new_stream(found, rows.schema) as writer:
+        writer.write_table(rows)
+    return found.getvalue().to_pybytes()
+
+
+def _from_arrow(data: bytes, schema: Schema) -> pa.Table:
+    with pa.ipc.open_stream(data) as reader:
+        rows = reader.read_all()
+    if rows.schema != schema.to_arrow():
+        raise InputError(
+            "the letter has other columns than the view", expected=", ".join(schema.names),
+            found=", ".join(rows.column_names),
+        )  # fmt: skip
+    return rows
 
 
 def _schema(shape: Shape) -> Schema:

@@ -87,7 +87,7 @@ def _list(letters: list[Letter]) -> None:
             "log": letter.log,
             "place": letter.place,
             "reason": letter.reason,
-            "data": letter.data.decode("utf-8", "replace").rstrip()[:_SHOWN_CHARS],
+            "data": letter.text().rstrip()[:_SHOWN_CHARS],
             "state": letter.outcome or "open",
         }
         for letter in letters
@@ -105,4 +105,4 @@ def _show(letter: Letter) -> None:
         ("format", letter.format or "-"),
     ):  # fmt: skip
         print(f"  {label + ':':<8}{value}")
-    print(f"  bytes:  {letter.data.decode('utf-8', 'backslashreplace')}")
+    print(f"  bytes:  {letter.text()}")

@@ -25,7 +25,8 @@ Position = Any
 
 
 ROW: Final = "row"
-"""The format of a row that a sink refused: a JSON object, beside its columns with `__weight` where rows have weights."""
+"""The format of a row that a sink refused: a JSON object, or, where that does not say it exactly, an Arrow stream; beside
+its columns with `__weight` where rows have weights."""
 
 
 @dataclass(frozen=True, slots=True)
