@@ -94,7 +94,7 @@ def _as_arrow(rows: pa.Table) -> bytes:
     found = pa.BufferOutputStream()
     with pa.ipc.new_stream(found, rows.schema) as writer:
         writer.write_table(rows)
-    return found.getvalue().to_pybytes()
+    return bytes(found.getvalue().to_pybytes())
 
 
 def _from_arrow(data: bytes, schema: Schema) -> pa.Table:
