@@ -306,6 +306,41 @@ def test_refused_rows_that_are_the_same_are_letters_of_their_own(tmp_path, targe
         assert not instance.dead_letters.chosen(())
 
 
+def test_rows_that_need_or_hinder_one_another(tmp_path):
+    """Only those are refused that the other side refuses when what goes has gone, and what came before is there."""
+    app = bourne.App("shop")
+    schema = {"id": "bigint not null", "mail": "varchar", "n": "bigint", "gone": "boolean"}
+    app.log("users", schema=schema, changes="upsert", key="id", tombstone="gone")
+    app.sink("users", f"sqlite:{tmp_path / 'x.db'}?table=t", key="id")
+
+    def user(number: int, mail: str, n: int = 1, *, gone: bool = False) -> dict[str, Any]:
+        return {"id": number, "mail": mail, "n": n, "gone": gone}
+
+    with (
+        closing(sqlite3.connect(tmp_path / "x.db")) as there,
+        bourne.open(app, data=tmp_path / "d") as instance,
+    ):
+        there.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, mail TEXT UNIQUE, n INTEGER CHECK (n < 100))")
+        instance.append("users", [user(1, "a"), user(5, "e")])
+        instance.run(until_caught_up=True)
+        instance.append("users", [user(1, "a", gone=True), user(2, "a"), user(3, "c", 1000)])
+        instance.run(until_caught_up=True)
+        instance.append("users", [user(7, "x"), user(8, "x"), user(9, "y"), user(10, "y")])
+        instance.run(until_caught_up=True)
+        assert there.execute("SELECT id FROM t ORDER BY id").fetchall() == [(2,), (5,), (7,), (9,)]
+        refused = [letter.text() for letter in instance.dead_letters.all()]
+        assert refused == [
+            '{"id": 3, "mail": "c", "n": 1000}', '{"id": 8, "mail": "x", "n": 1}', '{"id": 10, "mail": "y", "n": 1}'
+        ]  # fmt: skip
+        there.execute("CREATE TRIGGER never BEFORE DELETE ON t BEGIN SELECT raise(ABORT, 'it stays'); END")
+        instance.append("users", [user(5, "e", gone=True), user(11, "z")])
+        with pytest.raises(SinkFailed, match="refuses that rows go away"):
+            instance.run(until_caught_up=True)
+        there.execute("DROP TRIGGER never")
+        instance.run(until_caught_up=True)
+        assert there.execute("SELECT id FROM t ORDER BY id").fetchall() == [(2,), (7,), (9,), (11,)]
+
+
 def test_refused_rows_are_delivered_again_as_the_values_that_they_were(tmp_path):
     app = bourne.App("shop")
     app.log("odd", schema={"id": "bigint", "x": "blob", "n": "hugeint"})

@@ -266,27 +266,42 @@ class Delivering(Worker[SinkState]):
         self._position = self._held = position
 
     def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, Change]:
-        """Return a change without the rows that the other side refuses, and these; they are found by halving."""
-        rejected: list[int] = []
+        """Return a change without the rows that the other side refuses, and these.
+
+        First those that it refuses alone, found by halving; then those that it refuses beside the ones before them.
+
+        Raises:
+            SinkFailed: it does not let keys go.
+        """
+        accepts, rate = self._outlet.sink.accepts, self._outlet.dead_letters.rate
+        if not accepts(_part(change, [])):
+            raise SinkFailed(
+                f"sink {self.name!r} refuses that rows go away", where=self._outlet.url, found=f"{error.what}: {error.found}",
+                hint="does something else there refer to them? mend the target",
+            ) from error  # fmt: skip
+        rejected = self._refused_alone(change)
+        kept = [number for number in range(change.rows.num_rows) if number not in rejected]
+        while not accepts(_part(change, kept)) and rate.is_within(len(kept), len(rejected)):
+            good, bad = 0, len(kept)  # it takes so many of them, but not so many
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                good, bad = (middle, bad) if accepts(_part(change, kept[:middle])) else (good, middle)
+            rejected.add(kept.pop(good))
+        return _part(change, kept), replace(_part(change, sorted(rejected)), gone=None)
+
+    def _refused_alone(self, change: Change) -> set[int]:
+        rejected: set[int] = set()
         waiting = [(0, change.rows.num_rows)]
         while waiting:
             start, end = waiting.pop()
-            part = _part(change, np.arange(start, end))
-            if start == end or self._outlet.sink.accepts(part):
+            if start == end or self._outlet.sink.accepts(_part(change, np.arange(start, end))):
                 continue
             if end - start == 1:
-                rejected.append(start)
+                rejected.add(start)
                 continue
             middle = (start + end) // 2
             waiting += [(middle, end), (start, middle)]
-        kept = np.delete(np.arange(change.rows.num_rows), rejected)
-        good = replace(_part(change, kept), gone=change.gone)
-        if not rejected:
-            raise SinkFailed(
-                f"sink {self.name!r} refuses a change, but none of its rows alone", where=self._outlet.url,
-                found=str(error), hint="do two of them not go together there? mend the target",
-            ) from error  # fmt: skip
-        return good, _part(change, rejected)
+        return rejected
 
     # --- rows that were refused, once more ---------------------------------------------------------------
 
@@ -396,9 +411,10 @@ _LOOK_S = 1.0
 
 
 def _part(change: Change, rows: Sequence[int] | Any) -> Change:
+    """Return a change with some of its rows; all that goes away, goes: what comes may need its place."""
     index = pa.array(rows, pa.int64())
     weights = None if change.weights is None else change.weights.take(index)
-    return Change(change.rows.take(index), None, weights)
+    return Change(change.rows.take(index), change.gone, weights)
 
 
 def _together(changes: Sequence[Change]) -> Change:

@@ -118,13 +118,16 @@ class Rate:
 
     def allows(self, records: int, dead: int) -> bool:
         """Take in a part, and say whether the share is still within bounds; else the part does not count."""
-        if not dead or self._share_max >= 1:
-            self._add(records + dead, dead)
-            return True
-        if self._dead + dead > self._share_max * max(self._records + records + dead, DEAD_RATE_RECORDS):
+        if not self.is_within(records, dead):
             return False
         self._add(records + dead, dead)
         return True
+
+    def is_within(self, records: int, dead: int) -> bool:
+        """Say whether the share would be within bounds with a part."""
+        if not dead or self._share_max >= 1:
+            return True
+        return self._dead + dead <= self._share_max * max(self._records + records + dead, DEAD_RATE_RECORDS)
 
     def _add(self, records: int, dead: int) -> None:
         self._parts.append((records, dead))
