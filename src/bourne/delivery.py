@@ -271,7 +271,7 @@ class Delivering(Worker[SinkState]):
         First those that it refuses alone, found by halving; then those that it refuses beside the ones before them.
 
         Raises:
-            SinkFailed: it does not let keys go.
+            SinkFailed: it does not let keys go, or does not say which rows it refuses.
         """
         accepts, rate = self._outlet.sink.accepts, self._outlet.dead_letters.rate
         if not accepts(_part(change, [])):
@@ -287,6 +287,11 @@ class Delivering(Worker[SinkState]):
                 middle = (good + bad) // 2
                 good, bad = (middle, bad) if accepts(_part(change, kept[:middle])) else (good, middle)
             rejected.add(kept.pop(good))
+        if not rejected:
+            raise SinkFailed(
+                f"sink {self.name!r} refuses a change, but takes its rows when it is asked", where=self._outlet.url,
+                found=f"{error.what}: {error.found}", hint="does somebody else write there? mend the target",
+            ) from error  # fmt: skip
         return _part(change, kept), replace(_part(change, sorted(rejected)), gone=None)
 
     def _refused_alone(self, change: Change) -> set[int]:

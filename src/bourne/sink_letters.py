@@ -91,10 +91,11 @@ def _from_json(texts: Sequence[bytes], schema: Schema) -> pa.Table:
 
 
 def _as_arrow(rows: pa.Table) -> bytes:
-    found = pa.BufferOutputStream()
-    with pa.ipc.new_stream(found, rows.schema) as writer:
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, rows.schema) as writer:
         writer.write_table(rows)
-    return bytes(found.getvalue().to_pybytes())
+    found: bytes = stream.getvalue().to_pybytes()
+    return found
 
 
 def _from_arrow(data: bytes, schema: Schema) -> pa.Table:

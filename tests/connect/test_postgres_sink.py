@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from bourne.connect.postgres_sink import PostgresSink
-from bourne.connect.sink import Shape
-from bourne.errors import DefinitionError, SinkFailed, Unreachable
+from bourne.connect.sink import Change, Shape
+from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.schema import quote
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
@@ -137,6 +138,41 @@ def test_columns_of_others_keep_their_values(database: str, connection: Any) -> 
     assert connection.execute('SELECT k, n, mine FROM "가게".orders ORDER BY k').fetchall() == [
         ("a", 2, "kept"), ("b", 3, "new"),
     ]  # fmt: skip
+
+
+LETTERS = "".join(
+    map(chr, random.Random(1).choices(range(0x4E00, 0x9FFF), k=9000))
+)  # more than an index can hold
+
+REFUSING = {
+    "a limit of an index": ("k text PRIMARY KEY, n bigint, note text", LETTERS),
+    "an error in a trigger": ("k text PRIMARY KEY, n bigint, note text", "39P01"),
+    "an error of its own": ("k text PRIMARY KEY, n bigint, note text", "P0002"),
+    "a check at the end": (
+        "k text PRIMARY KEY, n bigint UNIQUE DEFERRABLE INITIALLY DEFERRED, note text",
+        "twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSING)
+def test_what_is_about_a_row_is_no_outage(database: str, connection: Any, what: str) -> None:
+    declared, bad = REFUSING[what]
+    connection.execute(f"""CREATE TABLE orders ({declared});
+        CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.k LIKE '____1' OR NEW.k LIKE 'P0%' THEN RAISE 'no' USING ERRCODE = NEW.k; END IF; RETURN NEW;
+        END $$;
+        CREATE TRIGGER look BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION look()""")
+    with closing(sink(database, key=("k",))) as it:
+        assert it.open() is None
+        rows = pa.table([["good", bad], pa.array([1, 1]), pa.nulls(2, pa.string())], ["k", "n", "note"])
+        both, good = Change(rows), Change(rows.slice(0, 1))
+        with pytest.raises(Rejected):
+            it.write(both, at(1), None)
+        assert not it.accepts(both)
+        assert it.accepts(good)
+        it.write(good, at(1), None)
+    assert connection.execute("SELECT k FROM orders").fetchall() == [("good",)]
 
 
 def test_a_write_that_is_still_under_way_elsewhere_comes_first(database: str, connection: Any) -> None:

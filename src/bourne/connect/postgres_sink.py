@@ -45,6 +45,9 @@ URL: Final = "postgres://USER:PASSWORD@HOST:PORT/DATABASE?table=TABLE"
 # Rows that are text at a time.
 _PAGE_ROWS: Final = 1 << 16
 
+# Classes of SQLSTATE that are about the rows: data, integrity, functions and triggers, limits such as that of an index's row.
+_REFUSED: Final = frozenset({"22", "23", "38", "39", "54", "P0"})
+
 _ROWS, _KEYS = "bourne_rows", "bourne_keys"
 
 
@@ -136,6 +139,7 @@ class PostgresSink:
         try:
             with self._mapped(), self._transaction(keep=False) as cursor:
                 self._apply(cursor, change)
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # those too that are looked at by COMMIT only
         except Rejected:
             return False
         return True
@@ -305,18 +309,24 @@ class PostgresSink:
         psycopg = self._psycopg
         try:
             yield
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
+        except psycopg.DataError as error:
             raise Rejected("PostgreSQL refuses a row", where=self._where, found=_said(error)) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._check_refused(error)
             if isinstance(error, psycopg.errors.InvalidPassword | psycopg.errors.InvalidCatalogName):
                 raise SinkFailed(
                     "PostgreSQL does not let us in", where=self._where, found=_said(error)
                 ) from error
             raise Unreachable("PostgreSQL is not there", where=self._where, found=_said(error)) from error
         except psycopg.Error as error:
+            self._check_refused(error)
             raise SinkFailed(
                 "PostgreSQL does not do that", where=self._where, found=_said(error), hint="check the table and the rights"
             ) from error  # fmt: skip
+
+    def _check_refused(self, error: Any) -> None:
+        if (error.sqlstate or "")[:2] in _REFUSED:
+            raise Rejected("PostgreSQL refuses a row", where=self._where, found=_said(error)) from error
 
 
 def _said(error: Exception) -> str:
