@@ -306,6 +306,16 @@ def test_refused_rows_that_are_the_same_are_letters_of_their_own(tmp_path, targe
         assert not instance.dead_letters.chosen(())
 
 
+def test_a_write_that_is_tried_again_counts_its_refused_rows_once(tmp_path, target):
+    app = make("SELECT id, user, amount FROM orders", "id")
+    target.refuses = lambda row: row["amount"] < 6  # 6, of which 10 may be
+    target.fails = ["before", "after", "before"]
+    with bourne.open(app, data=tmp_path) as instance:
+        instance.append("orders", [{"id": i, "user": "bo", "amount": i} for i in range(100)])
+        instance.run(until_caught_up=True)
+        assert len(instance.dead_letters.all()) == 6 and len(target.rows) == 94
+
+
 def test_rows_that_need_or_hinder_one_another(tmp_path):
     """Only those are refused that the other side refuses when what goes has gone, and what came before is there."""
     app = bourne.App("shop")

@@ -224,7 +224,8 @@ class Delivering(Worker[SinkState]):
             raise SinkFailed(
                 f"sink {self.name!r} holds the rows of another log or view", where=self._outlet.url,
                 expected=f"a version of {self._outlet.info.name!r}", found="one that is not in this data folder",
-                hint="give the sink another name and target, or delete what the target holds, with its position",
+                hint="give the sink another name and target, or delete what the target holds, with its position; a `bourne pipe` "
+                "that is to go on needs --data",
             )  # fmt: skip
         with contextlib.closing(Changes(*found)) as old:
             rows = old.read(until=position["offsets"])
@@ -251,7 +252,7 @@ class Delivering(Worker[SinkState]):
             letters = as_letters(
                 bad, self._outlet.shape, view=self._outlet.info.name, before=before, reason=f"{error.what}: {error.found}"
             )  # fmt: skip
-            if not rate.allows(good.size, len(letters)):
+            if not rate.is_within(good.size, len(letters)):
                 raise SinkFailed(
                     f"sink {self.name!r} refuses too many rows", where=self._outlet.url, expected=str(rate),
                     found=f"{len(letters):,} of {change.size:,}; {error.what}: {error.found}",
@@ -259,8 +260,9 @@ class Delivering(Worker[SinkState]):
                 ) from error  # fmt: skip
             self._outlet.dead_letters.put(letters)
             self._outlet.sink.write(good, position, self._held)
+            rate.count(good.size, len(letters))  # only now: a write that is tried again counts once
         else:
-            self._outlet.dead_letters.rate.allows(change.size, 0)
+            self._outlet.dead_letters.rate.count(change.size, 0)
         if self._outlet.delivery == "at least once":
             self._keep(position)
         self._position = self._held = position

@@ -118,7 +118,7 @@ class Intake(Worker[SourceState]):
             self._records += taken.records
             return
         letters, rows = self._feed.dead_letters, 0 if taken.rows is None else taken.rows.num_rows
-        if not letters.rate.allows(rows, len(taken.dead)):
+        if not letters.rate.is_within(rows, len(taken.dead)):
             first = taken.dead[0]
             raise SourceFailed(
                 f"source {self.source.name!r} has too many records that cannot be taken in", where=first.origin,
@@ -127,6 +127,7 @@ class Intake(Worker[SourceState]):
             )  # fmt: skip
         letters.put(taken.dead)
         self._records += appends.append(taken.rows, taken.position, partition=taken.partition)
+        letters.rate.count(rows, len(taken.dead))  # only now: a part that is tried again counts once
         self.source.confirm(taken.position)
 
     def _progress(self) -> object:

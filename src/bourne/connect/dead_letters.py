@@ -116,20 +116,15 @@ class Rate:
         self._parts: deque[tuple[int, int]] = deque()
         self._records = self._dead = 0
 
-    def allows(self, records: int, dead: int) -> bool:
-        """Take in a part, and say whether the share is still within bounds; else the part does not count."""
-        if not self.is_within(records, dead):
-            return False
-        self._add(records + dead, dead)
-        return True
-
     def is_within(self, records: int, dead: int) -> bool:
         """Say whether the share would be within bounds with a part."""
         if not dead or self._share_max >= 1:
             return True
         return self._dead + dead <= self._share_max * max(self._records + records + dead, DEAD_RATE_RECORDS)
 
-    def _add(self, records: int, dead: int) -> None:
+    def count(self, records: int, dead: int) -> None:
+        """Take in a part: so many records that were taken, and so many that were not."""
+        records += dead
         self._parts.append((records, dead))
         self._records += records
         self._dead += dead
