@@ -78,7 +78,8 @@ def test_columns_that_cannot_be_told_are_declared(run_bourne):
     [
         (("-", "SELECT nobody FROM input", "-"), 3, "nobody"),
         (("-", "SELECT 1 AS one FROM input", "udp:nobody"), 3, "is not a sink"),
-        (("udp:nobody", "-"), 3, "does not say which columns"),
+        (("udp:nobody", "-"), 3, "is not a source"),
+        (("tcp://127.0.0.1:0?format=jsonl", "-"), 3, "does not say which columns"),
         (("no.csv", "-"), 10, "no file"),
     ],
 )

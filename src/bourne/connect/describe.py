@@ -14,6 +14,7 @@ from bourne.connect.files import Format, format_of
 from bourne.connect.inference import infer_schema
 from bourne.connect.kafka_source import describe_topic
 from bourne.connect.postgres_tables import describe as describe_table
+from bourne.connect.sources import KNOWN
 from bourne.connect.stores import BucketFiles, LocalFiles, Store
 from bourne.connect.urls import Url, parse_url
 from bourne.errors import DefinitionError, InputError
@@ -48,6 +49,10 @@ def describe_source(url: str, into: str) -> LogInfo:
         return LogInfo(into, _of_stream(parts))
     if parts.scheme == "tcp" and parts.options.get("format", "text") == "text":
         return LogInfo(into, _lines())
+    if parts.scheme not in (*POSTGRES, "tcp", "http"):
+        raise DefinitionError(
+            f"{parts.text!r} is not a source", where=f"log {into!r}", expected=KNOWN, found=parts.text
+        )
     raise _unknown(parts, "this source does not say which columns it has")
 
 
