@@ -5,6 +5,9 @@ BIN := .venv/bin
 DEMO_DATA ?= demo-data
 WORKERS ?= 2
 
+# The tests start hundreds of processes: compiled modules are kept, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors nexmark clean
 .DEFAULT_GOAL := help
 
