@@ -136,8 +136,8 @@ def test_a_topic_that_was_made_again_holds_nothing(kafka: KafkaServer, topic: st
 
 # --- what every sink does ---
 
-# What has to do with transactions. The rest is about values and names; it takes a minute.
-CHECKS = SINK_CHECKS if LONG else ("rows_go", "stale", "accepts", "slow_peer", "schema_change")
+# The rest takes minutes: each sink that is opened asks the broker a lot.
+CHECKS = SINK_CHECKS if LONG else ("accepts", "slow_peer", "schema_change")
 
 
 @pytest.mark.parametrize("check", CHECKS)

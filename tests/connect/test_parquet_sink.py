@@ -21,7 +21,7 @@ from bourne.testing import SINK_CHECKS, FaultyFiles, check_sink
 from bourne.testing.sink_model import TargetModel, make_change
 from bourne.testing.type_values import VALUES
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, at, columns_of, quoted, shape
+from connect.sink_reading import HUGE_ROWS, STRIDE, at, columns_of, quoted, shape
 
 WEIGHTED = shape(has_weights=True)
 
@@ -44,10 +44,6 @@ def read(folder: Path, shape: Shape, by: tuple[str, ...] = ()) -> pa.Table:
         )
         path = str(folder / "**" / "*.parquet").replace("'", "''")
         return database.sql(f"SELECT {quoted(names)} FROM read_parquet('{path}'{hive})").to_arrow_table()
-
-
-# Of the places where a process can die, how many are tried: each, or each third.
-STRIDE = 1 if os.environ.get("BOURNE_LONG") else 3
 
 
 def by_of(shape: Shape, is_partitioned: bool) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, STRIDE, at, columns_of, shape, table_of_texts
 from servers.proxy import Proxy
 from servers.redis import RedisServer
 
@@ -103,7 +103,7 @@ def test_it_is_a_sink(redis, check, form):
         nonlocal deaths
         deaths += 1
         client = redis.client(retry=Retry(NoBackoff(), 0))
-        Dying(client, point)
+        Dying(client, STRIDE * point - 1)
         yield sink_of(redis, shape, form, client=client, prefix=f"{start}{shape.name}:", part_rows=4)
 
     @contextmanager
@@ -122,7 +122,7 @@ def test_it_is_a_sink(redis, check, form):
             held_as={"JSON": {"'null'": "NULL"}} if form == "json" else {},
         )  # fmt: skip
         assert check != "slow_peer" or proxy.bytes_answered > 500
-    assert check != "crashes" or deaths > 10
+    assert check != "crashes" or deaths > 10 // STRIDE
 
 
 def test_the_scripts_are_known_again_after_a_restart(redis):
