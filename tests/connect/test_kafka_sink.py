@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -195,12 +196,15 @@ def held(kafka: KafkaServer, topic: str, wanted: Shape) -> pa.Table:
     else:
         texts = [message.value() for message in messages]
     found = [json.loads(text, parse_float=Decimal, parse_int=Decimal) for text in texts]
-    names = [column.name for column in columns_of(wanted)]
-    as_text = {name: [_text(row[name]) for row in found] for name in names}
+    as_text = {
+        column.name: [_text(row[column.name], column.type) for row in found] for column in columns_of(wanted)
+    }
     return table_of_texts(as_text, wanted)
 
 
-def _text(value: Any) -> Any:
+def _text(value: Any, kind: str) -> Any:
+    if kind == "BLOB":
+        return None if value is None else base64.b64decode(value)
     return value if value is None or isinstance(value, str) else to_json(value)
 
 

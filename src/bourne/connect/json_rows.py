@@ -2,7 +2,7 @@
 
 A number keeps all its digits: decimals and integers are numbers of any size. Times are ISO 8601 text, those of an instant
 with a zone end with Z; blobs are base64; NaN and infinities, which JSON lacks, are text. Lists, structs and maps are
-as `json_text` has them.
+as `json_text` has them, or, where a date in them is beyond the year 9999, as `row_texts` has them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from bourne.connect.json_text import to_json
+from bourne.connect.row_texts import text_columns
 from bourne.schema import Schema, arrow_type, quote
 from bourne.values import types_cursor
 
@@ -28,8 +29,7 @@ def rows_as_json(rows: pa.Table, schema: Schema) -> pa.ChunkedArray:
         target = arrow_type(column.type)
         values = rows.column(column.name)
         if pa.types.is_nested(target):
-            texts = [None if value is None else to_json(_plain(value)) for value in values.to_pylist()]
-            values = pa.array(texts, pa.string())
+            values = _nested(values)
         columns.append(values)
         name = to_json(column.name)
         value = f"coalesce({_expression(f'c{number}', column.type, target)}, 'null')"
@@ -37,6 +37,14 @@ def rows_as_json(rows: pa.Table, schema: Schema) -> pa.ChunkedArray:
     table = pa.table(columns, [f"c{number}" for number in range(len(columns))])
     expression = duckdb.SQLExpression(f"'{{' || {' || '.join(parts)} || '}}' AS line")
     return types_cursor().from_arrow(table).select(expression).to_arrow_table().column(0)
+
+
+def _nested(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        texts = [None if value is None else to_json(_plain(value)) for value in values.to_pylist()]
+    except (OverflowError, ValueError):  # a date beyond Python's: as DuckDB writes it
+        return text_columns(pa.table([values], ["x"]))[0]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _expression(name: str, kind: str, target: pa.DataType) -> str:
@@ -53,7 +61,7 @@ def _expression(name: str, kind: str, target: pa.DataType) -> str:
     if types.is_binary(target) or types.is_large_binary(target):
         return f"'\"' || base64({name}) || '\"'"
     if types.is_timestamp(target):
-        text = f"replace({name}::VARCHAR, ' ', 'T')"
+        text = f"regexp_replace({name}::VARCHAR, '^(\\S+) (\\d)', '\\1T\\2')"  # not before "(BC)"
         text = f"regexp_replace({text}, '[+]00$', 'Z')" if target.tz else text
         return f"'\"' || {text} || '\"'"
     return f"to_json({name}::VARCHAR)::VARCHAR"
