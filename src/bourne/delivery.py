@@ -77,9 +77,8 @@ class Delivering(Worker[SinkState]):
         self._files = files
         self._records = 0
         self._position: Position | None = None
-        self._held: Position | None = (
-            None  # what the sink itself says: another one where less than it can is asked for
-        )
+        # What the sink itself says: another position where less than it can is asked for.
+        self._held: Position | None = None
         self._has_begun = False
         self._awaited: Reach | None = None
 

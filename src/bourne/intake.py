@@ -1,8 +1,8 @@
 """The sources of an app at work, each on a thread of its own: what they hand over goes into their logs.
 
 Law: a part and the source's position after it are one write, durable before the source is asked for more or told so. So
-a crash costs time, never a record. A source keeps at most one part at a time (and reads one ahead at most): when the disk is slow, it waits, and with
-it the other side.
+a crash costs time, never a record. A source keeps at most one part at a time, and reads one ahead at most: when the disk
+is slow, it waits, and with it the other side.
 
 A source whose other side is away waits and tries again, ever less often, and holds up nobody else. One that fails stands
 still where it is; its failure is shown at once and raised when the run ends.

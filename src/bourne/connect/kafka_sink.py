@@ -78,10 +78,8 @@ class KafkaSink:
         self._identity = ""
         self._bytes_max = 0
         self._problem: Any = None
-        self._left, self._moved_s = (
-            0,
-            0.0,
-        )  # messages that are not delivered, and when that was another number
+        # Messages that are not delivered, and when that was another number.
+        self._left, self._moved_s = 0, 0.0
 
     @property
     def _step_s(self) -> float:

@@ -124,9 +124,8 @@ class _Copy:
         self._writer = writer
         self._old = self._next = 0
         self._new = 0
-        self._ids: list[
-            tuple[Any, ...]
-        ] = []  # with the first old offset, the number of records, and perhaps a hash
+        # With the first old offset, the number of records, and perhaps a hash.
+        self._ids: list[tuple[Any, ...]] = []
         self.marks: Marks = {}  # how far the sources had come
 
     def take(self, frame: Whole) -> None:

@@ -75,7 +75,7 @@ _KEY_TYPES: Final = (
 )  # fmt: skip
 
 _HUGE_ROWS: Final = 200_000
-_RANDOM_STEPS: Final = 24
+_RANDOM_STEPS: Final = 40
 _CRASH_POINTS_MAX: Final = 500
 _SLOW_TRIES: Final = 20
 
