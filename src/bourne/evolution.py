@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from bourne.duck import cursor
 from bourne.errors import DefinitionError
 from bourne.schema import Column, Schema, arrow_type, is_storable
-from bourne.values import types_cursor
 
 
 def check_evolution(old: Schema, new: Schema, *, where: str) -> None:
@@ -176,7 +176,7 @@ _DIGITS_MAX: Final = 38
 @functools.lru_cache(maxsize=4096)
 def _parse(spelled: str) -> Any:
     """Return DuckDB's own type object: `id`, `children`, and its spelling as `str`."""
-    return types_cursor().sqltype(spelled)
+    return cursor().sqltype(spelled)
 
 
 def _widens(old: Any, new: Any) -> bool:

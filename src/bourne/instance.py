@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from bourne.app import App, TableDefinition, error_log_name, late_log_name
@@ -108,11 +109,8 @@ class Instance:
         self._mutex = threading.RLock()
         self._folding = threading.Lock()
         self._is_closed = False
-        self._database = Databases(connect(threads=2), connect())
         self._functions = app.functions if app is not None else {}
-        for database in self._database:
-            register(database, self._functions.values())
-            register_zones(database)
+        self._databases = Databases(self._connect)
         self._declared: dict[str, LogInfo] = {}
         self._views: dict[str, ViewInfo] = {}
         self._bound: dict[str, BoundQuery] = {}
@@ -127,9 +125,9 @@ class Instance:
             self._declare(app)
         side_logs = {name: self._side_logs(view) for name, view in self._views.items()}
         self._runners = Runners(
-            self._views, self._bound, self._catalog, self._database, files, self._clock, side_logs
+            self._views, self._bound, self._catalog, self._databases, files, self._clock, side_logs
         )
-        self._queries = Queries(self._schemas, self._rows_of, self._functions.values())
+        self._queries = Queries(self._schemas, self._rows_of, lambda: self._databases.linear)
 
     def _side_logs(self, view: ViewInfo) -> SideLogs:
         """Return where records go that a view goes on without."""
@@ -154,7 +152,7 @@ class Instance:
         check_seen(relations)
         for log in logs:
             check_punctuation(log)
-        compiled = Compiling(app, self.folder, self._database).views(relations)
+        compiled = Compiling(app, self.folder, self._databases).views(relations)
         views = [each.info for each in compiled]
         self._bound = {each.info.name: each.query for each in compiled}
         self._growing = [each.growing for each in compiled if each.growing is not None]
@@ -519,7 +517,7 @@ class Instance:
         inputs = {each.name: each for each in info.inputs}
         schemas = {name: relation_schema(each) for name, each in inputs.items()}
         query = self._bound.get(info.name) or bind(info.sql, schemas, view=info.name)
-        circuit = compile_circuit(query, self._database, sql=info.sql, inputs=inputs, view=info.name)
+        circuit = compile_circuit(query, self._databases, sql=info.sql, inputs=inputs, view=info.name)
         views = [each.name for each in self._known_views()]
         found = explain_circuit(info.name, query, circuit, sql=info.sql, inputs=inputs, views=views)
         state = view_state(info)
@@ -572,8 +570,7 @@ class Instance:
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
                 *(fold.close for fold in self._folds.values()),
-                self._queries.close,
-                *(database.close for database in self._database),
+                self._databases.close,
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]
         _raise_first(errors)
@@ -590,6 +587,12 @@ class Instance:
     def __repr__(self) -> str:
         name = self.app.name if self.app else "no app"
         return f"<bourne {name} on {self.folder}{', closed' if self._is_closed else ''}>"
+
+    def _connect(self, threads: int) -> duckdb.DuckDBPyConnection:
+        connection = connect(threads=threads)
+        register(connection, self._functions.values())
+        register_zones(connection)
+        return connection
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bourne.duck import cursor
 from bourne.errors import DefinitionError, InputError, UnknownColumn, ValueMismatch
 from bourne.limits import NAME_CHARS_MAX
 from bourne.values import (
@@ -25,7 +26,6 @@ from bourne.values import (
     fit_objects,
     has_instants,
     needs_fit,
-    types_cursor,
 )
 
 # Columns that Bourne adds to a view's output start with two underscores; users' columns may not.
@@ -146,7 +146,7 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
     """
     try:
         spelled = str(duckdb.sqltype(text))
-        types_cursor().sql(f"SELECT CAST(NULL AS {text})")  # `sqltype` drops constraints without a word
+        cursor().sql(f"SELECT CAST(NULL AS {text})")  # `sqltype` drops constraints without a word
         arrow_type(spelled)
     except (duckdb.Error, RuntimeError, pa.ArrowException) as error:
         raise DefinitionError(
@@ -169,7 +169,7 @@ def duckdb_type(text: str, *, where: str | None = None) -> str:
 @functools.lru_cache(maxsize=4096)
 def arrow_type(spelled: str) -> pa.DataType:
     """Return the Arrow type in which DuckDB hands out its type `spelled`."""
-    return types_cursor().sql(f"SELECT NULL::{spelled} AS x").to_arrow_table().schema.field(0).type
+    return cursor().sql(f"SELECT NULL::{spelled} AS x").to_arrow_table().schema.field(0).type
 
 
 @functools.lru_cache(maxsize=4096)
@@ -182,7 +182,7 @@ def is_storable(spelled: str) -> bool:
         empty = pa.table({"x": pa.array([], arrow)})
     except pa.ArrowException:  # unions
         return False
-    back = str(types_cursor().from_arrow(empty).types[0])
+    back = str(cursor().from_arrow(empty).types[0])
     return back == spelled or spelled in _CAST_BACK
 
 
@@ -206,7 +206,7 @@ def interval_us(text: str, *, where: str) -> int:
     try:
         parts = "datepart('year', i) * 12 + datepart('month', i), epoch_us(i)"
         months, length_us = (
-            types_cursor().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
+            cursor().execute(f"SELECT {parts} FROM (SELECT ?::INTERVAL i)", [text]).fetchall()[0]
         )
     except duckdb.Error as error:
         raise DefinitionError(

@@ -21,24 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bourne.duck import connect
+from bourne.duck import cursor
 
 MISFITS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError, ArithmeticError, duckdb.Error)
 
 _CHECKED_TEXTS: Final = frozenset({"UUID", "JSON"})
 
 _DECIMAL_TEXT: Final = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-
-
-def types_cursor() -> duckdb.DuckDBPyConnection:
-    """Return a private cursor that only answers questions about types; safe in any thread."""
-    return _types_database().cursor()
-
-
-@functools.cache
-def _types_database() -> duckdb.DuckDBPyConnection:
-    # In UTC: the zone is part of the Arrow type of TIMESTAMPTZ, and must not depend on the computer.
-    return connect()
 
 
 # --- from Arrow ----------------------------------------------------------------------------------------
@@ -235,7 +224,7 @@ def _check_text(values: pa.ChunkedArray, spelled: str) -> pa.ChunkedArray:
     """Let DuckDB judge texts that stand for a UUID or JSON, and spell them its way."""
     if spelled not in _CHECKED_TEXTS:
         return values
-    relation = types_cursor().from_arrow(pa.table({"x": values}))
+    relation = cursor().from_arrow(pa.table({"x": values}))
     return relation.select(duckdb.SQLExpression(f"x::{spelled}::VARCHAR AS x")).to_arrow_table().column(0)
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from bourne.connect.sink import Shape
 from bourne.connect.source import Position
+from bourne.duck import cursor
 from bourne.schema import Column, Schema, arrow_type, quote
 from bourne.testing.sink_model import WEIGHT
-from bourne.values import types_cursor
 
 # Of the largest change that a suite writes: enough to be cut into pages and scripts.
 HUGE_ROWS = 200_000 if os.environ.get("BOURNE_LONG") else 20_000
@@ -47,7 +47,7 @@ def columns_of(shape: Shape) -> list[Column]:
 def table_of_texts(columns: Mapping[str, Sequence[Any]], shape: Shape) -> pa.Table:
     """Return texts (and numbers) as values: DuckDB reads them; lists, structs and maps stay JSON, spelled one way."""
     arrays, names = [], []
-    with closing(types_cursor()) as database:
+    with closing(cursor()) as database:
         for column in columns_of(shape):
             texts = [
                 None if value is None else value if isinstance(value, bytes) else str(value)

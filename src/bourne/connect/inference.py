@@ -24,9 +24,10 @@ from bourne.connect.files import Format, read_file
 from bourne.connect.json_lines import parse_line
 from bourne.connect.plain_texts import is_float
 from bourne.connect.texts import read_texts
+from bourne.duck import cursor
 from bourne.errors import DefinitionError, InputError, MalformedInput, SourceFailed
 from bourne.schema import Column, Schema, arrow_type, conform, declare_schema, duckdb_type, quote
-from bourne.values import MISFITS, fit_objects, types_cursor
+from bourne.values import MISFITS, fit_objects
 
 # Types in the order in which they are tried, and how a text of such a column looks.
 _TEXTS: Final[Mapping[str, str]] = {
@@ -196,7 +197,7 @@ def _types_of(schema: pa.Schema, path: Path) -> dict[str, str]:
 
 def _duckdb_type(field: pa.Field, path: Path) -> str:
     try:
-        return str(types_cursor().from_arrow(pa.schema([field]).empty_table()).types[0])
+        return str(cursor().from_arrow(pa.schema([field]).empty_table()).types[0])
     except (duckdb.Error, pa.ArrowException) as error:
         raise MalformedInput(
             f"column {field.name!r} has no type of DuckDB's", where=str(path), found=str(field.type),

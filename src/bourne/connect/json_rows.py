@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from bourne.connect.json_text import to_json
 from bourne.connect.row_texts import text_columns
+from bourne.duck import cursor
 from bourne.schema import Schema, arrow_type, quote
-from bourne.values import types_cursor
 
 _NUMBERS: Final = ("DECIMAL", "HUGEINT", "UHUGEINT")
 
@@ -36,7 +36,7 @@ def rows_as_json(rows: pa.Table, schema: Schema) -> pa.ChunkedArray:
         parts.append(f"{_literal((',' if number else '') + name + ':')} || {value}")
     table = pa.table(columns, [f"c{number}" for number in range(len(columns))])
     expression = duckdb.SQLExpression(f"'{{' || {' || '.join(parts)} || '}}' AS line")
-    return types_cursor().from_arrow(table).select(expression).to_arrow_table().column(0)
+    return cursor().from_arrow(table).select(expression).to_arrow_table().column(0)
 
 
 def _nested(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -38,7 +38,7 @@ from bourne.connect.row_texts import text_columns
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_file_url
 from bourne.connect.source import Delivery, Position
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.limits import SINK_FILES_MIN, SINK_SMALL_FILE_BYTES
 from bourne.log.relation import COUNT_COLUMN
@@ -279,7 +279,7 @@ def _sum_weights(table: pa.Table) -> pa.Table:
     weight = quote(COUNT_COLUMN.name)
     names = [quote(name) for name in table.column_names if name != COUNT_COLUMN.name]
     columns = "".join(f"{name}, " for name in names)
-    with connect() as database:
+    with cursor() as database:
         there = database.from_arrow(table)
         summed = f"SELECT {columns}sum({weight})::BIGINT AS {weight} FROM there GROUP BY ALL HAVING sum({weight}) <> 0"
         found: Any = there.query("there", summed).to_arrow_table()

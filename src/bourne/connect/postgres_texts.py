@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from bourne.connect.plain_texts import read_plain_array
 from bourne.connect.texts import read_texts
+from bourne.duck import cursor
 from bourne.errors import ValueMismatch
 from bourne.schema import Column, arrow_type
-from bourne.values import MISFITS, fit_column, fit_objects, types_cursor
+from bourne.values import MISFITS, fit_column, fit_objects
 
 _MOMENTS = ("date", "timestamp", "timestamptz")
 _PLAIN_DATE = r"^\d{4}-\d\d-\d\d$"
@@ -101,7 +102,7 @@ def _array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 def _read_bytea(values: pa.Array, source: PgType) -> pa.ChunkedArray:
     if source.name != "bytea" or not pc.all(pc.starts_with(values, "\\x"), min_count=0).as_py():
         raise TypeError("not a bytea")
-    relation = types_cursor().from_arrow(pa.table({"x": values}))
+    relation = cursor().from_arrow(pa.table({"x": values}))
     return relation.select(duckdb.SQLExpression("unhex(substr(x, 3)) AS x")).to_arrow_table().column(0)
 
 
@@ -119,7 +120,7 @@ def _read_moments(values: pa.Array, target: pa.DataType, spelled: str) -> pa.Chu
             raise ValueError("not a date")  # a time of day must not be cut off
     elif not target.tz:
         marked = pc.replace_substring_regex(marked, r"\+00$", "")
-    relation = types_cursor().from_arrow(pa.table({"x": marked}))
+    relation = cursor().from_arrow(pa.table({"x": marked}))
     read = relation.select(duckdb.SQLExpression(f"x::{spelled} AS x")).to_arrow_table().column(0)
     return fit_column(read, target, spelled)
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.connect.json_text import to_json
-from bourne.duck import connect
+from bourne.duck import cursor
 
 _CHUNK_ROWS = 1 << 16
 
@@ -26,22 +24,11 @@ def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
     if not table.num_columns:
         return []
     plain = table.rename_columns([f"c{index}" for index in range(table.num_columns)])
-    texts = _database().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
+    texts = cursor().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
     return [
         _nested_texts(column) if pa.types.is_nested(column.type) else texts.column(index)
         for index, column in enumerate(table.columns)
     ]
-
-
-_OPEN = threading.local()
-
-
-def _database() -> duckdb.DuckDBPyConnection:
-    """Return this thread's database, the same for all pages: opening one takes longer than writing a page."""
-    if not hasattr(_OPEN, "database"):
-        _OPEN.database = connect()
-    found: duckdb.DuckDBPyConnection = _OPEN.database
-    return found
 
 
 def is_number(kind: pa.DataType) -> bool:

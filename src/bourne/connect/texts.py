@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from bourne.connect.json_text import to_json
 from bourne.connect.plain_texts import is_float, read_plain_array
+from bourne.duck import cursor
 from bourne.schema import Column, arrow_type
-from bourne.values import MISFITS, fit_objects, types_cursor
+from bourne.values import MISFITS, fit_objects
 
 _INTEGER = r"^[+-]?[0-9]+$"
 _FLOAT = r"(?i)^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)$"
@@ -75,7 +76,7 @@ def _read(texts: pa.ChunkedArray, target: pa.DataType, spelled: str) -> pa.Chunk
         or (types.is_temporal(target) and spelled != "INTERVAL")
     ):
         return texts  # `conform` reads these itself
-    relation = types_cursor().from_arrow(pa.table({"x": texts}))
+    relation = cursor().from_arrow(pa.table({"x": texts}))
     return relation.select(duckdb.SQLExpression(f"x::{spelled} AS x")).to_arrow_table().column(0)
 
 
@@ -104,7 +105,7 @@ def _read_json_float(value: Any) -> Any:
 
 def _read_json_blob(value: Any) -> Any:
     try:
-        return types_cursor().execute("SELECT CAST(? AS BLOB)", [value]).fetchall()[0][0]
+        return cursor().execute("SELECT CAST(? AS BLOB)", [value]).fetchall()[0][0]
     except duckdb.Error:
         return value
 

@@ -74,7 +74,7 @@ def compile_circuit(
         for column in query.schema.columns:
             check_storable(column.type, sql)
         plan = optimise(query.plan)
-        databases = database if isinstance(database, Databases) else Databases(database, database)
+        databases = database if isinstance(database, Databases) else Databases(lambda _: database)
         graph = Graph(databases, sql, inputs or {}, plan, Names(plan, query.schema.names), _rule, query.emit)
         return _circuit(graph) if query.function is None else _applied(_circuit(graph), query)
     except NotMaintainable as error:

@@ -31,11 +31,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from bourne.duck import cursor
 from bourne.errors import InputError, ValueMismatch
 from bourne.limits import WEIGHT_MAX
 from bourne.log.catalog import LogInfo
 from bourne.schema import HIDDEN_PREFIX, Column, Schema, duckdb_type, quote
-from bourne.values import types_cursor
 
 # The hidden columns of what Bourne writes: by key the first two, by content the last one.
 KEY_COLUMN = Column("__key", "BIGINT", nullable=False)
@@ -121,7 +121,7 @@ def stored_schema(row: Schema) -> Schema:
 @functools.lru_cache(maxsize=1024)
 def _row_schema(stored: Schema) -> Schema:
     """Return the rows that `stored_schema` was made of; all of their columns may be NULL."""
-    fields = types_cursor().sqltype(stored.columns[1].type).children
+    fields = cursor().sqltype(stored.columns[1].type).children
     return Schema(tuple(Column(name, str(kind)) for name, kind in fields))
 
 

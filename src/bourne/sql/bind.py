@@ -8,7 +8,8 @@ expression. Whatever is unknown (an operator, a field, a kind of expression) is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import duckdb
@@ -23,7 +24,7 @@ from bourne.sql.emit import split_emit
 from bourne.sql.plan import BoundQuery, nodes
 from bourne.sql.unstable import ARRIVAL, hide, is_left
 from bourne.sql.windows import rewrite_windows
-from bourne.sql.zones import needs_zones, register_zones
+from bourne.sql.zones import register_zones
 from bourne.udf import Udf, register
 
 
@@ -39,11 +40,7 @@ def bind(
     try:
         select, emit = split_emit(sql)
         rewritten = replace(rewrite_windows(select, relations, is_view=True), original=sql)
-        with _connect(relations) as connection:
-            hide(connection)
-            if needs_zones(rewritten.sql):
-                register_zones(connection)
-            register(connection, functions)
+        with _connected(relations, list(functions)) as connection:
             return replace(_bind(Binding(connection, rewritten, relations)), emit=emit)
     except UnknownType as error:
         raise NotMaintainable(f"type {error}", sql=sql, view=view, hint="CAST it to another type") from error
@@ -56,13 +53,43 @@ def bind(
                               hint="split it into several views") from error  # fmt: skip
 
 
-def _connect(relations: Mapping[str, Schema]) -> duckdb.DuckDBPyConnection:
-    """Return a private DuckDB with an empty table for each relation, and nothing else."""
+# DuckDBs in which views are bound, while none is: making one takes longer than binding most views.
+_IDLE: list[duckdb.DuckDBPyConnection] = []
+
+
+@contextmanager
+def _connected(relations: Mapping[str, Schema], functions: list[Udf]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Lend a DuckDB with an empty table for each relation and with these functions, and nothing else of a user's."""
+    if functions:  # which cannot be taken back
+        with _prepared() as connection:
+            register(connection, functions)
+            _declare(relations, connection)
+            yield connection
+        return
+    try:
+        connection = _IDLE.pop()
+    except IndexError:
+        connection = _prepared()
+    connection.begin()
+    try:
+        _declare(relations, connection)
+        yield connection
+    finally:
+        connection.rollback()
+        _IDLE.append(connection)
+
+
+def _prepared() -> duckdb.DuckDBPyConnection:
     connection = connect()
+    hide(connection)
+    register_zones(connection)
+    return connection
+
+
+def _declare(relations: Mapping[str, Schema], connection: duckdb.DuckDBPyConnection) -> None:
     for name, schema in relations.items():
         columns = ", ".join(f"{quote(column.name)} {column.type}" for column in schema.columns)
         connection.execute(f"CREATE TABLE {quote(name)} ({columns})")
-    return connection
 
 
 def _bind(binding: Binding) -> BoundQuery:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from bourne.duck import connect
+from bourne.duck import cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def read_interval(text: str, *, is_positive: bool = True) -> Interval:
     query = f"""SELECT (datepart('year', i) * 12 + datepart('month', i))::BIGINT AS months,
         epoch_us(i - to_months(months::INTEGER)) FROM (SELECT ({text})::INTERVAL AS i)"""
     try:
-        months, us = connect().execute(query).fetchall()[0]
+        months, us = cursor().execute(query).fetchall()[0]
     except duckdb.Error as error:
         raise NoInterval(f"is not a constant interval: {str(error).splitlines()[0]}") from error
     if months is None:

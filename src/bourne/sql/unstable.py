@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.sql.bound_values import Json
 from bourne.sql.plan import Call, Cast, Expr, Literal, Plan
 
@@ -106,7 +106,7 @@ def _macros() -> Mapping[str, str]:
         SELECT function_name, any_value(return_type), any_value(len(parameters)) FROM duckdb_functions()
         WHERE function_type = 'scalar' AND stability = 'CONSISTENT_WITHIN_QUERY' GROUP BY ALL"""
     bodies = dict(_CLOCKS)
-    for name, kind, count in connect().execute(sql).fetchall():
+    for name, kind, count in cursor().execute(sql).fetchall():
         parameters = ", ".join("abcdef"[:count])
         bodies[name] = f"({parameters}) AS CAST({{}} AS {'VARCHAR' if kind == 'ANY' else kind})"
     failures = {name: f"error('{_MARK}{name}')" for name in bodies}
@@ -117,4 +117,4 @@ def _macros() -> Mapping[str, str]:
 def _stabilities() -> Mapping[str, frozenset[str | None]]:
     """Return what DuckDB says of each function's overloads."""
     sql = "SELECT function_name, list(DISTINCT stability) FROM duckdb_functions() GROUP BY ALL"
-    return {name: frozenset(found) for name, found in connect().execute(sql).fetchall()}
+    return {name: frozenset(found) for name, found in cursor().execute(sql).fetchall()}

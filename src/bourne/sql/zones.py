@@ -20,13 +20,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bourne.duck import connect
+from bourne.duck import cursor
 
 Longs = NDArray[np.int64]
 
 DAY_US: Final = 24 * 3600 * 1_000_000
 
-# A name that is in every text that needs `register_zones`.
 _NAME: Final = "__local_window"
 
 # Boundaries are computed for so long at a time.
@@ -43,7 +42,7 @@ def window_kind(months: int, us: int, offset_us: int) -> str:
 def is_zone(name: str) -> bool:
     """Say whether DuckDB knows this time zone."""
     try:
-        connect().execute("SELECT timezone(?, TIMESTAMP '2000-01-01')", [name]).fetchall()
+        cursor().execute("SELECT timezone(?, TIMESTAMP '2000-01-01')", [name]).fetchall()
     except (duckdb.Error, ModuleNotFoundError):  # what it gives needs a library that is not asked for here
         return name in _zones()
     return True
@@ -51,12 +50,7 @@ def is_zone(name: str) -> bool:
 
 @functools.cache
 def _zones() -> frozenset[str]:
-    return frozenset(name for (name,) in connect().execute("SELECT name FROM pg_timezone_names()").fetchall())
-
-
-def needs_zones(sql: str) -> bool:
-    """Say whether a text calls these functions."""
-    return _NAME in sql
+    return frozenset(name for (name,) in cursor().execute("SELECT name FROM pg_timezone_names()").fetchall())
 
 
 def register_zones(connection: duckdb.DuckDBPyConnection) -> None:
@@ -134,5 +128,5 @@ def _boundaries(zone: str, kind: str, block: int, more: int) -> Longs:
             SELECT v, late, timezone('UTC', v - (timezone('{zone}', before) - timezone('UTC', before))) AS early FROM (
                 SELECT v, timezone('{zone}', v) AS late, timezone('{zone}', v) - INTERVAL 3 HOURS AS before FROM ({local})))
         ORDER BY boundary"""
-    found: Longs = connect().sql(sql).to_arrow_table().column(0).to_numpy()
+    found: Longs = cursor().sql(sql).to_arrow_table().column(0).to_numpy()
     return found

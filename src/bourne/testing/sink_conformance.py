@@ -16,12 +16,12 @@ import pyarrow as pa
 from bourne.connect.positions import position_text
 from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import Position
+from bourne.duck import cursor
 from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.schema import Column, Schema, arrow_type, duckdb_type, quote
 from bourne.testing.ledger import expect, expect_equal
 from bourne.testing.sink_model import TargetModel, key_table, make_change
 from bourne.testing.type_values import FAR_VALUES, VALUES
-from bourne.values import types_cursor
 
 Kind = Literal["append", "key", "weights"]
 Row = dict[str, Any]
@@ -494,7 +494,7 @@ def _of_types(subject: _Subject, texts: Mapping[str, Sequence[str]]) -> Change:
 
 def _values(kind: str, texts: Sequence[str]) -> pa.ChunkedArray:
     items = ", ".join(f"CAST({text} AS {kind})" for text in texts)
-    with closing(types_cursor()) as database:
+    with closing(cursor()) as database:
         found = database.sql(f"SELECT unnest([{items}]) AS x").to_arrow_table().column("x")
     return found.cast(arrow_type(kind))
 
@@ -559,7 +559,7 @@ def _huge(subject: _Subject) -> None:
 def _many(count: int, start: int) -> pa.Table:
     """Return many rows, each with a key of its own, made in columns."""
     names = ", ".join(quote(column.name) for column in _COLUMNS)
-    with closing(types_cursor()) as database:
+    with closing(cursor()) as database:
         select = f"SELECT '키' || i % 1000, i, nullif(i % 7, 0), 'text ' || i, i / 7 FROM range({start}, {start + count}) r(i)"
         table = database.sql(f"SELECT * FROM ({select}) t({names})").to_arrow_table()
     return table.cast(Schema(_COLUMNS).to_arrow())

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from bourne.duck import connect
 from bourne.errors import QueryError
 from bourne.schema import Schema, cast_back, quote
 from bourne.sql.binding import function_hint, quoting_hint
 from bourne.sql.text import words_of
 from bourne.sql.windows import rewrite_windows
-from bourne.sql.zones import register_zones
-from bourne.udf import Udf, explained, register
+from bourne.udf import explained
 from bourne.views.result import Result
 
 
@@ -31,14 +29,12 @@ class Queries:
         self,
         schemas: Callable[[], Mapping[str, Schema]],
         table: Callable[[str], pa.Table],
-        functions: Iterable[Udf] = (),
+        database: Callable[[], duckdb.DuckDBPyConnection],
     ) -> None:
-        """`schemas` says which relations there are, `table` returns one's rows as of now."""
+        """`schemas` says which relations there are, `table` returns one's rows as of now, `database` computes."""
         self._schemas = schemas
         self._table = table
-        self._connection = connect(threads=2)
-        register(self._connection, functions)
-        register_zones(self._connection)
+        self._database = database
         self._mutex = threading.Lock()
 
     def run(self, sql: str, parameters: Any = None) -> Result:
@@ -51,7 +47,7 @@ class Queries:
         schemas = self._schemas()
         text = rewrite_windows(sql, schemas).sql
         with self._mutex:
-            cursor = self._connection.cursor()
+            cursor = self._database().cursor()
             try:
                 self._check(text)
                 words = words_of(text)
@@ -80,11 +76,6 @@ class Queries:
                 ) from error
             finally:
                 cursor.close()
-
-    def close(self) -> None:
-        """Let go of DuckDB. Safe to call twice."""
-        with self._mutex:
-            self._connection.close()
 
     @staticmethod
     def _check(sql: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.errors import QueryError
 
 if TYPE_CHECKING:
@@ -87,4 +87,4 @@ def text_table(table: pa.Table) -> str:
     """Return a table as text, as DuckDB draws it; long ones are cut in the middle."""
     if not table.num_columns:
         return "(no columns)"
-    return str(connect().from_arrow(table)).rstrip()
+    return str(cursor().from_arrow(table)).rstrip()

@@ -1,15 +1,41 @@
-"""How kernels are compiled: without the interpreter lock, and kept on disk for the next process."""
+"""How kernels are compiled: without the interpreter lock, and kept on disk for the next process.
+
+Numba takes as long to import as all of Bourne, and most commands need no kernel: it comes with the first call of one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
-
-import numba
+from typing import Any, TypeVar, cast
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
 def compiled(function: _Function) -> _Function:
     """Compile a function of NumPy arrays and numbers with Numba, when it is first called."""
-    return cast(_Function, numba.njit(nogil=True, cache=True)(function))
+    return cast(_Function, _Kernel(function))
+
+
+class _Kernel:
+    """A function that is not yet Numba's. With the first call of one, all of its module become Numba's."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.py_func = function
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            names = self.py_func.__globals__  # through which kernels call each other
+            names.update(
+                {name: found.to_numba() for name, found in names.items() if isinstance(found, _Kernel)}
+            )
+            self.to_numba()
+        assert self._compiled is not None
+        return self._compiled(*arguments)
+
+    def to_numba(self) -> Callable[..., Any]:
+        if self._compiled is None:
+            import numba  # noqa: PLC0415
+
+            self._compiled = numba.njit(nogil=True, cache=True)(self.py_func)
+        return self._compiled

@@ -6,7 +6,8 @@ Fixed cost per call: about a millisecond.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cached_property
 
 import duckdb
 import pyarrow as pa
@@ -14,15 +15,30 @@ import pyarrow as pa
 _INPUT = "__delta"
 
 
-class Databases(NamedTuple):
+class Databases:
     """The DuckDBs that run stages: `linear` ones, which keep their rows in order, and those that group or order.
 
     The second has one thread: else floats would be added in an order that differs from run to run, and a replay would
-    not come to what was committed.
+    not come to what was committed. Each is made when it is first asked for.
     """
 
-    linear: duckdb.DuckDBPyConnection
-    grouped: duckdb.DuckDBPyConnection
+    def __init__(self, make: Callable[[int], duckdb.DuckDBPyConnection]) -> None:
+        """`make` returns a DuckDB with so many threads."""
+        self._make = make
+
+    @cached_property
+    def linear(self) -> duckdb.DuckDBPyConnection:
+        return self._make(2)
+
+    @cached_property
+    def grouped(self) -> duckdb.DuckDBPyConnection:
+        return self._make(1)
+
+    def close(self) -> None:
+        """Close those that were made."""
+        for name in ("linear", "grouped"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
 
 class Stage:

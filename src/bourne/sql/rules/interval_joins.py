@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.sql.plan import Call, Cast, Expr, Filter, Join, JoinKey, Literal, Plan, Project, Ref, Unnest
 from bourne.sql.rules.tree import IsShared, conjunction, conjuncts, refs, rewrite, shift
 
@@ -132,7 +132,7 @@ def _offset(time: Expr) -> tuple[Expr, int]:
 def _fixed_us(text: str) -> int | None:
     """Return a constant interval in microseconds; None for one with months."""
     months, us = (
-        connect()
+        cursor()
         .execute(
             f"SELECT datepart('year', i) * 12 + datepart('month', i), epoch_us(i) FROM (SELECT {text} AS i)"
         )
