@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -69,6 +69,21 @@ def test_it_is_a_sink(tmp_path, check, kind):
         kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}} if kind == "jsonl" else {}, crash=crash,
     )  # fmt: skip
     assert check != "crashes" or deaths > 10
+
+
+@pytest.mark.parametrize("check", [name for name in SINK_CHECKS if name != "schema_change"])
+def test_standard_output_is_a_sink_that_forgets_where_it_was(tmp_path, check):
+    """Each run begins anew, so it may have other columns; then the lines before and after have different ones."""
+    with ExitStack() as streams:
+
+        def make(shape: Shape) -> Sink:
+            file = (tmp_path / shape.name).open("a", encoding="utf-8", newline="")
+            return StreamSink(streams.enter_context(file), "jsonl", shape)
+
+        check_sink(
+            make, lambda shape: read(tmp_path / shape.name, "jsonl", shape),
+            kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
+        )  # fmt: skip
 
 
 def test_what_append_reads_back_is_what_was_written(tmp_path):

@@ -1,10 +1,13 @@
-"""Every source that can repeat what it hands over passes `check_source`."""
+"""Every source passes `check_source`; of those that cannot repeat what they hand over less is asked."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
+import socket
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +16,14 @@ import pyarrow as pa
 import pytest
 
 from bourne.connect.files_taken import FilesTaken
+from bourne.connect.lines import StreamLines, TcpLines
 from bourne.connect.sources import Surroundings, open_source
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import stored_schema
 from bourne.schema import declare_schema
 from bourne.testing import SOURCE_CHECKS, SimulatedClock, check_source
 from servers.proxy import Proxy
+from waiting import until
 
 if TYPE_CHECKING:
     from servers.kafka import KafkaServer
@@ -172,3 +177,71 @@ def test_a_topic(check: str, kafka: KafkaServer) -> None:
         produce_bad=lambda: send(["rubbish"]), add_column=lambda: more.update(extra=1),
         slowness=kafka.proxy.slowness, seeds=[1],
     )  # fmt: skip
+
+
+# --- those that cannot repeat: they are checked for what they promise ---
+
+
+@pytest.mark.parametrize("check", SOURCE_CHECKS)
+def test_clients_of_a_port(check: str) -> None:
+    log = LogInfo("taken", ROWS)
+    free = TcpLines("127.0.0.1", 0, log, CLOCK, kind="jsonl")
+    port = free.address[1]
+    free.stop()
+    numbers = itertools.count()
+    with ThreadPoolExecutor() as clients:
+        sent: list[Future[None]] = []
+
+        def send(data: bytes) -> None:
+            with until(lambda: _connected(port), what="a port that listens") as client:
+                client.sendall(data)
+
+        def produce(count: int) -> list[dict[str, Any]]:
+            rows = records(numbers, count)
+            sent.append(clients.submit(send, "".join(f"{json.dumps(row)}\n" for row in rows).encode()))
+            return rows
+
+        check_source(
+            lambda: TcpLines("127.0.0.1", port, log, CLOCK, kind="jsonl"), log, produce, only=[check]
+        )
+        for each in sent:
+            each.result()
+
+
+def _connected(port: int) -> socket.socket | None:
+    try:
+        return socket.create_connection(("127.0.0.1", port))
+    except ConnectionRefusedError:
+        return None
+
+
+@pytest.mark.parametrize("check", SOURCE_CHECKS)
+def test_standard_input(check: str) -> None:
+    log, numbers = LogInfo("taken", ROWS), itertools.count()
+    pending: list[bytes] = []  # for the next one that reads
+    readers: list[Piped] = []
+
+    class Piped(StreamLines):
+        def __init__(self) -> None:
+            reading, self.writing = os.pipe()
+            super().__init__(os.fdopen(reading, "rb"), log, CLOCK, kind="jsonl")
+            readers.append(self)
+            os.write(self.writing, b"".join(pending))
+            pending.clear()
+
+        def stop(self) -> None:
+            super().stop()
+            if self in readers:
+                readers.remove(self)
+                os.close(self.writing)
+
+    def produce(count: int) -> list[dict[str, Any]]:
+        rows = records(numbers, count)
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        if readers:
+            os.write(readers[-1].writing, lines)
+        else:
+            pending.append(lines)
+        return rows
+
+    check_source(Piped, log, produce, only=[check])
