@@ -7,6 +7,7 @@ the views; both are held until `close`. Everything that a method has acknowledge
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
@@ -589,14 +590,25 @@ class Instance:
         return f"<bourne {name} on {self.folder}{', closed' if self._is_closed else ''}>"
 
     def _connect(self, threads: int) -> duckdb.DuckDBPyConnection:
-        connection = connect(threads=threads)
+        """Return a DuckDB that knows the app's functions; without any, a cursor of the one that all such apps share."""
+        if not self._functions:
+            return _shared(threads).cursor()
+        connection = _connect(threads)
         register(connection, self._functions.values())
-        register_zones(connection)
         return connection
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise Closed("this data folder is closed", where=str(self.folder), hint="open it again")
+
+
+def _connect(threads: int) -> duckdb.DuckDBPyConnection:
+    connection = connect(threads=threads)
+    register_zones(connection)
+    return connection
+
+
+_shared = functools.cache(_connect)
 
 
 def _log_info(declared: LogDefinition) -> LogInfo:

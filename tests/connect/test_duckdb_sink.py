@@ -22,12 +22,18 @@ from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
 from connect.sink_reading import HUGE_ROWS, at, columns_of, quoted, shape
 
+READER = duckdb.connect()
+READER.execute("SET GLOBAL TimeZone = 'UTC'")
+
 
 def read(path: Path, table: str, shape: Shape) -> pa.Table:
     names = [column.name for column in columns_of(shape)]
-    with duckdb.connect(path) as database:
-        database.execute("SET TimeZone = 'UTC'")
-        return database.execute(f"SELECT {quoted(names)} FROM {quote(table)}").to_arrow_table()
+    with READER.cursor() as database:
+        database.execute(f"ATTACH '{path}' AS held (READ_ONLY)")
+        try:
+            return database.execute(f"SELECT {quoted(names)} FROM held.{quote(table)}").to_arrow_table()
+        finally:
+            database.execute("DETACH held")
 
 
 @contextmanager

@@ -30,14 +30,17 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("**/*.parquet"))
 
 
+READER = duckdb.connect()
+READER.execute("SET GLOBAL TimeZone = 'UTC'")
+
+
 def read(folder: Path, shape: Shape, by: tuple[str, ...] = ()) -> pa.Table:
     """Read it as anybody would."""
     names = [column.name for column in columns_of(shape)]
-    with duckdb.connect() as database:
-        database.execute("SET TimeZone = 'UTC'")
-        if not files_of(folder):
-            schema = Schema(tuple(columns_of(shape))).to_arrow()
-            return schema.empty_table()
+    if not files_of(folder):
+        schema = Schema(tuple(columns_of(shape))).to_arrow()
+        return schema.empty_table()
+    with READER.cursor() as database:
         types = ", ".join(f"{quote(c.name)}: {c.type}" for c in shape.schema.columns if c.name in by)
         hive = (
             f", hive_partitioning = true, hive_types = {{{types}}}" if by else ", hive_partitioning = false"

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import bourne
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.engine import runner
 from bourne.engine.operators import forgetting
 from bourne.testing import SimulatedClock
@@ -441,12 +441,12 @@ def table(rows: list[tuple[int, int, int]]) -> pa.Table:
 
 def batch(case: Case, rows: list[tuple[int, int, int]]) -> list[tuple[Any, ...]]:
     """Return DuckDB's answer, windows in plain SQL."""
-    connection = connect()
+    connection = cursor()
     for name in ("t", "u"):
         connection.register("given", table([row for row in rows if log_of(row) == name]))
-        connection.execute(f"CREATE TABLE {name} AS FROM given")
+        connection.execute(f"CREATE TEMP TABLE {name} AS FROM given")
     connection.execute(
-        f"""CREATE TABLE windows AS SELECT s, s + INTERVAL {case.size_s} SECONDS AS e
+        f"""CREATE TEMP TABLE windows AS SELECT s, s + INTERVAL {case.size_s} SECONDS AS e
         FROM (SELECT DISTINCT unnest(generate_series(date_trunc('hour', ts) - INTERVAL 1 HOUR,
             date_trunc('hour', ts) + INTERVAL 2 HOURS, INTERVAL {case.slide_s} SECONDS)) AS s FROM (FROM t UNION ALL FROM u))"""
     )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bourne
-from bourne.duck import connect
+from bourne.duck import cursor
 from bourne.engine import runner
 from bourne.engine.operators import forgetting
 from bourne.errors import NotMaintainable
@@ -53,9 +53,9 @@ def answers(sql: str, rows: list[tuple[int, datetime]], now: datetime) -> list[A
     plain = re.sub(r"now\(\)|current_timestamp", clock, sql)
     plain = plain.replace("localtimestamp", f"TIMESTAMP '{now.isoformat()}'")
     plain = re.sub(r"current_date|today\(\)", f"DATE '{now.date()}'", plain)
-    connection = connect()
+    connection = cursor()
     connection.register("given", table(rows))
-    connection.execute("CREATE TABLE t AS FROM given")
+    connection.execute("CREATE TEMP TABLE t AS FROM given")
     return sorted(connection.execute(plain).fetchall(), key=repr)
 
 

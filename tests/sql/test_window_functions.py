@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -25,11 +27,17 @@ TIMES = st.datetimes(datetime(1950, 1, 1), datetime(2060, 1, 1))
 UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400}
 
 
-def windows(call: str, times: list[datetime], columns: str = "at") -> list[tuple[Any, ...]]:
+@functools.cache
+def database() -> duckdb.DuckDBPyConnection:
     connection = connect()
     register_zones(connection)
+    return connection
+
+
+def windows(call: str, times: list[datetime], columns: str = "at") -> list[tuple[Any, ...]]:
+    connection = database().cursor()
     connection.register("given", pa.table({"at": pa.array(times, pa.timestamp("us"))}))
-    connection.execute('CREATE TABLE t AS SELECT "at", 1 AS k FROM given')
+    connection.execute('CREATE TEMP TABLE t AS SELECT "at", 1 AS k FROM given')
     sql = rewrite_windows(f"SELECT {columns}, window_start, window_end FROM {call}", RELATIONS).sql
     return sorted(connection.execute(sql).fetchall())
 
@@ -188,8 +196,7 @@ def test_local_hops_are_of_local_days() -> None:
 
 
 def test_instants_beside_those_of_python_and_none() -> None:
-    connection = connect()
-    register_zones(connection)
+    connection = database()
     sql = """SELECT __local_window(t, 'Asia/Seoul', '1 days, 0', 0)::VARCHAR, __local_windows(t, 'Asia/Seoul', '1 days, 0', 2)
         FROM (VALUES (TIMESTAMP '0001-01-01 12:00'), (NULL), (TIMESTAMP '9999-12-31 12:00')) AS v(t)"""
     rows = connection.execute(sql).fetchall()
