@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class AppendingRounds(Rounds):
         return super()._step(name, *given, **options)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(30 if os.environ.get("BOURNE_LONG") else 2))
 def test_each_commit_reflects_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 5)
     monkeypatch.setattr(running, "_Rounds", AppendingRounds)

@@ -20,6 +20,9 @@ from bourne.testing.sink_model import WEIGHT
 # Of the largest change that a suite writes: enough to be cut into pages and scripts.
 HUGE_ROWS = 200_000 if os.environ.get("BOURNE_LONG") else 20_000
 
+# Of the changes at random.
+SEEDS = (1, 2, 3) if os.environ.get("BOURNE_LONG") else (1,)
+
 # Of the places where a process can die, how many are tried: each, or each third.
 STRIDE = 1 if os.environ.get("BOURNE_LONG") else 3
 

@@ -20,7 +20,7 @@ from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, at, columns_of, quoted, shape
+from connect.sink_reading import HUGE_ROWS, SEEDS, at, columns_of, quoted, shape
 
 READER = duckdb.connect()
 READER.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -66,7 +66,7 @@ def test_it_is_a_sink(tmp_path, check):
     check_sink(
         lambda shape: DuckdbSink(path, shape.name, shape),
         lambda shape: read(path, shape.name, shape),
-        only=[check], huge_rows=HUGE_ROWS, seeds=[1], forbid=forbid, outage=lambda: held_by_another_process(path),
+        only=[check], huge_rows=HUGE_ROWS, seeds=SEEDS, forbid=forbid, outage=lambda: held_by_another_process(path),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from bourne.schema import Column, Schema, arrow_type
 from bourne.testing import SINK_CHECKS, FaultyFiles, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, SEEDS, at, columns_of, shape, table_of_texts
 
 
 def read(path: Path, kind: LineFormat, shape: Shape) -> pa.Table:
@@ -66,7 +66,7 @@ def test_it_is_a_sink(tmp_path, check, kind):
     check_sink(
         lambda shape: FileSink(tmp_path / shape.name, kind, shape),
         lambda shape: read(tmp_path / shape.name, kind, shape),
-        kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}} if kind == "jsonl" else {}, crash=crash,
+        kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, seeds=SEEDS, held_as={"JSON": {"'null'": "NULL"}} if kind == "jsonl" else {}, crash=crash,
     )  # fmt: skip
     assert check != "crashes" or deaths > 10
 
@@ -82,7 +82,7 @@ def test_standard_output_is_a_sink_that_forgets_where_it_was(tmp_path, check):
 
         check_sink(
             make, lambda shape: read(tmp_path / shape.name, "jsonl", shape),
-            kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
+            kinds=["append", "weights"], only=[check], huge_rows=HUGE_ROWS, seeds=SEEDS, held_as={"JSON": {"'null'": "NULL"}},
         )  # fmt: skip
 
 

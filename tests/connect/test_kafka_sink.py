@@ -31,7 +31,7 @@ from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.schema import conform, declare_schema
 from bourne.testing import SINK_CHECKS, check_sink
 from connect.kafka_topics import committed, delete_topic, log_of, make_topic, new_topic, transactional
-from connect.sink_reading import HUGE_ROWS, columns_of, table_of_texts
+from connect.sink_reading import HUGE_ROWS, SEEDS, columns_of, table_of_texts
 from servers.kafka import KafkaServer
 from waiting import until
 
@@ -180,7 +180,7 @@ def test_it_is_a_sink(kafka: KafkaServer, check: str, monkeypatch: pytest.Monkey
     check_sink(
         sink_of, lambda wanted: held(kafka, topic_of(wanted), wanted), only=[check], outage=outage,
         slowness=kafka.proxy.slowness, crash=crash,
-        seeds=[1], huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
+        seeds=SEEDS, huge_rows=HUGE_ROWS, held_as={"JSON": {"'null'": "NULL"}},
     )  # fmt: skip
     assert check != "crashes" or deaths > 10
 

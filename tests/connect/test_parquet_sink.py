@@ -21,7 +21,7 @@ from bourne.testing import SINK_CHECKS, FaultyFiles, check_sink
 from bourne.testing.sink_model import TargetModel, make_change
 from bourne.testing.type_values import VALUES
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, STRIDE, at, columns_of, quoted, shape
+from connect.sink_reading import HUGE_ROWS, SEEDS, STRIDE, at, columns_of, quoted, shape
 
 WEIGHTED = shape(has_weights=True)
 
@@ -76,7 +76,7 @@ def test_it_is_a_sink(tmp_path, check, is_partitioned):
         lambda shape: ParquetSink(tmp_path / shape.name, shape, by=by_of(shape, is_partitioned), merge_files=4),
         lambda shape: read(tmp_path / shape.name, shape, by_of(shape, is_partitioned)),
         kinds=["append", "weights"], only=[check], crash=crash, refused_types=["INTERVAL"],
-        seeds=[1], huge_rows=HUGE_ROWS,
+        seeds=SEEDS, huge_rows=HUGE_ROWS,
     )  # fmt: skip
     assert check != "crashes" or deaths > 10
 

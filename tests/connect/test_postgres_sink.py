@@ -19,7 +19,7 @@ from bourne.schema import quote
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
 from bourne.testing.sink_model import make_change
-from connect.sink_reading import HUGE_ROWS, at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, SEEDS, at, columns_of, shape, table_of_texts
 from servers.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_it_is_a_sink(postgres: PostgresServer, database: str, connection: Any, 
         check_sink(
             lambda shape: PostgresSink.from_url(f"{address}?table={shape.name}", shape),
             lambda shape: read_anew(database, shape),
-            only=[check], huge_rows=HUGE_ROWS, forbid=forbid, outage=outage, slowness=proxy.slowness,
+            only=[check], huge_rows=HUGE_ROWS, seeds=SEEDS, forbid=forbid, outage=outage, slowness=proxy.slowness,
             refused_types=["TIMESTAMP_NS", "TIME_NS"], refused_values=NOT_THERE,
         )  # fmt: skip
         assert check != "slow_peer" or proxy.bytes_answered > 1000

@@ -23,7 +23,7 @@ from bourne.errors import DefinitionError, Rejected, SinkFailed, Unreachable
 from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, STRIDE, at, columns_of, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, SEEDS, STRIDE, at, columns_of, shape, table_of_texts
 from servers.proxy import Proxy
 from servers.redis import RedisServer
 
@@ -118,7 +118,7 @@ def test_it_is_a_sink(redis, check, form):
             lambda shape: sink_of(redis, shape, form, prefix=f"{start}{shape.name}:", client=slow),
             lambda shape: read(redis, f"{start}{shape.name}:", shape, form),
             kinds=["append", "weights"] if form == "stream" else ["key"],
-            only=[check], outage=outage, slowness=proxy.slowness, crash=crash, huge_rows=HUGE_ROWS,
+            only=[check], outage=outage, slowness=proxy.slowness, crash=crash, huge_rows=HUGE_ROWS // 5, seeds=SEEDS,
             held_as={"JSON": {"'null'": "NULL"}} if form == "json" else {},
         )  # fmt: skip
         assert check != "slow_peer" or proxy.bytes_answered > 500

@@ -18,7 +18,7 @@ from bourne.testing import SINK_CHECKS, check_sink
 from bourne.testing.sink_conformance import FORBIDDEN
 from bourne.testing.sink_model import make_change
 from connect.killed_writes import check_whole, killed_writes
-from connect.sink_reading import HUGE_ROWS, at, columns_of, quoted, shape, table_of_texts
+from connect.sink_reading import HUGE_ROWS, SEEDS, at, columns_of, quoted, shape, table_of_texts
 
 
 def read(path: Path, table: str, shape: Shape) -> pa.Table:
@@ -56,7 +56,7 @@ def test_it_is_a_sink(tmp_path, check):
     check_sink(
         lambda shape: SqliteSink(path, shape.name, shape, lock_wait_s=0.01),
         lambda shape: read(path, shape.name, shape),
-        only=[check], huge_rows=HUGE_ROWS, forbid=forbid, outage=outage,
+        only=[check], huge_rows=HUGE_ROWS, seeds=SEEDS, forbid=forbid, outage=outage,
     )  # fmt: skip
 
 
