@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -563,6 +564,23 @@ def test_rows_are_exact_as_json() -> None:
     }  # fmt: skip
     assert set(json.loads(texts[1]).values()) == {None}
     assert (json.loads(texts[2])["f"], json.loads(texts[2])["g"]) == ("NaN", "-Infinity")
+
+
+def test_in_lists_and_structs_values_are_as_beside_them() -> None:
+    values = {
+        "blob": "'\\xFF'", "timestamptz": "'2026-01-02 03:04:05.6Z'", "timestamp": "'290000-01-02 03:04:05'",
+        "date": "'0044-03-15 (BC)'", "decimal(38,10)": "1.10", "double": "'nan'", "varchar": "'\"김'",
+        "interval": "'1 month'", "time": "'03:04:05'",
+    }  # fmt: skip
+    for kind, text in values.items():
+        value = f"{text}::{kind}"
+        inside = f"[{value}, NULL] AS l, {{'x': {value}}} AS s, [{{'y': [{value}]}}] AS d"
+        found = duckdb.sql(f"SELECT {value} AS v, {inside}").to_arrow_table()
+        columns = {"v": kind, "l": f"{kind}[]", "s": f"struct(x {kind})", "d": f"struct(y {kind}[])[]"}
+        schema = declare_schema(columns, where="test")
+        (row,) = map(json.loads, rows_as_json(conform(found, schema, log="t"), schema).to_pylist())
+        alone = row["v"]
+        assert row == {"v": alone, "l": [alone, None], "s": {"x": alone}, "d": [{"y": [alone]}]}
 
 
 def test_what_a_sink_writes_a_source_reads(kafka: KafkaServer, topic: str) -> None:

@@ -1,21 +1,19 @@
 """Rows as JSON texts, in columns: one object for each row, exactly.
 
 A number keeps all its digits: decimals and integers are numbers of any size. Times are ISO 8601 text, those of an instant
-with a zone end with Z; blobs are base64; NaN and infinities, which JSON lacks, are text. Lists, structs and maps are
-as `json_text` has them, or, where a date in them is beyond the year 9999, as `row_texts` has them.
+with a zone end with Z; blobs are base64; NaN and infinities, which JSON lacks, are text. The same holds in lists, structs
+and maps.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
 
 from bourne.connect.json_text import to_json
-from bourne.connect.row_texts import text_columns
+from bourne.connect.nested_json import nested_json
 from bourne.duck import cursor
 from bourne.schema import Schema, arrow_type, quote
 
@@ -29,7 +27,7 @@ def rows_as_json(rows: pa.Table, schema: Schema) -> pa.ChunkedArray:
         target = arrow_type(column.type)
         values = rows.column(column.name)
         if pa.types.is_nested(target):
-            values = _nested(values)
+            values = nested_json(values, _scalars)
         columns.append(values)
         name = to_json(column.name)
         value = f"coalesce({_expression(f'c{number}', column.type, target)}, 'null')"
@@ -39,12 +37,12 @@ def rows_as_json(rows: pa.Table, schema: Schema) -> pa.ChunkedArray:
     return cursor().from_arrow(table).select(expression).to_arrow_table().column(0)
 
 
-def _nested(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    try:
-        texts = [None if value is None else to_json(_plain(value)) for value in values.to_pylist()]
-    except (OverflowError, ValueError):  # a date beyond Python's: as DuckDB writes it
-        return text_columns(pa.table([values], ["x"]))[0]
-    return pa.chunked_array([pa.array(texts, pa.string())])
+def _scalars(values: pa.Array) -> list[str]:
+    """Return the values in a list, struct or map as JSON."""
+    relation = cursor().from_arrow(pa.table([values], ["x"]))
+    text = f"coalesce({_expression('x', str(relation.types[0]), values.type)}, 'null') AS line"
+    found: list[str] = relation.select(duckdb.SQLExpression(text)).to_arrow_table().column(0).to_pylist()
+    return found
 
 
 def _expression(name: str, kind: str, target: pa.DataType) -> str:
@@ -65,17 +63,6 @@ def _expression(name: str, kind: str, target: pa.DataType) -> str:
         text = f"regexp_replace({text}, '[+]00$', 'Z')" if target.tz else text
         return f"'\"' || {text} || '\"'"
     return f"to_json({name}::VARCHAR)::VARCHAR"
-
-
-def _plain(value: Any) -> Any:
-    """Return a nested value as `to_json` is to write it: bytes as base64, times as ISO text."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value.isoformat() if hasattr(value, "isoformat") else value
 
 
 def _literal(text: str) -> str:

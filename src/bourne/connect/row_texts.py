@@ -5,7 +5,6 @@ Law: what CSV and JSON lines say, `bourne append` reads back as the same values.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bourne.connect.json_text import to_json
+from bourne.connect.nested_json import nested_json
 from bourne.duck import cursor
 
 _CHUNK_ROWS = 1 << 16
@@ -26,7 +26,7 @@ def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
     plain = table.rename_columns([f"c{index}" for index in range(table.num_columns)])
     texts = cursor().from_arrow(plain).select("COLUMNS(*)::VARCHAR").to_arrow_table()
     return [
-        _nested_texts(column) if pa.types.is_nested(column.type) else texts.column(index)
+        nested_json(column, _scalars) if pa.types.is_nested(column.type) else texts.column(index)
         for index, column in enumerate(table.columns)
     ]
 
@@ -34,68 +34,6 @@ def text_columns(table: pa.Table) -> list[pa.ChunkedArray]:
 def is_number(kind: pa.DataType) -> bool:
     """Say whether a column holds numbers."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-# --- lists, structs, maps --------------------------------------------------------------------------------
-
-
-def _nested_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [
-        pa.array(
-            [
-                text if is_there else None
-                for text, is_there in zip(_json_texts(chunk), chunk.is_valid().to_pylist(), strict=True)
-            ],
-            pa.string(),
-        )
-        for chunk in column.chunks
-    ]
-    return pa.chunked_array(chunks, pa.string())
-
-
-def _json_texts(values: pa.Array) -> list[str]:
-    """Return each value as JSON: what is inside as `text_columns` has it, so that no value is beyond Python's types."""
-    kind = values.type
-    if not pa.types.is_nested(kind):
-        column = pa.chunked_array([values])
-        texts = text_columns(pa.table([column], ["x"]))[0]
-        return list(_json_column(column, texts, is_json=False).to_pylist())
-    if pa.types.is_struct(kind):
-        names = [json.dumps(field.name, ensure_ascii=False) for field in kind]
-        fields = [_json_texts(values.field(number)) for number in range(kind.num_fields)]
-        rows = zip(*fields, strict=True)
-        texts = [
-            "{" + ", ".join(f"{name}: {text}" for name, text in zip(names, row, strict=True)) + "}"
-            for row in rows
-        ]
-    else:
-        texts = _json_lists(values)
-    return [
-        text if is_there else "null"
-        for text, is_there in zip(texts, values.is_valid().to_pylist(), strict=True)
-    ]
-
-
-def _json_lists(values: pa.Array) -> list[str]:
-    """Return lists as JSON, and maps as lists of pairs, whose keys may be of any type."""
-    if pa.types.is_fixed_size_list(values.type):
-        size = values.type.list_size
-        places = range(values.offset * size, (values.offset + len(values) + 1) * size, size or 1)
-        offsets = list(places) if size else [0] * (len(values) + 1)
-    else:
-        offsets = values.offsets.to_pylist()
-    start = offsets[0]
-
-    def inside(items: pa.Array) -> list[str]:
-        return _json_texts(items.slice(start, offsets[-1] - start))
-
-    if pa.types.is_map(values.type):
-        pairs = zip(inside(values.keys), inside(values.items), strict=True)
-        items = [f"[{key}, {item}]" for key, item in pairs]
-    else:
-        items = inside(values.values)
-    bounds = itertools.pairwise(offsets)
-    return ["[" + ", ".join(items[first - start : end - start]) + "]" for first, end in bounds]
 
 
 # --- CSV -----------------------------------------------------------------------------------------------
@@ -145,6 +83,13 @@ def json_rows(table: pa.Table, *, json_columns: Collection[str] = ()) -> Iterato
                 _json_column(column, texts, is_json=name in json_columns),
             ]
         yield from pc.binary_join_element_wise(*parts, "}", "").to_pylist()
+
+
+def _scalars(values: pa.Array) -> list[str]:
+    """Return the values in a list, struct or map as JSON."""
+    column = pa.chunked_array([values])
+    texts = text_columns(pa.table([column], ["x"]))[0]
+    return list(_json_column(column, texts, is_json=False).to_pylist())
 
 
 def _json_column(column: pa.ChunkedArray, texts: pa.ChunkedArray, *, is_json: bool) -> pa.ChunkedArray:
