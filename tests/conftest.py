@@ -15,6 +15,9 @@ from servers.redis import redis  # noqa: F401  (a fixture)
 if TYPE_CHECKING:
     from servers.postgres import PostgresServer
 
+# Threads that NumPy would start in each of hundreds of processes, and none of them needs.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _NUMBERS = itertools.count(1)
 
 

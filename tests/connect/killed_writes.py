@@ -31,7 +31,9 @@ while True:
 """
 
 
-def killed_writes(imports: str, make: str, *, turns: int = 5) -> Iterator[int]:
+def killed_writes(
+    imports: str, make: str, *, turns: int = 5 if os.environ.get("BOURNE_LONG") else 3
+) -> Iterator[int]:
     """Start a writer and kill it, several times; yield after each how many writes are acknowledged."""
     program = _WRITER.format(imports=imports, make=make, rows=_ROWS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

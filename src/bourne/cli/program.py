@@ -5,6 +5,7 @@ Invariant: a failure never exits 0. Modules that are slow to load are imported b
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated
 
@@ -59,6 +60,7 @@ def _options(
 
 def main() -> None:
     """Run the command that the arguments name, and exit."""
+    gc.set_threshold(50_000)  # what is imported stays; by default, loading it is looked through all the while
     try:
         program()
     except BourneError as error:
