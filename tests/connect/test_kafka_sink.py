@@ -217,6 +217,9 @@ class Dying:
     def __init__(self, inner: Any, left: Iterator[int]) -> None:
         self._inner, self._left = inner, left
 
+    def __len__(self) -> int:
+        return len(self._inner)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         if name not in (
