@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bourne.connect import csv_files, plain_texts
+from bourne.connect import csv_files, json_bulk, plain_texts
 from bourne.connect.cells import gather
 from bourne.connect.csv_bulk import read_records
 from bourne.connect.json_bulk import read_lines
@@ -66,6 +66,7 @@ def outcome(read: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=60)  # the first one compiles
+@example(texts=["-0"])
 @given(texts=st.lists(st.one_of(numbers, moments, strange, st.none()), max_size=4))
 def test_plain_texts_are_read_as_all_others(kind: str, texts: list[str | None]) -> None:
     array, column = pa.array(texts, pa.string()), Column("x", kind)
@@ -176,7 +177,12 @@ def test_csv_records_at_once_are_what_the_slow_way_says() -> None:
 # --- JSON lines ------------------------------------------------------------------------------------------
 
 
-def test_json_lines_at_once_are_what_the_slow_way_says() -> None:
+@pytest.mark.parametrize("is_halved", [False, True])
+def test_json_lines_at_once_are_what_the_slow_way_says(
+    monkeypatch: pytest.MonkeyPatch, is_halved: bool
+) -> None:
+    if is_halved:
+        monkeypatch.setattr(json_bulk, "_HALVED_BYTES", 1)
     columns = {"n": "integer", "t": "varchar", "x": "double", "d": "decimal(6,2)", "b": "boolean", "at": "timestamp", "u": "uuid"}  # fmt: skip
     schema = declare_schema(columns, where="test")
     values = {
@@ -190,7 +196,7 @@ def test_json_lines_at_once_are_what_the_slow_way_says() -> None:
     }  # fmt: skip
     agreed = 0
     for seed in range(1500):
-        chosen = random.Random(seed)
+        chosen = random.Random(seed + is_halved * 1500)
         lines = []
         for _ in range(chosen.choice([1, 2, 4])):
             names = chosen.sample(list(columns), chosen.randrange(1, 8))

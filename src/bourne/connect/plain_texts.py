@@ -38,6 +38,8 @@ def read_plain(data: Bytes, offsets: Longs, lengths: Longs, spelled: str) -> pa.
     target, count = arrow_type(spelled), len(offsets)
     types = pa.types
     if types.is_integer(target):
+        if types.is_unsigned_integer(target) and (data[offsets[lengths > 0]] == ord("-")).any():
+            return None  # -0, too: Arrow takes no sign there
         numbers = np.zeros(count, np.int64)
         if not _decimals(data, offsets, lengths, 0, numbers):
             return None
