@@ -10,17 +10,17 @@ One message that does not fit does not hold back the others: what fails as a who
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from bourne.connect.avro_records import AvroReader, read_json_columns
 from bourne.connect.json_bulk import read_objects
 from bourne.connect.json_lines import fit_parsed, json_readers, parse_line
-from bourne.connect.kafka_client import Address
+from bourne.connect.kafka_client import Address, client
 from bourne.connect.source import DeadLetter
 from bourne.errors import DefinitionError, InputError, MalformedInput
 from bourne.log.catalog import LogInfo
@@ -42,6 +42,55 @@ _FEW: Final = 64
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 Found = tuple[list[pa.Table], list[DeadLetter]]
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages of one partition, in their order, by what is needed of them: the library's own objects are costly to keep.
+
+    `raw` are these, where more than the value and the offset is asked for: without a value, or of all.
+    """
+
+    values: list[bytes | None]
+    offsets: list[int]
+    raw: list[Any]
+
+    @staticmethod
+    def of(messages: list[Any], *, all_raw: bool) -> Messages:
+        """Take out what is needed of messages that are no errors."""
+        kind = client().Message
+        values = list(map(kind.value, messages))
+        raw: list[Any] = [None] * len(values)
+        if all_raw:
+            raw = messages
+        elif None in values:
+            raw = [each if value is None else None for each, value in zip(messages, values, strict=True)]
+        return Messages(values, list(map(kind.offset, messages)), raw)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, start: int, end: int) -> Messages:
+        """Return some of them."""
+        return Messages(self.values[start:end], self.offsets[start:end], self.raw[start:end])
+
+    def add(self, more: Messages) -> None:
+        """Put more behind them."""
+        self.values.extend(more.values)
+        self.offsets.extend(more.offsets)
+        self.raw.extend(more.raw)
+
+    def each(self) -> Iterator[Message]:
+        """Yield them one by one."""
+        return map(Message, self.values, self.offsets, self.raw)
+
+
+class Message(NamedTuple):
+    """One of them."""
+
+    value: bytes | None
+    offset: int
+    raw: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +164,13 @@ class MessageReader:
                 )  # fmt: skip
             self._column = values[0].name
 
-    def read(
-        self, messages: Sequence[Any], values: Sequence[bytes | None], partition: int
-    ) -> tuple[pa.Table | None, tuple[DeadLetter, ...]]:
-        """Return messages of a partition, and their values, as rows in their order, and those that are none as dead letters."""
-        tables, dead = self._read(messages, values, partition)
+    def take(self, messages: list[Any]) -> Messages:
+        """Return what is needed of messages that are no errors, of one partition."""
+        return Messages.of(messages, all_raw=bool(self._facts.names))
+
+    def read(self, messages: Messages, partition: int) -> tuple[pa.Table | None, tuple[DeadLetter, ...]]:
+        """Return messages of a partition as rows in their order, and those that are none as dead letters."""
+        tables, dead = self._read(messages, partition)
         if not tables:
             return None, tuple(dead)
         arrow = (
@@ -127,29 +178,28 @@ class MessageReader:
         )  # parts that were fitted in different ways may differ in what may be NULL
         return pa.concat_tables([pa.Table.from_arrays(t.columns, schema=arrow) for t in tables]), tuple(dead)
 
-    def _read(self, messages: Sequence[Any], values: Sequence[bytes | None], partition: int) -> Found:
-        table = self._in_columns(messages, values)
+    def _read(self, messages: Messages, partition: int) -> Found:
+        table = self._in_columns(messages)
         if table is not None:
             return [table], []
         if len(messages) > _FEW and self._format == "json":
-            return self._halves(self._read, messages, values, partition)
-        return self._one_by_one(messages, values, partition)
+            middle = len(messages) // 2
+            tables, dead = self._read(messages.part(0, middle), partition)
+            more_tables, more_dead = self._read(messages.part(middle, len(messages)), partition)
+            return tables + more_tables, dead + more_dead
+        return self._one_by_one(messages, partition)
 
-    def _halves(self, read: Callable[..., Found], messages: Any, values: Any, partition: int) -> Found:
-        middle = len(messages) // 2
-        tables, dead = read(messages[:middle], values[:middle], partition)
-        more_tables, more_dead = read(messages[middle:], values[middle:], partition)
-        return tables + more_tables, dead + more_dead
-
-    def _in_columns(self, messages: Sequence[Any], values: Sequence[bytes | None]) -> pa.Table | None:
-        if None in values:
+    def _in_columns(self, messages: Messages) -> pa.Table | None:
+        if None in messages.values:
             return None
-        table = self._values_in_columns(values)
+        table = self._values_in_columns(messages.values)
         if table is None or not self._facts.names:
             return table
         try:
             facts = fit_parsed(
-                [self._facts.of_message(m) for m in messages], _facts_of(self._schema), self._log.name
+                [self._facts.of_message(each) for each in messages.raw],
+                _facts_of(self._schema),
+                self._log.name,
             )
         except (InputError, UnicodeDecodeError):
             return None
@@ -174,18 +224,18 @@ class MessageReader:
         except (InputError, pa.ArrowException):
             return None
 
-    def _one_by_one(self, messages: Sequence[Any], values: Sequence[bytes | None], partition: int) -> Found:
+    def _one_by_one(self, messages: Messages, partition: int) -> Found:
         records, kept, dead = [], [], []
-        for message, value in zip(messages, values, strict=True):
+        for message in messages.each():
             try:
-                records.append(self._record(message, value))
+                records.append(self._record(message))
                 kept.append(message)
             except (InputError, UnicodeDecodeError) as error:
                 dead.append(self._letter(message, partition, error))
         tables, misfits = self._fit(kept, records, partition)
         return tables, sorted(dead + misfits, key=lambda letter: int(letter.origin.rpartition("@")[2]))
 
-    def _fit(self, messages: Sequence[Any], records: Sequence[dict[str, Any]], partition: int) -> Found:
+    def _fit(self, messages: Sequence[Message], records: Sequence[dict[str, Any]], partition: int) -> Found:
         if not records:
             return [], []
         try:
@@ -193,31 +243,36 @@ class MessageReader:
         except InputError as error:
             if len(records) == 1:
                 return [], [self._letter(messages[0], partition, error)]
-        return self._halves(self._fit, messages, records, partition)
+        middle = len(messages) // 2
+        tables, dead = self._fit(messages[:middle], records[:middle], partition)
+        more_tables, more_dead = self._fit(messages[middle:], records[middle:], partition)
+        return tables + more_tables, dead + more_dead
 
-    def _letter(self, message: Any, partition: int, error: Exception) -> DeadLetter:
-        value = message.value()
-        origin = f"{self.topic}[{partition}]@{message.offset()}"
-        if value is None:
-            return DeadLetter(origin, str(error), message.key() or b"")
-        is_line = b"\n" not in value  # only then can it be read again as what it was
-        return DeadLetter(origin, str(error), value, _READ_AGAIN.get(self._format, "") if is_line else "")
+    def _letter(self, message: Message, partition: int, error: Exception) -> DeadLetter:
+        origin = f"{self.topic}[{partition}]@{message.offset}"
+        if message.value is None:
+            return DeadLetter(origin, str(error), message.raw.key() or b"")
+        is_line = b"\n" not in message.value  # only then can it be read again as what it was
+        return DeadLetter(
+            origin, str(error), message.value, _READ_AGAIN.get(self._format, "") if is_line else ""
+        )
 
-    def _record(self, message: Any, value: bytes | None) -> dict[str, Any]:
+    def _record(self, message: Message) -> dict[str, Any]:
         """Return a message as a record that is not fitted yet.
 
         Raises:
             InputError, UnicodeDecodeError: it is none.
         """
+        value = message.value
         if value is None:
-            return self._tombstone(message.key())
+            return self._tombstone(message.raw.key())
         if self._format == "json":
             record = parse_line(value, self._readers, "the value")
         elif self._avro is not None:
             record = read_json_columns(self._avro.read(value), self._schema)
         else:
             record = {self._column: value.decode() if self._format == "text" else value}
-        return self._facts.of_message(message) | record
+        return self._facts.of_message(message.raw) | record
 
     def _tombstone(self, key: bytes | None) -> dict[str, Any]:
         """Return the record that says that a key's row is gone."""

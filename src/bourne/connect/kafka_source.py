@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bourne.connect.ahead import read_ahead
@@ -29,8 +30,9 @@ from bourne.connect.kafka_client import (
     topic_id,
     unreachable,
 )
-from bourne.connect.kafka_messages import OPTIONS, MessageReader, avro_reader, read_format
+from bourne.connect.kafka_messages import OPTIONS, MessageReader, Messages, avro_reader, read_format
 from bourne.connect.source import Delivery, Lag, Position, Taken
+from bourne.connect.uncollected import uncollected
 from bourne.errors import DefinitionError, SourceFailed
 from bourne.limits import FILE_BATCH_BYTES
 from bourne.log.catalog import LogInfo
@@ -59,6 +61,14 @@ FETCH: Final = {
     "fetch_queue_backoff_ms": 5,
     "fetch_message_max_bytes": 4 << 20,
 }
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What came at once: messages by their partition, and the errors among them."""
+
+    partitions: dict[int, Messages] = field(default_factory=dict)
+    errors: list[Any] = field(default_factory=list)
 
 
 class KafkaTopic:
@@ -91,10 +101,10 @@ class KafkaTopic:
             counted = time.monotonic()
             # The next messages come out of the library while the last ones are read and appended.
             with contextlib.closing(read_ahead(self._all(consumer))) as batches:
-                for messages in batches:
-                    if messages:
+                for batch in batches:
+                    if batch.partitions or batch.errors:
                         self._look_ahead(consumer)
-                        yield from self._hand_over(messages, identity)
+                        yield from self._hand_over(batch, identity)
                     else:
                         self._check_alive(consumer)
                         yield None
@@ -190,44 +200,51 @@ class KafkaTopic:
 
     # --- reading ---
 
-    def _all(self, consumer: Any) -> Iterator[list[Any]]:
+    def _all(self, consumer: Any) -> Iterator[_Batch]:
         """Yield the messages that come, none of them where there are none just now, until stopped."""
         while not self._is_stopped.is_set():
             yield self._take(consumer)
 
-    def _take(self, consumer: Any) -> list[Any]:
+    def _take(self, consumer: Any) -> _Batch:
         """Return the messages that are there, bounded in number and, by what is fetched ahead, in bytes."""
+        batch = _Batch()
         try:
-            messages: list[Any] = consumer.consume(1, _WAIT_S)
-            wanted = min(_BATCH_MESSAGES - 1, _PIECE_MESSAGES) if messages else 0
+            count = self._take_piece(consumer, batch, 1, _WAIT_S)
+            wanted = min(_BATCH_MESSAGES - 1, _PIECE_MESSAGES) if count else 0
             while wanted:
-                more = consumer.consume(wanted, _MORE_S)
-                messages += more
-                is_drained = len(more) < wanted
-                wanted = 0 if is_drained else min(_BATCH_MESSAGES - len(messages), _PIECE_MESSAGES)
-            return messages
+                with uncollected():  # in which the library's messages come and go
+                    taken = self._take_piece(consumer, batch, wanted, _MORE_S)
+                count += taken
+                wanted = 0 if taken < wanted else min(_BATCH_MESSAGES - count, _PIECE_MESSAGES)
+            return batch
         except client().KafkaException as error:
             raise as_our_error(error.args[0], self._address, SourceFailed) from error
 
-    def _hand_over(self, messages: list[Any], identity: str) -> Iterator[Taken]:
-        """Yield a part for each partition, then raise the first error among them."""
-        message_error = client().Message.error
-        errors = (
-            [each for each in messages if message_error(each) is not None]
-            if any(map(message_error, messages))
-            else []
-        )
-        if errors:
+    def _take_piece(self, consumer: Any, batch: _Batch, wanted: int, wait_s: float) -> int:
+        """Put messages into the batch; return how many came, errors among them."""
+        messages = consumer.consume(wanted, wait_s)
+        count, message_error = len(messages), client().Message.error
+        if any(map(message_error, messages)):
+            batch.errors += [each for each in messages if message_error(each) is not None]
             messages = [each for each in messages if message_error(each) is None]
         for partition, mine in self._by_partition(messages):
-            values = list(map(client().Message.value, mine))
-            for start, end in _parts(values):
-                part = mine[start:end]
-                rows, dead = self._messages.read(part, values[start:end], partition)
-                self._next[partition] = part[-1].offset() + 1
+            taken = self._messages.take(mine)
+            if partition in batch.partitions:
+                batch.partitions[partition].add(taken)
+            else:
+                batch.partitions[partition] = taken
+        return count
+
+    def _hand_over(self, batch: _Batch, identity: str) -> Iterator[Taken]:
+        """Yield a part for each partition, then raise the first error among them."""
+        for partition, messages in batch.partitions.items():
+            for start, end in _parts(messages.values):
+                part = messages.part(start, end)
+                rows, dead = self._messages.read(part, partition)
+                self._next[partition] = part.offsets[-1] + 1
                 self._undecided.pop(partition, None)
                 yield Taken(rows, {"offset": self._next[partition], "topic": identity}, partition, dead)
-        for message in errors:
+        for message in batch.errors:
             taken = self._at_error(message, message.error(), identity)
             if taken is not None:
                 yield taken
