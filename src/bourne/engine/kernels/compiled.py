@@ -5,6 +5,7 @@ Numba takes as long to import as all of Bourne, and most commands need no kernel
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -16,26 +17,28 @@ def compiled(function: _Function) -> _Function:
     return cast(_Function, _Kernel(function))
 
 
+# Threads may call the kernels of a module for the first time at once.
+_MUTEX = threading.RLock()
+
+
 class _Kernel:
-    """A function that is not yet Numba's. With the first call of one, all of its module become Numba's."""
+    """A function that is not yet Numba's. With the first call of one, all of its module, and what that imports, become Numba's."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.py_func = function
         self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        if self._compiled is None:
-            names = self.py_func.__globals__  # through which kernels call each other
-            names.update(
-                {name: found.to_numba() for name, found in names.items() if isinstance(found, _Kernel)}
-            )
-            self.to_numba()
-        assert self._compiled is not None
-        return self._compiled(*arguments)
+        with _MUTEX:  # until the whole module is ready: kernels call each other through its names
+            compiled = self._to_numba()
+        return compiled(*arguments)
 
-    def to_numba(self) -> Callable[..., Any]:
+    def _to_numba(self) -> Callable[..., Any]:
         if self._compiled is None:
             import numba  # noqa: PLC0415
 
             self._compiled = numba.njit(nogil=True, cache=True)(self.py_func)
+            names = self.py_func.__globals__
+            kernels = [(name, found) for name, found in list(names.items()) if isinstance(found, _Kernel)]
+            names.update({name: kernel._to_numba() for name, kernel in kernels})
         return self._compiled
