@@ -7,6 +7,7 @@ rounds, and the ratio is what counts. Run with `make bench-connectors`; it write
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import platform
@@ -225,12 +226,14 @@ def consume(bootstrap: str, topic: str, count: int) -> None:
             **{name.replace("_", "."): value for name, value in FETCH.items()},
         }
     )  # fmt: skip
+    gc.freeze()  # as in a process that has loaded nothing else: what is ours is not looked through for garbage
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
         while count > 0:
             count -= len(consumer.consume(min(_MESSAGES, count), 1.0))
     finally:
         consumer.close()
+        gc.unfreeze()
 
 
 # --- changes of PostgreSQL -------------------------------------------------------------------------------
@@ -501,9 +504,8 @@ Where the time goes. **Files:** finding and reading the values takes most of it 
 file is hashed before (each content once), and the log's hashes and fsync run beside the reading of the next batch. **Kafka:** a bare consumer is busy with
 making message objects, one after another, and so is ours, for as long; what it adds (taking the bytes out of them, parsing,
 Arrow, hashes, fsync) runs on a second core, if the broker leaves one. On two cores that are shared with the broker, the
-ratio is that of the processor time, which is why it is below its aim there. A large part of both times is Python's garbage
-collector, which looks through the messages and, now and then, through all that is loaded: a bare consumer in a process that has
-loaded nothing else is a third faster than here. **PostgreSQL:** most is the server's: decoding its WAL, filling the table and its index.
+ratio is that of the processor time. Python's garbage collector, which would look through all that is loaded while messages are
+made, is kept from that in both. **PostgreSQL:** most is the server's: decoding its WAL, filling the table and its index.
 """
 
 if __name__ == "__main__":

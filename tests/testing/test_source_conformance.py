@@ -178,3 +178,12 @@ def test_a_source_that_does_not_is_told_so(
 def test_a_check_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="no such checks: nobody"):
         run(Numbers, "nobody")
+
+
+def test_what_it_cannot_ask_of_a_source_that_delivers_at_most_once_it_says():
+    class Once(Numbers):
+        delivery = "at most once"
+
+    there: list[Any] = []
+    with pytest.raises(ValueError, match="at most once cannot promise: outage"):
+        check_source(lambda: Once(there), LOG, lambda count: [], only=["outage", "records_come"])

@@ -58,7 +58,7 @@ def check_source(
     """Check that the sources that `make` returns keep the promises of `bourne.connect.source.Source`.
 
     Of a source that says that it delivers at most once nothing is asked again that was handed over: the checks in which
-    a part is not kept, or of which the other side is to be away, are passed over.
+    a part is not kept, or of which the other side is to be away, are passed over. To ask for one of them by `only` is an error.
 
     Args:
         make: returns a new source of the same name over the same other side, not begun.
@@ -74,14 +74,18 @@ def check_source(
 
     Raises:
         AssertionError: names the check, and what was expected and found.
+        ValueError: `only` names a check that there is not, or that such a source cannot pass.
     """
     unknown = set(only or ()) - set(_CHECKS)
     if unknown:
         raise ValueError(f"no such checks: {', '.join(sorted(unknown))}")
     world = _World(make, log, produce, produce_bad, add_column, outage, slowness, tuple(seeds))
+    possible = frozenset(_CHECKS) if _repeats(world) else _OF_ALL
+    if passed_over := set(only or ()) - possible:
+        raise ValueError(f"what delivers at most once cannot promise: {', '.join(sorted(passed_over))}")
     subject = _Subject(world)  # one for all checks: what came before stays where it is
     for name, check in _CHECKS.items():
-        if (only is None or name in only) and (name in _OF_ALL or _repeats(world)):
+        if name in possible and (only is None or name in only):
             try:
                 subject.catch_up()
                 check(subject)
