@@ -69,7 +69,7 @@ class HttpPush:
             raise DefinitionError(
                 "HTTP needs a library that is not installed",
                 where=url.text,
-                hint="pip install 'bourne[http]'",
+                hint="pip install uvicorn starlette",
             ) from error
         self._listener = listen(place, self)
         self.address = self._listener.address
