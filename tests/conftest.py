@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from servers.chromium import browser, page  # noqa: F401  (fixtures)
 from servers.kafka import kafka  # noqa: F401  (a fixture)
 from servers.redis import redis  # noqa: F401  (a fixture)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 
-from servers import kafka, postgres, redis
+from servers import chromium, kafka, postgres, redis
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     servers: list[tuple[str, Callable[[], object], Callable[[], object], str]] = [
         ("PostgreSQL", postgres.find, postgres.install, f"apt-get install {postgres.PACKAGE}"),
         ("Redis", redis.find, redis.install, "apt-get install redis-server"),
+        ("Chromium", chromium.find, chromium.install, "apt-get install chromium"),
         ("Kafka", kafka.find, kafka.install, "install a JDK (17 or newer) and Maven"),
     ]
     for name, find, install, advice in servers:
