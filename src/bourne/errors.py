@@ -124,6 +124,10 @@ class QueryError(BourneError):
     exit_code = 8
 
 
+class Behind(QueryError):
+    """Views have not come to the position that was asked for, or to none that all of them share, in time. Ask again."""
+
+
 class StorageError(BourneError):
     """The disk or the data folder refuses: full, read-only, missing, of another format."""
 

@@ -53,8 +53,8 @@ from bourne.log.reader import LogReader
 from bourne.log.relation import relation_schema, stored_schema
 from bourne.log.retention import Maintained, Pin
 from bourne.ports import Clock, Files, OsFiles, SystemClock
+from bourne.reading import Reading
 from bourne.running import Progress, Runners
-from bourne.schema import Schema
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery
 from bourne.sql.zones import register_zones
@@ -63,9 +63,7 @@ from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.compiling import Compiling, side_log_owners
 from bourne.views.families import check_side_logs
-from bourne.views.fold import Fold
 from bourne.views.pins import view_pins
-from bourne.views.query import Queries
 from bourne.views.result import Result
 from bourne.views.status import LogStatus, log_status, output_ends, view_state, view_status
 
@@ -105,10 +103,8 @@ class Instance:
         self._files = files
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
-        self._folds: dict[tuple[str, Path], Fold] = {}
         self._open_connectors: Connectors | None = None
         self._mutex = threading.RLock()
-        self._folding = threading.Lock()
         self._is_closed = False
         self._functions = app.functions if app is not None else {}
         self._databases = Databases(self._connect)
@@ -128,7 +124,7 @@ class Instance:
         self._runners = Runners(
             self._views, self._bound, self._catalog, self._databases, files, self._clock, side_logs
         )
-        self._queries = Queries(self._schemas, self._rows_of, lambda: self._databases.linear)
+        self._reading = Reading(self._catalog, self._views_by_name, self._log, lambda: self._databases.linear)
 
     def _side_logs(self, view: ViewInfo) -> SideLogs:
         """Return where records go that a view goes on without."""
@@ -362,7 +358,7 @@ class Instance:
         self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
     ) -> Connectors:
         return Connectors(
-            self.app, self.log, self._views, self._catalog, self._rows_of, files=self._files, clock=self._clock, is_patient=is_patient,
+            self.app, self.log, self._views, self._catalog, self._reading.rows, files=self._files, clock=self._clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
 
@@ -434,19 +430,34 @@ class Instance:
 
     # --- asking ---
 
-    def query(self, sql: str, parameters: Any = None) -> Result:
+    def query(
+        self,
+        sql: str,
+        parameters: Any = None,
+        *,
+        together: bool = False,
+        at_least: str = "",
+        wait_s: float = 0,
+    ) -> Result:
         """Answer a SELECT over views and logs, as far as they are committed now.
 
         Args:
             sql: DuckDB's SQL, with `TUMBLE`; `?` or `$name` stand for parameters.
             parameters: a list or a dict.
+            together: all that it reads is read at one position, `Result.position`. Else each view is as new as it can be,
+                and views that have not taken in the same records are not of one moment.
+            at_least: a position (`Appended.position`, `Result.position`) whose records have to be in it; implies `together`.
+            wait_s: how long to wait for that in seconds, while the views run; at most 30.
 
         Raises:
             QueryError, SqlError: the query is wrong.
+            Behind: what it reads has not come to such a position in that time.
             CorruptFrame, StorageError: what it reads cannot be read.
         """
         self._check_open()
-        return self._queries.run(sql, parameters)
+        if not together and not at_least:
+            return self._reading.query(sql, parameters)
+        return self._reading.query_together(sql, parameters, at_least=at_least, wait_s=wait_s)
 
     def tail(self, log: str, *, start: int | None = None, rows_max: int | None = None) -> pa.Table:
         """Return the records of a log from offset `start` on (from the first, if None).
@@ -488,7 +499,7 @@ class Instance:
                 late_records=records.get(late_log_name(view.name), 0),
                 failed_records=records.get(error_log_name(view.name), 0),
                 input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
-                rows=self._table(view.folder, view.output).num_rows,
+                rows=self._reading.rows(view.name).num_rows,
             )
             for view in self._known_views()
         ]
@@ -535,29 +546,12 @@ class Instance:
         return [pin for view, info in found for pin in view_pins(view, info)]
 
     def _known_views(self) -> Iterable[ViewInfo]:
-        return self._views.values() if self.app is not None else self._catalog.views()
+        return self._views_by_name().values()
 
-    def _schemas(self) -> dict[str, Schema]:
-        schemas = {info.name: relation_schema(info) for info in self._catalog.logs()}
-        return schemas | {view.name: view.schema for view in self._catalog.views()} | {
-            view.name: view.schema for view in self._known_views()
-        }  # fmt: skip
-
-    def _rows_of(self, name: str) -> pa.Table:
-        """Return the rows of a log or view as of now."""
-        view = self._views.get(name) or self._catalog.view(name)
-        if view is not None:
-            return self._table(view.folder, view.output)
-        return self._table(self._catalog.log_folder(name), self._log(name))
-
-    def _table(self, folder: Path, info: LogInfo) -> pa.Table:
-        """Return a log's or view's rows as of now. A fold is one thread's at a time; its tables are everybody's."""
-        key = (info.name, folder)
-        with self._folding:
-            if key not in self._folds:
-                self._folds[key] = Fold(folder, info)
-            self._folds[key].refresh()
-            return self._folds[key].table()
+    def _views_by_name(self) -> Mapping[str, ViewInfo]:
+        if self.app is not None:
+            return self._views
+        return {view.name: view for view in self._catalog.views()}
 
     # --- ending ---
 
@@ -570,7 +564,7 @@ class Instance:
             closing: list[Callable[[], None]] = [
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
-                *(fold.close for fold in self._folds.values()),
+                *self._reading.closers(),
                 self._databases.close,
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]

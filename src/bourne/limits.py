@@ -213,5 +213,17 @@ HTTP_BODY_S: Final = 60.0
 HTTP_IDLE_S: Final = 30
 HTTP_STOP_S: Final = 5.0
 
+# A position as text: some dozen logs with many partitions.
+POSITION_CHARS_MAX: Final = 1 << 16
+
+# The newest frames of a view that are remembered to find where several views stand together, and how far they are read
+# rather than skipped: views that are further apart meet again when they have caught up.
+CUT_FRAMES_MAX: Final = 256
+CUT_READ_BYTES_MAX: Final = 8 << 20
+
+# How long who asks for a position waits for it, in seconds: by default, and at most.
+AT_LEAST_S: Final = 5.0
+AT_LEAST_S_MAX: Final = 30.0
+
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1

@@ -273,7 +273,11 @@ class _Rounds:
     def step(
         self, pool: ThreadPoolExecutor, until: Positions | None, *, is_end: bool = False
     ) -> dict[str, int]:
-        """Return how many records each view took in, of those of the logs up to `until`; `is_end`: nothing follows."""
+        """Return how many records each view took in, of those of the logs up to `until`; `is_end`: nothing follows.
+
+        Without `until`, it is where each log ends now: so views of one log come to one position, unless they lag behind.
+        """
+        until = self._ends() if until is None else until
         targets: dict[str, Positions] = {}
         for number, family in enumerate(self._families):
             names = [name for name in family if name not in self.failures]
@@ -290,6 +294,14 @@ class _Rounds:
                 else:
                     taken[name] = outcome
         return taken
+
+    def _ends(self) -> Positions:
+        """Return where each log ends."""
+        found: Positions = {}
+        for name, runner in self._runners.items():
+            if name not in self.failures:
+                found = runner.ends() | found
+        return {log: end for log, end in found.items() if log not in self._views}
 
     def settle(self) -> None:
         """Wait until what the views took in is durable."""
@@ -313,13 +325,13 @@ class _Rounds:
         return name in self.failures or any(self._stands_still(each) for each in inputs)
 
     def _step(
-        self, name: str, target: Positions | None, until: Positions | None, *, is_end: bool
+        self, name: str, target: Positions | None, until: Positions, *, is_end: bool
     ) -> int | BourneError:
         runner = self._runners[name]
         try:
             ends = runner.ends()
             if target is None:
-                bounds = None if until is None else {log: until[log] for log in ends}
+                bounds = {log: until[log] for log in ends}
                 return runner.step(until=bounds, is_end=is_end, may_run_ahead=True)
             reached = {log: target.get(log, end) for log, end in ends.items()}
             # In one commit: one state of the world.
@@ -338,9 +350,7 @@ class _Rounds:
                 target = {**target, **runner.within_causes(own)}
         return target
 
-    def _target(
-        self, number: int, names: Sequence[str], until: Positions | None, *, is_end: bool
-    ) -> Positions:
+    def _target(self, number: int, names: Sequence[str], until: Positions, *, is_end: bool) -> Positions:
         """Return the position in each log that all views of a family are to reach in this round.
 
         It is one epoch after the furthest of them: after a crash some are further than others.
@@ -349,10 +359,10 @@ class _Rounds:
         reached: dict[str, list[tuple[int, ...]]] = {}
         ends: Positions = {}
         for runner in runners:
-            for log, end in runner.ends().items():
+            for log, at in runner.positions.items():
                 if log not in self._views:
-                    reached.setdefault(log, []).append(runner.positions[log])
-                    ends[log] = end if until is None else until[log]
+                    reached.setdefault(log, []).append(at)
+                    ends[log] = until[log]
         furthest = {
             log: tuple(map(max, *found)) if len(found) > 1 else found[0] for log, found in reached.items()
         }

@@ -94,7 +94,10 @@ def computed_at_once(data: Path, folder: Path, *, final: bool) -> bourne.Instanc
 def check_with_duckdb(it: bourne.Instance) -> None:
     """Compare views with DuckDB's answer over the records that are neither late nor errors."""
     assert it.app is not None
-    logs = {name: (it._schemas()[name], it.query(f"FROM {name}").to_arrow()) for name in ("events", "rates")}
+    logs = {
+        name: (it._reading.schemas()[name], it.query(f"FROM {name}").to_arrow())
+        for name in ("events", "rates")
+    }
     for name in WHOLE:
         left = dict(logs)
         aside = pa.concat_tables([it.tail(f"{name}_{side}") for side in ("late", "errors")])

@@ -55,7 +55,7 @@ def check(it: bourne.Instance) -> None:
     """Compare each view with DuckDB's answer over the relations of the logs; `zero` in each of its commits."""
     assert it.app is not None
     views = {name: view.sql for name, view in it.app.views.items()}
-    schemas = it._schemas()
+    schemas = it._reading.schemas()
     known = {}
     for name in ("events", "owners", "cities"):
         known[name] = (schemas[name], it.query(f"FROM {name}").to_arrow())

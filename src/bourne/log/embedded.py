@@ -101,11 +101,12 @@ class EmbeddedLog:
             if offsets is None:
                 offsets = np.arange(written.offsets.start, written.offsets.stop)
             partitions = np.zeros(table.num_rows, np.int32)
-            return Appended({0: written.offsets}, written.is_repeat, partitions, offsets)
+            return Appended({0: written.offsets}, written.is_repeat, partitions, offsets, self._info.name)
         assert self._info.key is not None  # declared with several partitions
         keys = column_of(self._info, table, self._info.key)
         parts = split(table, self._info.key, self._info.partitions, keys=keys)
         return _appended(
+            self._info.name,
             table.num_rows,
             [
                 (
@@ -504,7 +505,7 @@ async def _wait(wake: Wake) -> None:
         loop.remove_reader(wake.fileno())
 
 
-def _appended(rows: int, parts: Sequence[tuple[int, Written, Any]]) -> Appended:
+def _appended(log: str, rows: int, parts: Sequence[tuple[int, Written, Any]]) -> Appended:
     """Put together what became of each partition's rows."""
     partitions, offsets = np.zeros(rows, np.int32), np.zeros(rows, np.int64)
     for number, written, rows_of in parts:
@@ -518,4 +519,5 @@ def _appended(rows: int, parts: Sequence[tuple[int, Written, Any]]) -> Appended:
         bool(parts) and all(written.is_repeat for _, written, _ in parts),
         partitions,
         offsets,
+        log,
     )

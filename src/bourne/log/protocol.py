@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.log.catalog import Durability, LogInfo
+from bourne.position import position_text
 
 Place = int | datetime | Sequence[int]
 """Where to start or stop: an offset (of a log with one partition), an instant of append, or an offset per partition."""
@@ -27,13 +28,23 @@ class Appended:
     """Where the records of one append are.
 
     `ranges` are the offsets that this call wrote, by partition (or that the first call with its request id wrote, if
-    this one `is_repeat`); `partitions` and `offsets` say it of each record, in the order of the rows given.
+    this one `is_repeat`); `partitions` and `offsets` say it of each record, in the order of the rows given. `position`
+    says it for `at_least`: what reflects it reflects these records.
     """
 
     ranges: Mapping[int, range]
     is_repeat: bool
     partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
+    log: str = ""
+
+    @property
+    def position(self) -> str:
+        """The position after these records."""
+        ends = [0] * (1 + max(self.ranges, default=0))
+        for partition, offsets in self.ranges.items():
+            ends[partition] = offsets.stop
+        return position_text({self.log: tuple(ends)})
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -7,6 +7,7 @@ per key counts. Of changes by content, a row is there as often as its weights su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from bourne.engine.kernels.row_hash import hash_rows
 from bourne.errors import InputError, QueryError
 from bourne.limits import COPIES_MAX
 from bourne.log.catalog import LogInfo, Retention, partition_folder
-from bourne.log.cursor import LogCursor
+from bourne.log.cursor import LogCursor, Piece
 from bourne.log.relation import KEY_COLUMN, SignedRows, is_keyed, only_grows, relation_schema, signed_rows
 from bourne.log.segment import data_names
 from bourne.views.keyed_rows import KeyedRows
@@ -55,22 +56,41 @@ class Fold:
         folders = [partition_folder(self._folder, number) for number in range(self._info.partitions)]
         return {f"{folder.name}/{name}" for folder in folders for name in data_names(folder)}
 
-    def refresh(self) -> None:
-        """Take in what was committed since the last time. O(new records); all anew after retention was at work."""
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The offset after the last record that was taken in, of each partition."""
+        return self._reader.positions
+
+    def refresh(self, until: Sequence[int] | None = None) -> None:
+        """Take in what was committed since the last time, before these offsets.
+
+        O(new records); all anew after retention was at work.
+        """
         is_anew = not self._files <= self._file_names()
         try:
-            pieces = [] if is_anew else self._reader.read()
+            pieces = [] if is_anew else self._reader.read(until=until)
         except InputError:  # retention was at work just now
             is_anew = True
         if is_anew:
             self._reader.close()
             self._begin()
-            pieces = self._reader.read()
+            pieces = self._reader.read(until=until)
         self._reader.rest()
-        for _, frame in pieces:
-            if frame.batch.num_rows:
+        for piece in pieces:
+            if piece.frame.batch.num_rows:
                 self._table = None
-                self._rows.add(signed_rows(self._info, frame.batch))
+                self._rows.add(signed_rows(self._info, piece.frame.batch))
+                if isinstance(self._rows, _Grown):
+                    self._rows.note(piece)
+
+    def table_until(self, until: Sequence[int]) -> pa.Table | None:
+        """Return the rows of the records before these offsets; None if it is beyond them, and cannot go back.
+
+        Raises: as `table`.
+        """
+        if all(at <= end for at, end in zip(self.positions, until, strict=True)):
+            return self.table()
+        return self._rows.table_until(until) if isinstance(self._rows, _Grown) else None
 
     def table(self) -> pa.Table:
         """Return the rows, under the columns' own names.
@@ -104,12 +124,39 @@ class _Grown:
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._tables: list[pa.Table] = []
+        self._places: list[tuple[int, int, NDArray[np.int64] | None]] = []
 
     def add(self, change: SignedRows) -> None:
         self._tables.append(change.table)
 
+    def note(self, piece: Piece) -> None:
+        """Take down where the records are that were added last: partition, end, and their offsets if there are gaps."""
+        frame = piece.frame
+        self._places.append((piece.partition, frame.next_offset, frame.row_offsets))
+
     def table(self) -> pa.Table:
         return pa.concat_tables([self._schema.empty_table(), *self._tables])
+
+    def table_until(self, until: Sequence[int]) -> pa.Table:
+        """Return the rows before these offsets: all but some of the last ones. O(those)."""
+        kept, last = len(self._tables), list[pa.Table]()
+        inside = set(range(len(until)))  # partitions of which earlier pieces may be beyond the offsets
+        while kept and inside:
+            kept -= 1
+            partition, end, offsets = self._places[kept]
+            table = self._tables[kept]
+            if end > until[partition]:
+                first = end - table.num_rows
+                rows = (
+                    until[partition] - first
+                    if offsets is None
+                    else np.searchsorted(offsets, until[partition])
+                )
+                table = table.slice(0, max(0, int(rows)))
+            else:
+                inside.discard(partition)
+            last.append(table)
+        return pa.concat_tables([self._schema.empty_table(), *self._tables[:kept], *reversed(last)])
 
 
 class _ByNumber:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
 
 from bourne.errors import QueryError
+from bourne.position import LogPosition
 from bourne.schema import Schema, cast_back, quote
 from bourne.sql.binding import function_hint, quoting_hint
 from bourne.sql.text import words_of
 from bourne.sql.windows import rewrite_windows
 from bourne.udf import explained
 from bourne.views.result import Result
+
+Rows: TypeAlias = Callable[[Collection[str]], tuple[Mapping[str, pa.Table], LogPosition | None]]
 
 
 class Queries:
@@ -28,17 +31,15 @@ class Queries:
     def __init__(
         self,
         schemas: Callable[[], Mapping[str, Schema]],
-        table: Callable[[str], pa.Table],
         database: Callable[[], duckdb.DuckDBPyConnection],
     ) -> None:
-        """`schemas` says which relations there are, `table` returns one's rows as of now, `database` computes."""
+        """`schemas` says which relations there are, `database` computes."""
         self._schemas = schemas
-        self._table = table
         self._database = database
         self._mutex = threading.Lock()
 
-    def run(self, sql: str, parameters: Any = None) -> Result:
-        """Answer one SELECT. Only the relations that it names are read.
+    def run(self, sql: str, parameters: Any, rows: Rows) -> Result:
+        """Answer one SELECT. Only the relations that it names are read: `rows` returns them, and at which position.
 
         Raises:
             SqlError: TUMBLE is used wrongly.
@@ -51,12 +52,12 @@ class Queries:
             try:
                 self._check(text)
                 words = words_of(text)
-                for name in schemas:
-                    if name.casefold() in words:
-                        self._offer(cursor, name, schemas[name])
+                tables, position = rows([name for name in schemas if name.casefold() in words])
+                for name, table in tables.items():
+                    self._offer(cursor, name, schemas[name], table)
                 relation = cursor.sql(text, params=parameters)
                 if relation is None:
-                    return Result(pa.table({}))
+                    return Result(pa.table({}), position=position)
                 types = [str(kind) for kind in relation.types]
                 for name, spelled in zip(relation.columns, types, strict=True):
                     if re.search(r"\bUHUGEINT\b", spelled):  # Arrow has no room for it
@@ -64,7 +65,7 @@ class Queries:
                             "a UHUGEINT cannot be answered", where=f"column {name}", found=spelled,
                             hint="CAST it to HUGEINT, or to VARCHAR",
                         )  # fmt: skip
-                return Result(relation.to_arrow_table(), types)
+                return Result(relation.to_arrow_table(), types, position)
             except duckdb.Error as error:
                 known = ", ".join(sorted(schemas)) or "none"
                 is_unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
@@ -85,8 +86,9 @@ class Queries:
             kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
             raise QueryError("a query is one SELECT", expected="SELECT …", found=kinds)
 
-    def _offer(self, cursor: duckdb.DuckDBPyConnection, name: str, schema: Schema) -> None:
+    @staticmethod
+    def _offer(cursor: duckdb.DuckDBPyConnection, name: str, schema: Schema, table: pa.Table) -> None:
         """Make a relation known to DuckDB under its name, with its own types."""
         columns = ", ".join(cast_back(column) for column in schema.columns)
-        cursor.register(f"__{name}", self._table(name))
+        cursor.register(f"__{name}", table)
         cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT {columns} FROM {quote(f'__{name}')}")

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bourne.duck import cursor
 from bourne.errors import QueryError
+from bourne.position import LogPosition, position_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,15 +28,24 @@ class Result:
     (2, ['user', 'total'])
     """
 
-    def __init__(self, table: pa.Table, types: Sequence[str] = ()) -> None:
+    def __init__(
+        self, table: pa.Table, types: Sequence[str] = (), position: LogPosition | None = None
+    ) -> None:
         """`types` are the columns' SQL types, where known: Arrow has no HUGEINT, and calls it a decimal."""
         self._table = table
+        self.types = list(types)
+        self._position = position
         self._is_huge = [spelled == "HUGEINT" for spelled in types] or [False] * table.num_columns
 
     @property
     def columns(self) -> list[str]:
         """The columns' names."""
         return list(self._table.column_names)
+
+    @property
+    def position(self) -> str | None:
+        """Which records it reflects, if all that it was made of was read at one position."""
+        return None if self._position is None else position_text(self._position)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
