@@ -112,6 +112,10 @@ class MalformedInput(InputError):
     """A file or a line cannot be parsed at all."""
 
 
+class BodyTooLarge(InputError):
+    """A body holds more than is taken at once."""
+
+
 class UnknownName(BourneError):
     """There is no log or view of that name."""
 

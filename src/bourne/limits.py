@@ -225,5 +225,9 @@ CUT_READ_BYTES_MAX: Final = 8 << 20
 AT_LEAST_S: Final = 5.0
 AT_LEAST_S_MAX: Final = 30.0
 
+# A condition that a stranger asks for.
+CONDITION_CHARS_MAX: Final = 10_000
+CONDITION_WORDS_MAX: Final = 2_000
+
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1

@@ -693,9 +693,3 @@ def test_with_a_token_any_address_will_do_and_it_is_shown_nowhere(monkeypatch):
         with pytest.raises(DefinitionError) as caught:
             open_source(f"{url}&nobody=1", None)  # type: ignore[arg-type]
         assert "s3cret" not in str(caught.value)
-
-
-def test_without_its_libraries_it_says_which(monkeypatch):
-    monkeypatch.setitem(sys.modules, "bourne.connect.http_listener", None)
-    with pytest.raises(DefinitionError, match=r"bourne\[http\]"):
-        Reading(LogInfo("orders", declare_schema(ORDERS, where="test")), Held())

@@ -22,7 +22,7 @@ from bourne.connect.files import Format, read_opened
 from bourne.connect.fitting import fit_records
 from bourne.connect.json_bulk import read_objects
 from bourne.connect.json_lines import fit_parsed, json_readers, parse_document
-from bourne.errors import InputError, MalformedInput
+from bourne.errors import BodyTooLarge, MalformedInput
 from bourne.limits import HTTP_ARROW_BYTES_MAX, HTTP_RECORDS_MAX
 from bourne.schema import Schema
 
@@ -50,10 +50,6 @@ _UNZIP_BYTES: Final = 1 << 20
 # An Arrow file is a stream between this, eight bytes long with its padding, and a footer.
 _FILE_START: Final = b"ARROW1\0\0"
 _FILE_END: Final = b"ARROW1"
-
-
-class BodyTooLarge(InputError):
-    """A body holds more than is taken at once."""
 
 
 def unzip(data: bytes, take: Callable[[int], None]) -> bytes:

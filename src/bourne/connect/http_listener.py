@@ -3,8 +3,7 @@
 Law: what requests in work hold is bounded, in their number and in bytes; who comes when it is full is told so before its
 body is read. A body that is not whole is never looked at.
 
-A refusal is JSON in the shape of RFC 9457 (`title`, `status`), with the members of our errors: `where`, `expected`,
-`found`, `hint`.
+A refusal is a problem (`bourne.problems`).
 """
 
 from __future__ import annotations
@@ -27,16 +26,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bourne.connect.http_bodies import CONTENT_TYPES, BodyFormat, BodyTooLarge, unzip
+from bourne.connect.http_bodies import CONTENT_TYPES, BodyFormat, unzip
 from bourne.errors import (
     BourneError,
     Closed,
-    CorruptFrame,
     InputError,
-    LogLocked,
-    MalformedInput,
     SourceFailed,
-    StorageError,
     UnknownName,
 )
 from bourne.limits import (
@@ -52,20 +47,7 @@ from bourne.limits import (
     REQUEST_ID_CHARS_MAX,
 )
 from bourne.log.catalog import LogInfo
-
-# What an error of ours is to a client; the first that fits.
-_STATUSES: Final[tuple[tuple[type[BourneError], HTTPStatus], ...]] = (
-    (BodyTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-    (MalformedInput, HTTPStatus.BAD_REQUEST),
-    (SourceFailed, HTTPStatus.BAD_REQUEST),  # the body cannot be read
-    (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (Closed, HTTPStatus.SERVICE_UNAVAILABLE),
-    (LogLocked, HTTPStatus.SERVICE_UNAVAILABLE),
-    (StorageError, HTTPStatus.SERVICE_UNAVAILABLE),
-    (CorruptFrame, HTTPStatus.INTERNAL_SERVER_ERROR),
-)
-
-_COME_AGAIN: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+from bourne.problems import Refused, problem, refusal
 
 # How long the server may take to end beyond what is in work.
 _END_S: Final = 2
@@ -86,16 +68,6 @@ class Door(Protocol):
     def working(self) -> Any: ...
 
     def store(self, body: bytes, kind: BodyFormat, key: str | None) -> dict[str, Any]: ...
-
-
-class Refused(Exception):
-    """A request is not taken: the status to answer, why, and headers."""
-
-    def __init__(self, status: HTTPStatus, error: BourneError, **headers: str) -> None:
-        super().__init__(str(error))
-        self.status = status
-        self.error = error
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 # --- the listeners of this process ---------------------------------------------------------------------------
@@ -215,11 +187,8 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         try:
             return JSONResponse(await self._take(request))
-        except Refused as refused:
-            return _problem(refused.status, refused.error, refused.headers)
-        except BourneError as error:
-            found = (status for kind, status in _STATUSES if isinstance(error, kind))
-            return _problem(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error)
+        except (Refused, BourneError) as error:
+            return refusal(error)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # for nobody
 
@@ -416,26 +385,16 @@ def _key(request: Request) -> str | None:
 # --- answers -------------------------------------------------------------------------------------------------
 
 
-def _problem(status: HTTPStatus, error: BourneError, headers: dict[str, str] | None = None) -> Response:
-    members = {"where": error.where, "expected": error.expected, "found": error.found, "hint": error.hint}
-    said = {name: str(value) for name, value in members.items() if value is not None}
-    retry = {"Retry-After": str(HTTP_RETRY_AFTER_S)} if status in _COME_AGAIN else {}
-    return JSONResponse(
-        {"title": error.what, "status": int(status), **said}, int(status), {**retry, **(headers or {})},
-        media_type="application/problem+json",
-    )  # fmt: skip
-
-
 async def _no_such_thing(request: Request, error: HTTPException) -> Response:
     """Answer what is no push at all: another path, another method."""
     what = InputError(
         HTTPStatus(error.status_code).phrase, where=request.url.path, expected="POST /logs/NAME",
         found=f"{request.method} {request.url.path}",
     )  # fmt: skip
-    return _problem(HTTPStatus(error.status_code), what, dict(error.headers or {}))
+    return problem(HTTPStatus(error.status_code), what, dict(error.headers or {}))
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     """Answer after a fault of ours; uvicorn logs it."""
     what = BourneError("this has failed", found=type(error).__name__, hint="please report this")
-    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, what)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, what)

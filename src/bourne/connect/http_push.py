@@ -48,7 +48,7 @@ class HttpPush:
         """Start to listen; records are taken in while it is read.
 
         Raises:
-            DefinitionError: the address is not a loopback one, and there is no token; or a library is missing.
+            DefinitionError: the address is not a loopback one, and there is no token.
             SourceFailed: the host is unknown, the port is taken or may not be used, or the log is pushed to there already.
         """
         assert url.host is not None and url.port is not None
@@ -63,14 +63,8 @@ class HttpPush:
         self._stored = 0
         place = _resolve(url.host, url.port, where=url.text)
         _check_safe(place, self.token, where=url.text)
-        try:
-            from bourne.connect.http_listener import listen
-        except ImportError as error:
-            raise DefinitionError(
-                "HTTP needs a library that is not installed",
-                where=url.text,
-                hint="pip install uvicorn starlette",
-            ) from error
+        from bourne.connect.http_listener import listen
+
         self._listener = listen(place, self)
         self.address = self._listener.address
         self._note = None if url.port else "listens on port {1} of {0}".format(*self.address)

@@ -1,0 +1,75 @@
+"""Errors as HTTP answers: problem details in the shape of RFC 9457 (`title`, `status`), with the members of our errors
+(`where`, `expected`, `found`, `hint`). The table is in docs/serving.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import JSONResponse, Response
+
+from bourne.errors import (
+    Behind,
+    BodyTooLarge,
+    BourneError,
+    Closed,
+    CorruptFrame,
+    DefinitionError,
+    InputError,
+    LogLocked,
+    MalformedInput,
+    QueryError,
+    SourceFailed,
+    StorageError,
+    UnknownName,
+)
+from bourne.limits import HTTP_RETRY_AFTER_S
+
+# What an error of ours is to a client; the first that fits.
+_STATUSES: Final[tuple[tuple[type[BourneError], HTTPStatus], ...]] = (
+    (BodyTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (MalformedInput, HTTPStatus.BAD_REQUEST),
+    (SourceFailed, HTTPStatus.BAD_REQUEST),  # the body cannot be read
+    (UnknownName, HTTPStatus.NOT_FOUND),
+    (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Behind, HTTPStatus.SERVICE_UNAVAILABLE),
+    (QueryError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (DefinitionError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Closed, HTTPStatus.SERVICE_UNAVAILABLE),
+    (LogLocked, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StorageError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (CorruptFrame, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+_COME_AGAIN: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+class Refused(Exception):
+    """A request is not taken: the status to answer, why, and headers."""
+
+    def __init__(self, status: HTTPStatus, error: BourneError, **headers: str) -> None:
+        super().__init__(str(error))
+        self.status = status
+        self.error = error
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def refusal(error: BourneError | Refused) -> Response:
+    """Return the answer to a request that failed."""
+    if isinstance(error, Refused):
+        return problem(error.status, error.error, error.headers)
+    found = (status for kind, status in _STATUSES if isinstance(error, kind))
+    return problem(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error)
+
+
+def problem(status: HTTPStatus, error: BourneError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as an answer."""
+    members = {"where": error.where, "expected": error.expected, "found": error.found, "hint": error.hint}
+    said = {name: str(value) for name, value in members.items() if value is not None}
+    retry = {"Retry-After": str(HTTP_RETRY_AFTER_S)} if status in _COME_AGAIN else {}
+    return JSONResponse(
+        {"title": error.what, "status": int(status), **said}, int(status), {**retry, **(headers or {})},
+        media_type="application/problem+json",
+    )  # fmt: skip
