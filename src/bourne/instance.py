@@ -499,7 +499,7 @@ class Instance:
                 late_records=records.get(late_log_name(view.name), 0),
                 failed_records=records.get(error_log_name(view.name), 0),
                 input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
-                rows=self._reading.rows(view.name).num_rows,
+                rows=self._reading.count(view.name),
             )
             for view in self._known_views()
         ]

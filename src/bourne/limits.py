@@ -229,5 +229,30 @@ AT_LEAST_S_MAX: Final = 30.0
 CONDITION_CHARS_MAX: Final = 10_000
 CONDITION_WORDS_MAX: Final = 2_000
 
+# Rows of one answer: by default, and at most.
+SERVED_ROWS: Final = 1_000
+SERVED_ROWS_MAX: Final = 100_000
+
+# What a feed of a view keeps ready for its subscribers: the last commits, and a snapshot that is not large. Who needs more
+# reads the log, so much of it at once.
+FEED_BYTES_MAX: Final = 32 << 20
+FEED_COMMITS_MAX: Final = 1_000
+FEED_SNAPSHOT_BYTES: Final = 8 << 20
+FEED_CATCH_UP_BYTES: Final = 4 << 20
+
+# Different subscriptions of one view: each is looked at with each commit.
+FEED_SELECTIONS_MAX: Final = 2_000
+
+# How long one subscriber keeps the server busy with one commit, about, in seconds: so often at most all are told.
+FEED_PACE_S: Final = 50e-6
+
+# How often subscribers are told of a position without changes, and, without any news, that all is well, in seconds.
+FEED_POSITION_S: Final = 1.0
+FEED_SIGN_S: Final = 15.0
+
+# One event: large enough that its frame does not show, small beside memory; rows of a snapshot that are written at once.
+EVENT_BYTES: Final = 256 << 10
+EVENT_ROWS: Final = 2_000
+
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1

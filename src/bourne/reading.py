@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from bourne.errors import Behind, InputError
 from bourne.limits import AT_LEAST_S_MAX
@@ -93,6 +95,19 @@ class Reading:
         with self._fold(name) as fold:
             fold.refresh()
             return fold.table()
+
+    def count(self, name: str) -> int:
+        """Return how many rows a log or view has now."""
+        with self._fold(name) as fold:
+            fold.refresh()
+            return fold.count()
+
+    def entries(self, view: ViewInfo) -> tuple[NDArray[np.int64] | None, pa.Table, int]:
+        """Return the rows of a view as of now, the key of each if it has keys, and the end of its output then."""
+        with self._fold(view.name) as fold:
+            fold.refresh()
+            keys, table = fold.entries()
+            return keys, table, fold.positions[0]
 
     def query(self, sql: str, parameters: Any = None) -> Result:
         """Answer a SELECT over logs and views, each as of now. Raises: as `Queries.run`."""
@@ -175,6 +190,30 @@ class Reading:
             with self._trail(views[name]) as trail:
                 places[name] = trail.refresh()
         return newest_cut(names, views, places, least or {})
+
+    def position_text(self, view: ViewInfo, end: int) -> str:
+        """Return the position that the rows of a view reflect at that end of its output."""
+        with self._trail(view) as trail:
+            found = [place for place in trail.refresh() if place.end <= end]
+        nothing = {each.name: (0,) * each.partitions for each in view.inputs}
+        return self.position_text_of(view, found[-1].inputs if found else nothing)
+
+    def position_text_of(self, view: ViewInfo, inputs: LogPosition) -> str:
+        """Return the position of the logs that a view reflects with these positions of its inputs, or an earlier one."""
+        return position_text(self._logs_of(view, inputs))
+
+    def _logs_of(self, view: ViewInfo, inputs: LogPosition) -> LogPosition:
+        views, found = self._views(), dict[str, tuple[int, ...]]()
+        for name, offsets in inputs.items():
+            below = {name: offsets}
+            if name in views:
+                with self._trail(views[name]) as trail:
+                    places = [place for place in trail.refresh() if place.end <= offsets[0]]
+                nothing = {each.name: (0,) * each.partitions for each in views[name].inputs}
+                below = dict(self._logs_of(views[name], places[-1].inputs if places else nothing))
+            for log, at in below.items():
+                found[log] = tuple(map(min, found[log], at)) if log in found else at
+        return found
 
     def behind(self, names: Collection[str], wanted: LogPosition) -> Behind:
         """Return what to say of logs and views that have not come to a position."""

@@ -159,6 +159,13 @@ class LogReader:
                     return
                 self._step_over(header)
 
+    def is_at_frame(self) -> bool:
+        """Say whether the cursor stands at the start of a frame, or at the end."""
+        if self._segment_file is None or self._byte >= self._limit():
+            return True
+        header = self._segment_file.header(self._byte, self._limit())
+        return header is not None and header.base_offset == self._offset
+
     def seek_first(self) -> None:
         """Move the cursor to the oldest record that is kept, also if retention is just deleting some.
 

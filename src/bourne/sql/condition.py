@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import pyarrow as pa
+import duckdb
 from sqlglot.tokens import Token, TokenType
 
 from bourne.duck import cursor
@@ -76,7 +76,7 @@ def check_condition(text: str, schema: Schema) -> str:
         after = tokens[number + 1] if number + 1 < len(tokens) else None
         words.append(_word(text, token, before, after, names))
     checked = " ".join(words)
-    filter_rows(schema.to_arrow().empty_table(), schema, checked)
+    _try(checked, schema)
     return checked
 
 
@@ -112,22 +112,12 @@ def _word(text: str, token: Token, before: Token | None, after: Token | None, na
 _HINT: Final = "compare columns with literals (=, <, IN, BETWEEN, LIKE, IS NULL), joined by AND, OR, NOT; for more: POST /query"
 
 
-def filter_rows(table: pa.Table, schema: Schema, condition: str) -> pa.Table:
-    """Return the rows for which a checked condition is true, in their order.
-
-    Raises:
-        QueryError: a value cannot be compared.
-    """
-    import duckdb  # noqa: PLC0415  (its errors)
-
+def _try(condition: str, schema: Schema) -> None:
+    """Let DuckDB make sense of it, over no rows."""
     columns = ", ".join(cast_back(column) for column in schema.columns)
     with cursor() as connection:
-        connection.register("__rows", table)
+        connection.register("__rows", schema.to_arrow().empty_table())
         try:
-            return connection.sql(
-                f"SELECT * FROM (SELECT {columns} FROM __rows) WHERE ({condition})"
-            ).to_arrow_table()
+            connection.execute(f"SELECT * FROM (SELECT {columns} FROM __rows) WHERE ({condition})")
         except duckdb.Error as error:
-            raise QueryError(
-                f"the condition cannot be evaluated: {explained(error)}", found=condition
-            ) from error
+            raise QueryError(f"the condition makes no sense: {explained(error)}", found=condition) from error

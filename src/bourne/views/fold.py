@@ -83,6 +83,17 @@ class Fold:
                 if isinstance(self._rows, _Grown):
                     self._rows.note(piece)
 
+    def count(self) -> int:
+        """Return how many rows there are, without making them a table."""
+        return self._rows.count()
+
+    def entries(self) -> tuple[Longs | None, pa.Table]:
+        """Return the rows, and where they have numbers for keys, the key of each.
+
+        Raises: as `table`.
+        """
+        return self._rows.entries() if isinstance(self._rows, _ByNumber) else (None, self.table())
+
     def table_until(self, until: Sequence[int]) -> pa.Table | None:
         """Return the rows of the records before these offsets; None if it is beyond them, and cannot go back.
 
@@ -134,6 +145,9 @@ class _Grown:
         frame = piece.frame
         self._places.append((piece.partition, frame.next_offset, frame.row_offsets))
 
+    def count(self) -> int:
+        return sum(table.num_rows for table in self._tables)
+
     def table(self) -> pa.Table:
         return pa.concat_tables([self._schema.empty_table(), *self._tables])
 
@@ -169,6 +183,12 @@ class _ByNumber:
         assert change.keys is not None
         self._rows.put(change.keys.to_numpy(), _is_there(change), change.table)
 
+    def entries(self) -> tuple[Longs, pa.Table]:
+        return self._rows.entries()
+
+    def count(self) -> int:
+        return self._rows.count()
+
     def table(self) -> pa.Table:
         return self._rows.table()
 
@@ -188,6 +208,9 @@ class _ByKey:
             if len(self._index) > 2 * len(live):
                 self._index.keep(live)
                 self._rows.renumber(live)
+
+    def count(self) -> int:
+        return self._rows.count()
 
     def table(self) -> pa.Table:
         return self._rows.table()
@@ -226,6 +249,9 @@ class _ByContent:
             self._index.keep(live)
             self._counts = self._counts[live]
             self._rows.renumber(live)
+
+    def count(self) -> int:
+        return int(np.maximum(self._counts, 0).astype(object).sum())
 
     def table(self) -> pa.Table:
         repeated = np.flatnonzero(self._counts > 1)

@@ -89,6 +89,19 @@ class KeyedRows:
         self._recent_row[:] = _UNCHANGED
         self._recent, self._recent_rows = [], 0
 
+    def entries(self) -> tuple[Longs, pa.Table]:
+        """Return the rows and the key of each. O(1) after a `table` of many changes, else O(rows)."""
+        keys = np.flatnonzero(self._recent_row != _UNCHANGED)
+        if len(keys):
+            self._fold(keys)
+        return self._base_keys, self._base
+
+    def count(self) -> int:
+        """Return how many keys have a row. O(recent keys)."""
+        keys = np.flatnonzero(self._recent_row != _UNCHANGED)
+        gone = np.count_nonzero(self._base_row[keys] != _GONE)
+        return int(self._base.num_rows - gone + np.count_nonzero(self._recent_row[keys] >= 0))
+
     def take(self, keys: Longs, copies: Longs) -> pa.Table:
         """Return the rows of some keys that all have one, each as often as said. O(recent rows + copies)."""
         is_recent = self._recent_row[keys] >= 0

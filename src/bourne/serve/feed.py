@@ -1,0 +1,378 @@
+"""What becomes of one view, for any number of subscribers: a snapshot, then each commit.
+
+Law: each id stands for one whole state of the view; who has it and applies what follows has the view. The log is the
+buffer: a subscriber is no more than an offset in the view's output. What was committed of late is kept ready for all, as far
+as it is small; who is further behind reads it from the log. So a slow subscriber costs nothing, and gets several commits at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+
+from bourne.errors import BourneError, InputError
+from bourne.limits import (
+    FEED_BYTES_MAX,
+    FEED_CATCH_UP_BYTES,
+    FEED_COMMITS_MAX,
+    FEED_PACE_S,
+    FEED_POSITION_S,
+    FEED_SELECTIONS_MAX,
+    FEED_SIGN_S,
+    FEED_SNAPSHOT_BYTES,
+)
+from bourne.log.reader import LogReader
+from bourne.log.relation import KEY_COLUMN
+from bourne.reading import Reading
+from bourne.serve.asked import Selected, select
+from bourne.serve.commits import Commits
+from bourne.serve.delta import Delta, delta_of
+from bourne.serve.events import Event, change_events, position_event, snapshot_events
+from bourne.serve.selection import changes
+from bourne.views.catalog import ViewInfo
+
+_ID: Final = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
+
+_T = TypeVar("_T")
+
+
+@dataclass(eq=False)
+class _Channel:
+    """The subscribers of one selection, and what the last commits mean to it: (offset after each, changes)."""
+
+    selected: Selected
+    first: int  # `recent` has all that came after it
+    held: (
+        set[int] | None
+    )  # the keys that are selected at the feed's end; None: it selects all, or there are no keys
+    recent: deque[tuple[int, list[str]]] = field(default_factory=deque)
+    events: dict[int, list[Event]] = field(default_factory=dict)  # from an offset to the end, as written
+    happened: asyncio.Event = field(default_factory=asyncio.Event)
+    subscribers: int = 0
+    failure: BourneError | None = None
+
+    def after(self, offset: int) -> list[str]:
+        """Return what came after an offset."""
+        parts = []
+        for at, texts in reversed(self.recent):
+            if at <= offset:
+                break
+            parts.append(texts)
+        return [text for texts in reversed(parts) for text in texts]
+
+    def wake(self) -> None:
+        """Let the subscribers look."""
+        happened, self.happened = self.happened, asyncio.Event()
+        happened.set()
+
+
+class Feed:
+    """Follows one version of a view from its first subscriber on. Belongs to one event loop."""
+
+    def __init__(self, view: ViewInfo, reading: Reading, commits: Commits, pool: Executor) -> None:
+        self.view = view
+        self._info = view.output
+        self._reading = reading
+        self._commits = commits
+        self._pool = pool
+        self._reader: LogReader | None = None
+        self._recent: deque[Delta] = deque()  # what came after `_first`
+        self._bytes = 0
+        self._first = self._end = 0
+        self._position = ""  # of the newest commit, with or without rows
+        self._channels: dict[Selected, _Channel] = {}
+        self._snapshots: dict[Selected, tuple[int, list[Event]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # the channels, or what they have
+        self._failure: BourneError | None = None
+        self._is_closed = False
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow it."""
+        return sum(channel.subscribers for channel in self._channels.values())
+
+    # --- following -----------------------------------------------------------------------------------------
+
+    async def follow(
+        self, selected: Selected, after: str | None, *, is_whole: bool = True
+    ) -> AsyncIterator[Sequence[Event]]:
+        """Yield what becomes of some rows, one or more events at a time: from an id on; else all, then what changes.
+
+        Without `is_whole`, and without an id, only what changes from now on.
+
+        Raises:
+            BourneError: the log cannot be read, or the condition not be evaluated.
+        """
+        channel = await self._join(selected)
+        try:
+            offset = await self._offset(after)
+            if offset is None and not is_whole and after is None:
+                offset = self._end
+            if offset is None:
+                async for end, events in self._snapshot(selected):
+                    offset = end
+                    yield events
+            assert offset is not None
+            async for events in self._changes(channel, offset):
+                yield events
+        finally:
+            channel.subscribers -= 1
+            if not channel.subscribers and self._channels.get(selected) is channel:
+                del self._channels[selected]
+
+    async def _changes(self, channel: _Channel, offset: int) -> AsyncIterator[Sequence[Event]]:
+        loop = asyncio.get_running_loop()
+        told_s, told = -1e9, ""  # when a position was told last, and which
+        while not self._is_closed:
+            happened = channel.happened
+            if failure := channel.failure or self._failure:
+                raise failure
+            if offset < channel.first:
+                end, found = await self._catch_up(channel.selected, offset, channel.first)
+                if found:
+                    yield change_events(found, None, self._id(end))
+                offset = end
+            elif events := self._events(channel, offset):
+                offset, told, told_s = self._end, self._position, loop.time()
+                yield events
+            else:
+                wait_s = told_s + (FEED_SIGN_S if told == self._position else FEED_POSITION_S) - loop.time()
+                if offset > self._end:
+                    wait_s = FEED_POSITION_S  # the snapshot was newer: nothing is known of it yet
+                else:
+                    offset = self._end
+                if wait_s <= 0:
+                    told, told_s = self._position, loop.time()
+                    yield [position_event(told, self._id(offset))]
+                    continue
+                try:
+                    async with asyncio.timeout(min(wait_s, FEED_POSITION_S)):
+                        await happened.wait()
+                except TimeoutError:
+                    continue
+
+    def _events(self, channel: _Channel, offset: int) -> list[Event]:
+        """Return what came after an offset as events, the same ones for all who are there."""
+        if offset not in channel.events:
+            found = channel.after(offset)
+            channel.events[offset] = (
+                change_events(found, self._position, self._id(self._end)) if found else []
+            )
+        return channel.events[offset]
+
+    async def _snapshot(self, selected: Selected) -> AsyncIterator[tuple[int, Sequence[Event]]]:
+        """Yield all rows, a part at a time, and the offset that they are of. A small one is kept for who comes next."""
+        kept = self._snapshots.get(selected)
+        if kept is not None and kept[0] >= self._first:
+            yield kept
+            return
+        keys, table, end = await self._in_pool(self._select, selected)
+        position = await self._in_pool(self._reading.position_text, self.view, end)
+        parts = snapshot_events(self.view, selected, keys, table, position, self._id(end))
+        events: list[Event] = []
+        size = 0
+        while (event := await self._in_pool(next, parts, None)) is not None:
+            size += len(event.data)
+            if size <= FEED_SNAPSHOT_BYTES:
+                events.append(event)
+            yield end, [event]
+        if size <= FEED_SNAPSHOT_BYTES and selected in self._channels:
+            self._snapshots = {
+                each: found for each, found in self._snapshots.items() if each in self._channels
+            }
+            self._snapshots[selected] = end, events
+
+    # --- channels --------------------------------------------------------------------------------------------
+
+    async def _join(self, selected: Selected) -> _Channel:
+        """Return the channel of a selection, making it if need be."""
+        async with self._changing:
+            if self._task is None:
+                await self._in_pool(self._open)
+                self._task = asyncio.create_task(self._run())
+            channel = self._channels.get(selected)
+            if channel is None:
+                if len(self._channels) >= FEED_SELECTIONS_MAX:
+                    raise InputError(
+                        "too many different subscriptions of this view", expected=f"at most {FEED_SELECTIONS_MAX:,}",
+                        found="more", hint="subscribe to more rows at once; or try again later",
+                    )  # fmt: skip
+                first, held = self._end, None
+                if self.view.changes == "upsert" and (selected.filter or selected.where is not None):
+                    keys, _, first = await self._in_pool(self._select, selected)
+                    held = set(keys or ())
+                channel = self._channels[selected] = _Channel(selected, first, held)
+            channel.subscribers += 1
+            return channel
+
+    def _find_changes(
+        self, deltas: Sequence[Delta], channels: Sequence[_Channel]
+    ) -> dict[_Channel, list[tuple[int, list[str]]]]:
+        """Return what commits mean to each channel, which knows then what it holds. In the pool."""
+        result = {}
+        for channel in channels:
+            found = []
+            try:
+                for delta in deltas:
+                    if delta.end > channel.first and (
+                        texts := changes(delta, channel.selected, channel.held)
+                    ):
+                        found.append((delta.end, texts))
+            except BourneError as error:
+                channel.failure = error
+            result[channel] = found
+        return result
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._reader = LogReader(self.view.folder, self._info, is_durable=True)
+        last = self._reader.last_frame()
+        self._first = self._end = 0 if last is None else last.next_offset
+        self._position = self._reading.position_text(self.view, self._end)
+
+    async def _run(self) -> None:
+        """Take in commits as they come, not more often than subscribers can be told."""
+        loop = asyncio.get_running_loop()
+        count = -1
+        try:
+            while not self._is_closed:
+                count = await self._commits.after(count, FEED_POSITION_S)
+                began_s = loop.time()
+                async with self._changing:
+                    channels = list(self._channels.values())
+                    deltas, position, found = await self._in_pool(self._read, channels)
+                    self._take(deltas, position, found)
+                pace_s = FEED_PACE_S * self.subscribers - (loop.time() - began_s)
+                if deltas and pace_s > 0:
+                    await asyncio.sleep(pace_s)
+        except BourneError as error:
+            self._failure = error
+        except Exception as error:  # noqa: BLE001  (told to all who follow)
+            self._failure = BourneError(f"view {self.view.name!r} cannot be followed", found=repr(error))
+        for channel in self._channels.values():
+            channel.wake()
+
+    def _read(
+        self, channels: Sequence[_Channel]
+    ) -> tuple[list[Delta], str, dict[_Channel, list[tuple[int, list[str]]]]]:
+        """Return the next commits, the position after them, and what they mean to the channels. In the pool."""
+        assert self._reader is not None
+        frames = self._reader.read(bytes_max=FEED_CATCH_UP_BYTES)
+        self._reader.rest()
+        if not frames:
+            return [], self._position, {}
+        deltas = [delta_of(self._info, frame) for frame in frames]
+        position = self._reading.position_text_of(self.view, deltas[-1].inputs)
+        return deltas, position, self._find_changes(deltas, channels)
+
+    def _take(
+        self, deltas: Sequence[Delta], position: str, found: dict[_Channel, list[tuple[int, list[str]]]]
+    ) -> None:
+        """Make commits known, all at once."""
+        if not deltas:
+            return
+        self._position, self._end = position, deltas[-1].end
+        for delta in deltas:
+            if delta.table.num_rows:
+                self._recent.append(delta)
+                self._bytes += delta.size_bytes
+        while self._recent and (self._bytes > FEED_BYTES_MAX or len(self._recent) > FEED_COMMITS_MAX):
+            gone = self._recent.popleft()
+            self._bytes -= gone.size_bytes
+            self._first = gone.end
+        for channel, parts in found.items():
+            channel.events.clear()
+            channel.recent.extend(parts)
+            channel.first = max(channel.first, self._first)
+            while channel.recent and channel.recent[0][0] <= channel.first:
+                channel.recent.popleft()
+            if parts or channel.failure:
+                channel.wake()
+
+    # --- from further back -----------------------------------------------------------------------------------
+
+    async def _offset(self, after: str | None) -> int | None:
+        """Return the offset that an id stands for; None if what came after it is not to be had."""
+        match = _ID.fullmatch(after or "")
+        if match is None or match[1] != self.view.id.hex()[:12]:
+            return None
+        offset = int(match[2])
+        return offset if await self._in_pool(self._can_read, offset) else None
+
+    def _can_read(self, offset: int) -> bool:
+        """Say whether a commit ended at an offset, and all that came after it is there."""
+        reader = LogReader(self.view.folder, self._info)
+        try:
+            reader.seek(offset)
+            return offset in (0, reader.end_offset()) or reader.is_at_frame()
+        except InputError:
+            return False
+        finally:
+            reader.close()
+
+    async def _catch_up(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
+        """Return what commits after an offset mean to a selection, and how far that goes."""
+        if self._first <= offset and until <= self._end:
+            near = [delta for delta in self._recent if offset < delta.end <= until]
+            return until, await self._in_pool(_texts, near, selected)
+        return await self._in_pool(self._read_from, selected, offset, until)
+
+    def _read_from(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
+        reader = LogReader(self.view.folder, self._info, is_durable=True)
+        try:
+            reader.seek(offset)
+            deltas: list[Delta] = []
+            while not any(delta.table.num_rows for delta in deltas):
+                frames = reader.read(until=until, bytes_max=FEED_CATCH_UP_BYTES)
+                deltas += [delta_of(self._info, frame) for frame in frames]
+                if not frames:
+                    return until, []
+        finally:
+            reader.close()
+        return deltas[-1].end, _texts(deltas, selected)
+
+    def _select(self, selected: Selected) -> tuple[list[int] | None, pa.Table, int]:
+        """Return the selected rows as they are now, with their keys, and the offset that they are of."""
+        keys, table, end = self._reading.entries(self.view)
+        if keys is not None:
+            table = table.append_column(KEY_COLUMN.name, pa.array(keys))
+        table = select(table, self.view.schema, selected)
+        found = None if keys is None else table.column(KEY_COLUMN.name).to_pylist()
+        return found, table.select(list(selected.columns or self.view.schema.names)), end
+
+    # --- small things ------------------------------------------------------------------------------------------
+
+    def _id(self, offset: int) -> str:
+        """Return the id of the state at an offset of the output."""
+        return f"{self.view.id.hex()[:12]}-{offset}"
+
+    async def _in_pool(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, functools.partial(work, *arguments)
+        )
+
+    async def close(self) -> None:
+        """Let subscribers go, and the files. Safe to call twice."""
+        self._is_closed = True
+        if self._task is not None:
+            self._commits.tell()
+            await self._task
+            self._task = None
+        for channel in self._channels.values():
+            channel.wake()
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _texts(deltas: Sequence[Delta], selected: Selected) -> list[str]:
+    return [text for delta in deltas for text in changes(delta, selected, None)]

@@ -1,0 +1,63 @@
+"""What subscribers asked for of a view, applied to what changes.
+
+Law: who applies the changes of a selection to the rows of that selection has its rows after them. By key, a row that is not
+selected (any more) is told as gone to whoever may have it; telling it of a key that is not there does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from bourne.serve.asked import Selected, places
+from bourne.serve.delta import Delta
+
+
+def selected_rows(delta: Delta, selected: Selected) -> Sequence[int]:
+    """Return the numbers of the rows of a change that are selected, in order.
+
+    Raises:
+        QueryError: the condition cannot be evaluated on them.
+    """
+    numbers: Sequence[int] = range(delta.table.num_rows)
+    if selected.filter:
+        (first, text), *others = selected.filter
+        numbers = delta.places(first).get(text, ())
+        for name, text in others:
+            texts = delta.texts(name)
+            numbers = [number for number in numbers if texts[number] == text]
+    if selected.where is not None and numbers:
+        chosen = delta.table.take(pa.array(numbers, pa.int64()))
+        numbers = [numbers[place] for place in places(chosen, delta.schema, Selected(where=selected.where))]
+    return numbers
+
+
+def changes(delta: Delta, selected: Selected, held: set[int] | None) -> list[str]:
+    """Return what a change means to a selection, as JSON objects.
+
+    Args:
+        held: the keys whose rows are selected before it, and, on return, after it. None: it is not known, so every key
+            whose row is not selected is told as gone.
+    """
+    if not delta.table.num_rows:
+        return []
+    chosen = selected_rows(delta, selected)
+    rows = delta.rows(selected.columns) if len(chosen) else []
+    if delta.keys is None:
+        weights = delta.weights.tolist()
+        return [f'{{"row": {rows[number]}, "weight": {weights[number]}}}' for number in chosen]
+    keys, there = delta.keys.tolist(), (delta.weights > 0).tolist()
+    last = delta.key_rows
+    kept = {keys[number]: number for number in chosen if there[number] and last[keys[number]] == number}
+    gone: Iterable[int]
+    if held is None:
+        gone = (key for key in last if key not in kept)
+    else:
+        few, many = (held, last) if len(held) < len(last) else (last, held)
+        gone = [key for key in few if key in many and key not in kept]
+        held.difference_update(gone)
+        held.update(kept)
+    return [f'{{"key": {key}, "row": null}}' for key in gone] + [
+        f'{{"key": {key}, "row": {rows[number]}}}' for key, number in kept.items()
+    ]
