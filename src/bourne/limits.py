@@ -256,3 +256,6 @@ EVENT_ROWS: Final = 2_000
 
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1
+
+# Tokens of a data folder: each request's is compared with all of them, which takes some microseconds then.
+TOKENS_MAX: Final = 1000

@@ -140,9 +140,15 @@ def _boot_id() -> bytes:
 _IOV_MAX = 512
 
 
-def write_durably(files: Files, path: Path, content: bytes) -> None:
-    """Write a small file so that after a crash it is there whole, or as it was before."""
+def write_durably(files: Files, path: Path, content: bytes, *, is_private: bool = False) -> None:
+    """Write a small file so that after a crash it is there whole, or as it was before.
+
+    If `is_private`, only its owner may read it, from its first byte on.
+    """
     draft = path.with_name(path.name + ".draft")
+    if is_private:
+        draft.unlink(missing_ok=True)  # somebody may have it open who could read it
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     descriptor = files.open(draft)
     try:
         files.truncate(descriptor, 0)

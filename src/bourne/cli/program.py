@@ -24,6 +24,7 @@ from bourne.cli.repair import repair
 from bourne.cli.run import run
 from bourne.cli.status import status
 from bourne.cli.tail import tail
+from bourne.cli.token import token
 from bourne.cli.verify import verify
 from bourne.errors import BourneError
 
@@ -37,7 +38,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    run, pipe, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain,
+    run, pipe, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain, token,
 ):  # fmt: skip
     program.command()(command)
 

@@ -1,0 +1,1 @@
+"""Views, logs and queries over HTTP, and who may ask."""
