@@ -51,7 +51,7 @@ def some(random_: random.Random) -> list[dict[str, Any]]:
 
 def check(it: bourne.Instance) -> None:
     tables = {name: it.tail(name) for name in ("events", "others")}
-    schemas = it._reading.schemas()
+    schemas = it.reading.schemas()
     for name, sql in WHOLE.items():
         _, expected = ask_duckdb(sql, {log: (schemas[log], table) for log, table in tables.items()})
         found = difference(rows_of(it.query(f"SELECT * FROM {name}").to_arrow()), rows_of(expected))

@@ -99,7 +99,7 @@ class Instance:
         self.app = app
         self.folder = folder
         self._home = Path.cwd()  # of the tables' files
-        self._clock = clock
+        self.clock = clock
         self._files = files
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
@@ -122,9 +122,9 @@ class Instance:
             self._declare(app)
         side_logs = {name: self._side_logs(view) for name, view in self._views.items()}
         self._runners = Runners(
-            self._views, self._bound, self._catalog, self._databases, files, self._clock, side_logs
+            self._views, self._bound, self._catalog, self._databases, files, self.clock, side_logs
         )
-        self._reading = Reading(self._catalog, self._views_by_name, self._log, lambda: self._databases.linear)
+        self.reading = Reading(self._catalog, self._views_by_name, self._log, lambda: self._databases.linear)
 
     def _side_logs(self, view: ViewInfo) -> SideLogs:
         """Return where records go that a view goes on without."""
@@ -188,9 +188,7 @@ class Instance:
     def _store_table(self, content: TableContent) -> None:
         """Bring a table's log to what its file said."""
         info = self._declared[content.info.name]
-        store_table(
-            replace(content, info=info), self._catalog.log_folder(info.name), self._files, self._clock
-        )
+        store_table(replace(content, info=info), self._catalog.log_folder(info.name), self._files, self.clock)
 
     def _take_over_tables(self) -> list[BourneError]:
         """Look at the tables' files again; return what is wrong with some, which then stay as they were."""
@@ -216,7 +214,7 @@ class Instance:
             info = self._log(name)
             if info.name not in self._logs:
                 folder = self._catalog.log_folder(info.name)
-                self._logs[info.name] = EmbeddedLog(folder, info, files=self._files, clock=self._clock)
+                self._logs[info.name] = EmbeddedLog(folder, info, files=self._files, clock=self.clock)
             return self._logs[info.name]
 
     def append(
@@ -248,13 +246,17 @@ class Instance:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         found = self.log(log)
-        self._check_writable(found.info)
+        self.check_writable(found.info)
         if seen:
             rows = with_seen(found.info, rows, seen)
         return found.append(rows, durability=durability, request_id=request_id)
 
-    def _check_writable(self, info: LogInfo) -> None:
-        """Refuse what would look like a record that a view goes on without, or a source has set aside or read."""
+    def check_writable(self, info: LogInfo) -> None:
+        """Refuse what would look like a record that a view goes on without, or a source has set aside or read.
+
+        Raises:
+            InputError: it is such a log.
+        """
         if info in (*DEAD_LETTER_LOGS, files_log(info.name.removesuffix(files_log_name("")))):
             raise InputError(
                 f"{info.name!r} is written to by sources and sinks only", where=f"log {info.name!r}",
@@ -358,7 +360,7 @@ class Instance:
         self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
     ) -> Connectors:
         return Connectors(
-            self.app, self.log, self._views, self._catalog, self._reading.rows, files=self._files, clock=self._clock, is_patient=is_patient,
+            self.app, self.log, self._views, self._catalog, self.reading.rows, files=self._files, clock=self.clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
 
@@ -371,7 +373,7 @@ class Instance:
     def dead_letters(self) -> Letters:
         """What sources could not take in, and sinks refused: to be looked at, tried again, or given up."""
         self._check_open()
-        return Letters(self.log, self._clock, self._deliver_again)
+        return Letters(self.log, self.clock, self._deliver_again)
 
     def _deliver_again(self, sink: str, letters: Mapping[str, bytes]) -> Mapping[str, str | None]:
         return self._connectors(is_patient=False, on_state=None).deliver_again(sink, letters)
@@ -456,8 +458,8 @@ class Instance:
         """
         self._check_open()
         if not together and not at_least:
-            return self._reading.query(sql, parameters)
-        return self._reading.query_together(sql, parameters, at_least=at_least, wait_s=wait_s)
+            return self.reading.query(sql, parameters)
+        return self.reading.query_together(sql, parameters, at_least=at_least, wait_s=wait_s)
 
     def tail(self, log: str, *, start: int | None = None, rows_max: int | None = None) -> pa.Table:
         """Return the records of a log from offset `start` on (from the first, if None).
@@ -499,7 +501,7 @@ class Instance:
                 late_records=records.get(late_log_name(view.name), 0),
                 failed_records=records.get(error_log_name(view.name), 0),
                 input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
-                rows=self._reading.count(view.name),
+                rows=self.reading.count(view.name),
             )
             for view in self._known_views()
         ]
@@ -564,7 +566,7 @@ class Instance:
             closing: list[Callable[[], None]] = [
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
-                *self._reading.closers(),
+                *self.reading.closers(),
                 self._databases.close,
             ]
             errors = [error for close in closing if (error := _attempt(close)) is not None]

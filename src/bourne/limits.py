@@ -254,6 +254,42 @@ FEED_SIGN_S: Final = 15.0
 EVENT_BYTES: Final = 256 << 10
 EVENT_ROWS: Final = 2_000
 
+# How long the head of a request may take to come, in seconds, and how many connections may have none in work.
+SERVE_HEAD_S: Final = 10.0
+SERVE_WAITING_MAX: Final = 512
+
+# Connections of the server of views, each an open file; beyond that all are told to come again.
+SERVE_CONNECTIONS_MAX: Final = 4_096
+
+# How long a client may take nothing of what is sent to it, in seconds.
+SERVE_TAKE_S: Final = 30.0
+
+# Requests of one address in a second, and at once; addresses that are remembered for it.
+SERVE_RATE: Final = 5_000
+SERVE_RATE_BURST: Final = 10_000
+SERVE_CLIENTS_MAX: Final = 10_000
+
+# Threads that read views and logs for requests.
+SERVE_WORKERS: Final = 8
+
+# Requests that wait for a position, and subscriptions of one server.
+SERVE_WAITERS_MAX: Final = 256
+SERVE_SUBSCRIBERS_MAX: Final = 2_000
+
+# The body of a question.
+SERVE_BODY_BYTES_MAX: Final = 1 << 20
+SERVE_BODY_S: Final = 10.0
+
+# Queries that are answered at once, and that wait for it; how long each may take, in seconds, and how large its answer is.
+QUERIES_AT_ONCE: Final = 4
+QUERIES_WAITING_MAX: Final = 64
+QUERY_S: Final = 30.0
+QUERY_ANSWER_BYTES_MAX: Final = 64 << 20
+
+# Memory of the process that answers queries: of DuckDB, and, a share of the machine's, of all in it. At least so much.
+QUERY_DUCKDB_BYTES: Final = 1 << 30
+QUERY_PROCESS_BYTES_MIN: Final = 3 << 30
+
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1
 

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
@@ -56,20 +57,42 @@ class Refused(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+def busy(expected: str) -> Refused:
+    """Return the refusal of who comes when too many are there."""
+    error = InputError("too much is in work", expected=expected, found="more", hint="ask again in a moment")
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, error)
+
+
 def refusal(error: BourneError | Refused) -> Response:
     """Return the answer to a request that failed."""
     if isinstance(error, Refused):
         return problem(error.status, error.error, error.headers)
+    return problem(_status(error), error)
+
+
+def _status(error: BourneError) -> HTTPStatus:
     found = (status for kind, status in _STATUSES if isinstance(error, kind))
-    return problem(next(found, HTTPStatus.INTERNAL_SERVER_ERROR), error)
+    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def problem_text(error: BourneError | Refused) -> str:
+    """Return an error as a JSON object, for where no answer can begin any more."""
+    inner, status = (error.error, error.status) if isinstance(error, Refused) else (error, _status(error))
+    return json.dumps(_members(status, inner), ensure_ascii=False)
 
 
 def problem(status: HTTPStatus, error: BourneError, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as an answer."""
-    members = {"where": error.where, "expected": error.expected, "found": error.found, "hint": error.hint}
-    said = {name: str(value) for name, value in members.items() if value is not None}
     retry = {"Retry-After": str(HTTP_RETRY_AFTER_S)} if status in _COME_AGAIN else {}
     return JSONResponse(
-        {"title": error.what, "status": int(status), **said}, int(status), {**retry, **(headers or {})},
+        _members(status, error),
+        int(status),
+        {**retry, **(headers or {})},
         media_type="application/problem+json",
-    )  # fmt: skip
+    )
+
+
+def _members(status: HTTPStatus, error: BourneError) -> dict[str, Any]:
+    members = {"where": error.where, "expected": error.expected, "found": error.found, "hint": error.hint}
+    said = {name: str(value) for name, value in members.items() if value is not None}
+    return {"title": error.what, "status": int(status), **said}

@@ -59,7 +59,7 @@ class Reading:
     ) -> None:
         """`views` are all views, `log` returns a log or raises UnknownName, `database` computes queries."""
         self._catalog = catalog
-        self._views = views
+        self.views = views
         self._log = log
         self._folds: dict[Path, _Held[Fold]] = {}
         self._trails: dict[Path, _Held[Trail]] = {}
@@ -72,7 +72,7 @@ class Reading:
         """Return the columns of all logs and views."""
         schemas = {info.name: relation_schema(info) for info in self._catalog.logs()}
         schemas |= {view.name: view.schema for view in self._catalog.views()}
-        return schemas | {view.name: view.schema for view in self._views().values()}
+        return schemas | {view.name: view.schema for view in self.views().values()}
 
     def find(self, name: str) -> tuple[Path, LogInfo]:
         """Return where a view's output, or a log, is, and what is in it.
@@ -85,8 +85,25 @@ class Reading:
             return view.folder, view.output
         return self._catalog.log_folder(name), self._log(name)
 
+    def find_log(self, name: str) -> tuple[Path, LogInfo]:
+        """Return where a log is, and what is in it.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        info = self._log(name)
+        return self._catalog.log_folder(info.name), info
+
+    def logs(self) -> Sequence[LogInfo]:
+        """Return all logs."""
+        return self._catalog.logs()
+
+    def all_folders(self) -> Sequence[Path]:
+        """Return the folders of all partitions of all logs and outputs."""
+        return self.folders([*(info.name for info in self.logs()), *self.views()])
+
     def _view(self, name: str) -> ViewInfo | None:
-        return self._views().get(name) or self._catalog.view(name)
+        return self.views().get(name) or self._catalog.view(name)
 
     # --- as it is now ---
 
@@ -118,9 +135,10 @@ class Reading:
     # --- together ---
 
     def query_together(
-        self, sql: str, parameters: Any = None, *, at_least: str = "", wait_s: float = 0
-    ) -> Result:
-        """Answer a SELECT over logs and views, all at one position.
+        self, sql: str, parameters: Any = None, *, at_least: str = "", wait_s: float = 0, bytes_max: int | None = None,
+        started: Callable[[duckdb.DuckDBPyConnection], None] = lambda cursor: None,
+    ) -> Result:  # fmt: skip
+        """Answer a SELECT over logs and views, all at one position. `bytes_max` and `started`: as `Queries.run`.
 
         Raises:
             Behind: they have not come to that position, or not to one that they share, in that time.
@@ -132,7 +150,7 @@ class Reading:
             found = self.wait(names, wanted, wait_s=wait_s)
             return found.tables, found.position
 
-        return self._queries.run(sql, parameters, rows)
+        return self._queries.run(sql, parameters, rows, bytes_max=bytes_max, started=started)
 
     def wait(self, names: Collection[str], wanted: LogPosition, *, wait_s: float) -> Together:
         """Return the rows of some logs and views at one position that has the `wanted` records.
@@ -183,7 +201,7 @@ class Reading:
     def cut(self, names: Collection[str], least: Mapping[str, int] | None = None) -> Cut | None:
         """Return the newest cut through some logs and views and all that they read; None if there is none (yet)."""
         views = {name: view for name, view in self._known(names).items() if view is not None} | dict(
-            self._views()
+            self.views()
         )
         places = {}
         for name in below(names, views):
@@ -203,7 +221,7 @@ class Reading:
         return position_text(self._logs_of(view, inputs))
 
     def _logs_of(self, view: ViewInfo, inputs: LogPosition) -> LogPosition:
-        views, found = self._views(), dict[str, tuple[int, ...]]()
+        views, found = self.views(), dict[str, tuple[int, ...]]()
         for name, offsets in inputs.items():
             below = {name: offsets}
             if name in views:
@@ -231,7 +249,7 @@ class Reading:
 
     def folders(self, names: Collection[str]) -> Sequence[Path]:
         """Return the folders of the partitions in which something has to happen for these to go on."""
-        views = self._views()
+        views = self.views()
         members = below(names, views)
         outputs = [partition_folder(views[name].folder, 0) for name in members]
         logs = [self.find(name) for name in names if name not in views]

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import bourne
-from bourne.cli.loading import load_app
+from bourne.loading import load_app
 
 HERE = Path(__file__).parent
 KILLS = 50 if os.environ.get("BOURNE_LONG") else 5

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import bourne
-from bourne.cli.loading import load_app
+from bourne.loading import load_app
 from bourne.sql.emit import split_emit
 from bourne.sql.windows import rewrite_windows
 from chaos.lives import feeding, live
@@ -95,7 +95,7 @@ def check_with_duckdb(it: bourne.Instance) -> None:
     """Compare views with DuckDB's answer over the records that are neither late nor errors."""
     assert it.app is not None
     logs = {
-        name: (it._reading.schemas()[name], it.query(f"FROM {name}").to_arrow())
+        name: (it.reading.schemas()[name], it.query(f"FROM {name}").to_arrow())
         for name in ("events", "rates")
     }
     for name in WHOLE:

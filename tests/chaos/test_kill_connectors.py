@@ -171,7 +171,7 @@ def test_everything_is_killed(
 
 def check(database: str, redis: RedisServer, kafka: KafkaServer, topic: str, tmp_path: Path) -> None:
     """Bring everything to its end, and compare."""
-    from bourne.cli.loading import load_app  # noqa: PLC0415
+    from bourne.loading import load_app  # noqa: PLC0415
 
     with bourne.open(
         load_app(Path(__file__).with_name("connectors_app.py")), data=tmp_path / "data"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import bourne
-from bourne.cli.loading import load_app
+from bourne.loading import load_app
 from bourne.log.reader import LogReader
 from chaos.lives import feeding, live
 from engine.oracle import ask_duckdb, difference, rows_of
@@ -55,7 +55,7 @@ def check(it: bourne.Instance) -> None:
     """Compare each view with DuckDB's answer over the relations of the logs; `zero` in each of its commits."""
     assert it.app is not None
     views = {name: view.sql for name, view in it.app.views.items()}
-    schemas = it._reading.schemas()
+    schemas = it.reading.schemas()
     known = {}
     for name in ("events", "owners", "cities"):
         known[name] = (schemas[name], it.query(f"FROM {name}").to_arrow())

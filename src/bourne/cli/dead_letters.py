@@ -48,7 +48,7 @@ def dead_letters(
     """Show, take in or deliver again, or give up what a source could not take in, or a sink refused."""
     end_with_reader()
     import bourne
-    from bourne.cli.loading import load_app
+    from bourne.loading import load_app
 
     app = None if file is None else load_app(file, name=name)
     with calm_warnings(), bourne.open(app, data=data) as instance:

@@ -58,7 +58,7 @@ def explain(
         with bourne.open(data=data) as instance:
             found = instance.explain(view)
     else:
-        from bourne.cli.loading import load_app
+        from bourne.loading import load_app
 
         found = _explain_declared(load_app(file, name=name), view, data)
     if kind is ExplainFormat.JSON:

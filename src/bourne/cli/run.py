@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bourne.cli.options import DATA, Data, stop_on_signals
+
+if TYPE_CHECKING:
+    from bourne.running import Progress
 
 
 def run(
@@ -28,21 +33,42 @@ def run(
     name: Annotated[
         str | None, typer.Option("--app", metavar="NAME", help="Which app, if the file declares several.")
     ] = None,
-) -> None:
-    """Open an app, take in what its sources bring, and keep its views up to date.
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to serve, port 0 for a free one. By default 127.0.0.1:8040, or a free port if that is taken.",
+        ),
+    ] = None,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve", help="Serve views over HTTP, with a dashboard. By default yes, but not with --until-caught-up.",
+            show_default=False,
+        ),
+    ] = None,
+    access_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to add a line for each request; - for standard error.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Open an app, take in what its sources bring, keep its views up to date, and serve them.
 
     Makes the data folder, the logs and the views that are missing. Ctrl-C or SIGTERM finish the current epoch, save
     what is worth saving, and end.
     """
     if final and not until_caught_up:
         raise typer.BadParameter("--final says that nothing follows: it needs --until-caught-up")
+    place = None if address is None else read_address(address)
+    is_serving = serve if serve is not None else address is not None or not until_caught_up
+    if address is not None and not is_serving:
+        raise typer.BadParameter("--address says where to serve, and --no-serve not to")
     with stop_on_signals() as stop:
         from rich.console import Console
 
         import bourne
-        from bourne.cli.loading import load_app
         from bourne.cli.notices import calm_warnings, tell_state
         from bourne.cli.progress import ViewProgress
+        from bourne.loading import load_app
 
         console = Console(highlight=False)
         app = load_app(file, name=name)
@@ -52,10 +78,39 @@ def run(
             console.print(
                 f"{app.name}: {len(app.views)} views follow {len(app.logs)} logs in {data}", soft_wrap=True
             )
-            with ViewProgress(console) as progress:
+            with ExitStack() as opened_beside:
+                note: Callable[[list[Progress]], None] = lambda progress: None  # noqa: E731
+                if is_serving:
+                    from bourne.serve.server import Server
+
+                    _log_access(access_log, opened_beside)
+                    server = opened_beside.enter_context(Server(instance, place, file=file, name=name))
+                    note = server.note
+                    console.print(f"serves {server.url}", soft_wrap=True)
+                shown = opened_beside.enter_context(ViewProgress(console))
+
+                def update(progress: list[Progress]) -> None:
+                    note(progress)
+                    shown.update(progress)
+
                 instance.run(
-                    until_caught_up=until_caught_up, final=final, on_progress=progress.update, stop=stop.event,
+                    until_caught_up=until_caught_up, final=final, on_progress=update, stop=stop.event,
                     on_state=lambda state: tell_state(console, state),
                 )  # fmt: skip
     if stop.signal_number is not None and until_caught_up:
         raise typer.Exit(128 + stop.signal_number)  # ended before its aim
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Return host and port. `[::1]:8040` is one, too."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise typer.BadParameter(f"{text!r} is no address, such as 127.0.0.1:8040 or [::1]:0")
+    return host.strip("[]"), int(port)
+
+
+def _log_access(file: Path | None, opened: ExitStack) -> None:
+    from bourne.serve.access_log import log_access
+
+    if file is not None:
+        opened.enter_context(log_access(file))

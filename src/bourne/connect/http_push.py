@@ -164,12 +164,12 @@ class HttpPush:
         return {
             "log": self.log.name,
             "records": len(found),
-            "offsets": _offsets(found),
+            "offsets": offsets_of(found),
             "repeat": found.is_repeat,
         }
 
 
-def _offsets(appended: Appended) -> list[dict[str, int]]:
+def offsets_of(appended: Appended) -> list[dict[str, int]]:
     """Return the first and the last offset of the records in each partition."""
     found = []
     for partition in np.unique(appended.partitions).tolist():

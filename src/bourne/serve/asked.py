@@ -75,8 +75,16 @@ def read_selected(
         column = _column(schema, name.removeprefix("where."))
         found[column.name] = as_text(column, text)
     condition = None if where is None else check_condition(where, schema)
-    chosen = tuple(_column(schema, name).name for name in _names(columns))
-    return Selected(tuple(sorted(found.items())), condition, chosen)
+    return Selected(tuple(sorted(found.items())), condition, names_of(schema, columns))
+
+
+def names_of(schema: Schema, text: str | None) -> tuple[str, ...]:
+    """Return the columns that a text such as `a,b` names, each once.
+
+    Raises:
+        UnknownColumn: there is no such column.
+    """
+    return tuple(dict.fromkeys(_column(schema, name).name for name in _names(text)))
 
 
 def read_order(schema: Schema, text: str | None) -> tuple[tuple[str, bool], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -41,9 +41,10 @@ def json_columns(schema: Schema) -> frozenset[str]:
     return frozenset(column.name for column in schema.columns if column.type == "JSON")
 
 
-def columns_json(schema: Schema) -> list[dict[str, Any]]:
-    """Return what there is to say of columns."""
-    return [{"name": column.name, "type": column.type} for column in schema.columns]
+def columns_json(schema: Schema, names: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Return what there is to say of some columns, in that order, or of all."""
+    types = {column.name: column.type for column in schema.columns}
+    return [{"name": name, "type": types[name]} for name in names or types if name in types]
 
 
 def table_body(table: pa.Table, kind: Literal["csv", "arrow"]) -> Iterator[bytes]:

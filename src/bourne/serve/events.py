@@ -60,9 +60,7 @@ def snapshot_events(
     view: ViewInfo, selected: Selected, keys: Sequence[int] | None, table: pa.Table, position: str, id_: str
 ) -> Iterator[Event]:
     """Yield all rows, a part at a time."""
-    columns = [
-        each for each in columns_json(view.schema) if not selected.columns or each["name"] in selected.columns
-    ]
+    columns = columns_json(view.schema, selected.columns)
     head: dict[str, Any] = {
         "view": view.name, "version": view.version, "position": position, "keyed": keys is not None, "columns": columns,
     }  # fmt: skip

@@ -100,6 +100,11 @@ class Feed:
         """How many follow it."""
         return sum(channel.subscribers for channel in self._channels.values())
 
+    @property
+    def has_failed(self) -> bool:
+        """Say whether it stands still."""
+        return self._failure is not None
+
     # --- following -----------------------------------------------------------------------------------------
 
     async def follow(

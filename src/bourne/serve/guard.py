@@ -22,6 +22,7 @@ from starlette.responses import Response
 from bourne.errors import BourneError, InputError
 from bourne.limits import SERVE_CLIENTS_MAX, SERVE_RATE, SERVE_RATE_BURST, SERVE_TAKE_S
 from bourne.problems import Refused, refusal
+from bourne.serve.access_log import ACCESS_LOG
 from bourne.serve.connection import ABORT
 from bourne.serve.tokens import Role, Tokens
 
@@ -30,8 +31,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-ACCESS_LOG: Final = logging.getLogger("bourne.access")
 
 COOKIE: Final = "bourne_session"
 
@@ -186,7 +185,9 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, response: Response
         return
     if scope["type"] == "websocket":
         headers = response.raw_headers
-        await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": headers})
+        await send(
+            {"type": "websocket.http.response.start", "status": response.status_code, "headers": headers}
+        )
         await send({"type": "websocket.http.response.body", "body": response.body})
         return
     await response(scope, receive, send)

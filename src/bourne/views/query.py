@@ -6,9 +6,8 @@ Invariant: a query reads; it can neither write nor reach files, the network or e
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -22,11 +21,14 @@ from bourne.sql.windows import rewrite_windows
 from bourne.udf import explained
 from bourne.views.result import Result
 
+# Rows of an answer that are fetched at once where it is bounded.
+_BATCH_ROWS: Final = 1 << 16
+
 Rows: TypeAlias = Callable[[Collection[str]], tuple[Mapping[str, pa.Table], LogPosition | None]]
 
 
 class Queries:
-    """Answers queries over named relations. One at a time; safe to call from any thread."""
+    """Answers queries over named relations. Safe to call from any thread."""
 
     def __init__(
         self,
@@ -36,10 +38,16 @@ class Queries:
         """`schemas` says which relations there are, `database` computes."""
         self._schemas = schemas
         self._database = database
-        self._mutex = threading.Lock()
 
-    def run(self, sql: str, parameters: Any, rows: Rows) -> Result:
+    def run(
+        self, sql: str, parameters: Any, rows: Rows, *, bytes_max: int | None = None,
+        started: Callable[[duckdb.DuckDBPyConnection], None] = lambda cursor: None,
+    ) -> Result:  # fmt: skip
         """Answer one SELECT. Only the relations that it names are read: `rows` returns them, and at which position.
+
+        Args:
+            bytes_max: the largest answer there may be.
+            started: is given the cursor, whose `interrupt` ends the query, from any thread.
 
         Raises:
             SqlError: TUMBLE is used wrongly.
@@ -47,8 +55,8 @@ class Queries:
         """
         schemas = self._schemas()
         text = rewrite_windows(sql, schemas).sql
-        with self._mutex:
-            cursor = self._database().cursor()
+        with self._database().cursor() as cursor:
+            started(cursor)
             try:
                 self._check(text)
                 words = words_of(text)
@@ -65,7 +73,7 @@ class Queries:
                             "a UHUGEINT cannot be answered", where=f"column {name}", found=spelled,
                             hint="CAST it to HUGEINT, or to VARCHAR",
                         )  # fmt: skip
-                return Result(relation.to_arrow_table(), types, position)
+                return Result(_fetched(relation, bytes_max), types, position)
             except duckdb.Error as error:
                 known = ", ".join(sorted(schemas)) or "none"
                 is_unknown = isinstance(error, duckdb.CatalogException | duckdb.BinderException)
@@ -75,8 +83,6 @@ class Queries:
                     or function_hint(str(error))
                     or (f"logs and views here: {known}" if is_unknown else None),
                 ) from error
-            finally:
-                cursor.close()
 
     @staticmethod
     def _check(sql: str) -> None:
@@ -92,3 +98,20 @@ class Queries:
         columns = ", ".join(cast_back(column) for column in schema.columns)
         cursor.register(f"__{name}", table)
         cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT {columns} FROM {quote(f'__{name}')}")
+
+
+def _fetched(relation: duckdb.DuckDBPyRelation, bytes_max: int | None) -> pa.Table:
+    """Return all rows, or none if they are too large."""
+    if bytes_max is None:
+        return relation.to_arrow_table()
+    reader = relation.to_arrow_reader(_BATCH_ROWS)
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > bytes_max:
+            raise QueryError(
+                "the answer is too large", expected=f"at most {bytes_max >> 20:,} MiB", found="more",
+                hint="ask for fewer columns, a sum, or with LIMIT; a whole view comes in pages or as a subscription",
+            )  # fmt: skip
+    return pa.Table.from_batches(batches, reader.schema)

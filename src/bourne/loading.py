@@ -7,12 +7,9 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
+from bourne.app import App
 from bourne.errors import BourneError, DefinitionError
-
-if TYPE_CHECKING:
-    from bourne.app import App
 
 
 def load_app(path: Path, *, name: str | None = None) -> App:
@@ -21,8 +18,6 @@ def load_app(path: Path, *, name: str | None = None) -> App:
     Raises:
         DefinitionError: there is no such file, it fails, or it does not have exactly one (such) app.
     """
-    from bourne.app import App
-
     named = {variable: value for variable, value in vars(_load(path)).items() if isinstance(value, App)}
     apps = {id(app): app for variable, app in named.items() if name is None or name in (variable, app.name)}
     if len(apps) == 1:

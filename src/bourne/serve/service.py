@@ -1,0 +1,123 @@
+"""What the server of a data folder has: its loop's watch over commits, feeds of views, queries, threads that read.
+
+Law: reading is done by threads, waiting by the loop: who waits for a position holds no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bourne.errors import UnknownName
+from bourne.instance import Instance
+from bourne.limits import SERVE_SUBSCRIBERS_MAX, SERVE_WAITERS_MAX, SERVE_WORKERS
+from bourne.position import LogPosition
+from bourne.problems import busy
+from bourne.reading import Reading, Together, check_wait
+from bourne.running import Progress
+from bourne.serve.commits import Commits
+from bourne.serve.feed import Feed
+from bourne.serve.queries import QueryProcesses
+from bourne.views.catalog import ViewInfo
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """Everything that requests use. Belongs to one event loop, in which it is made and closed."""
+
+    def __init__(
+        self, instance: Instance, *, file: Path | None = None, name: str | None = None,
+        progress: Mapping[str, Progress] | None = None,
+    ) -> None:  # fmt: skip
+        """`file` declares the app, whose functions queries may call; `name` says which. `progress` is told of elsewhere."""
+        self.progress = {} if progress is None else progress
+        self.instance = instance
+        self.reading: Reading = instance.reading
+        self.pool = ThreadPoolExecutor(SERVE_WORKERS, thread_name_prefix="bourne-serve")
+        self.commits = Commits(self.reading.all_folders())
+        self.queries = QueryProcesses(instance.folder, file, name)
+        self._feeds: dict[bytes, Feed] = {}
+        self._waiting = 0
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    async def work(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Let a thread do it."""
+        call = functools.partial(function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.pool, call)
+
+    async def together(self, names: list[str], wanted: LogPosition, wait_s: float) -> Together:
+        """Return the rows of logs and views at one position that has the `wanted` records.
+
+        Raises:
+            Behind: not within that time.
+            Refused: too many wait.
+        """
+        check_wait(wait_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        is_waiting = False
+        try:
+            while True:
+                count = self.commits.count
+                found = await self.work(self.reading.together, names, wanted)
+                left_s = until - loop.time()
+                if found is not None:
+                    return found
+                if left_s <= 0:
+                    raise await self.work(self.reading.behind, names, wanted)
+                if not is_waiting:
+                    if self._waiting >= SERVE_WAITERS_MAX:
+                        raise busy(f"at most {SERVE_WAITERS_MAX} requests that wait for a position")
+                    is_waiting = True
+                    self._waiting += 1
+                await self.commits.after(count, min(left_s, 1.0))
+        finally:
+            self._waiting -= is_waiting
+
+    def view(self, name: str) -> ViewInfo:
+        """Return a view.
+
+        Raises:
+            UnknownName: there is none of that name.
+        """
+        views = self.reading.views()
+        if name not in views:
+            raise UnknownName(
+                f"there is no view {name!r}", expected=", ".join(sorted(views)) or "none", found=name,
+                hint="GET /views says which there are",
+            )  # fmt: skip
+        return views[name]
+
+    # --- following -----------------------------------------------------------------------------------------------
+
+    @property
+    def subscribers(self) -> int:
+        """How many follow views."""
+        return sum(feed.subscribers for feed in self._feeds.values())
+
+    def feed(self, view: ViewInfo) -> Feed:
+        """Return the feed of a view.
+
+        Raises:
+            Refused: too many follow.
+        """
+        if self.subscribers >= SERVE_SUBSCRIBERS_MAX:
+            raise busy(f"at most {SERVE_SUBSCRIBERS_MAX:,} subscriptions")
+        feed = self._feeds.get(view.id)
+        if feed is None or feed.has_failed:
+            feed = self._feeds[view.id] = Feed(view, self.reading, self.commits, self.pool)
+        return feed
+
+    async def close(self) -> None:
+        """Let all go. Safe to call twice."""
+        for feed in self._feeds.values():
+            await feed.close()
+        await self.queries.close()
+        self.commits.close()
+        self.pool.shutdown(wait=True)
