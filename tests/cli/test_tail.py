@@ -167,7 +167,7 @@ def test_the_last_records_are_found_though_others_were_compacted_away(monkeypatc
     cursor = SimpleNamespace(partitions=(0,), first_offsets=lambda: (0,))
     monkeypatch.setattr(tail_module, "_merged", merged)
     for count, wanted in ((3, [700, 800, 900]), (50, list(range(0, 1000, 100))), (0, [])):
-        tables = tail_module._last(None, cursor, (1000,), count, False)
+        tables = tail_module.last_records(None, cursor, (1000,), count, False)
         assert [row for table in tables for row in table.column("__offset").to_pylist()] == wanted
 
 

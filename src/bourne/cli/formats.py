@@ -30,7 +30,7 @@ class AlignedRows:
     def lines(self, table: pa.Table) -> Iterator[str]:
         """Yield the lines of one page."""
         names = [name.removeprefix("__") for name in table.column_names]
-        cells = [[_cell(value) for value in column.to_pylist()] for column in text_columns(table)]
+        cells = [[cell(value) for value in column.to_pylist()] for column in text_columns(table)]
         is_first = not self._widths
         widths = [max(map(cell_len, [name, *column])) for name, column in zip(names, cells, strict=True)]
         self._widths = [max(pair) for pair in zip(widths, self._widths or widths, strict=True)]
@@ -40,7 +40,7 @@ class AlignedRows:
             yield "  ".join(map(_pad, row, self._widths, is_right)).rstrip() + "\n"
 
 
-def _cell(value: str | None) -> str:
+def cell(value: str | None) -> str:
     """Return a value as one line without control characters."""
     if value is None:
         return "NULL"

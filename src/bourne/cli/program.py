@@ -26,6 +26,7 @@ from bourne.cli.status import status
 from bourne.cli.tail import tail
 from bourne.cli.token import token
 from bourne.cli.verify import verify
+from bourne.cli.watch import watch
 from bourne.errors import BourneError
 
 program = typer.Typer(
@@ -38,7 +39,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    run, pipe, append, tail, query, status, dead_letters, explain, verify, prove, check_proof, repair, maintain, token,
+    run, pipe, append, tail, query, watch, status, dead_letters, explain, verify, prove, check_proof, repair, maintain, token,
 ):  # fmt: skip
     program.command()(command)
 

@@ -144,7 +144,7 @@ def _pages(
         cursor = opened.enter_context(closing(log.cursor(partition=partition)))
         ends = _ends(cursor, last)
         if first is None:
-            tables = _last(log, cursor, ends, _LAST_RECORDS if limit is None else limit, has_partition)
+            tables = last_records(log, cursor, ends, _LAST_RECORDS if limit is None else limit, has_partition)
             yield from _paged(tables)
             limit = None
         else:
@@ -200,10 +200,10 @@ def _pieces(cursor: LogCursor, end: int) -> Iterator[Piece]:
         yield from pieces
 
 
-def _last(
+def last_records(
     log: EmbeddedLog, cursor: LogCursor, ends: Sequence[int], count: int, has_partition: bool
 ) -> Iterable[pa.Table]:
-    """Return the last records before `ends`."""
+    """Return the last records before `ends`, with the columns that say where they are. O(records returned)."""
     firsts, span = cursor.first_offsets(), count
     while True:
         starts = [max(first, end - span) for first, end in zip(firsts, ends, strict=True)]
