@@ -42,6 +42,7 @@ from bourne.errors import (
     StorageError,
     UnknownName,
 )
+from bourne.html_table import html_table
 from bourne.letters import Letters
 from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
@@ -584,6 +585,14 @@ class Instance:
     def __repr__(self) -> str:
         name = self.app.name if self.app else "no app"
         return f"<bourne {name} on {self.folder}{', closed' if self._is_closed else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Return its logs, views, sources and sinks for a notebook, or why that cannot be."""
+        try:
+            tables, note = self.status()._repr_html_(), ""
+        except BourneError as error:
+            tables, note = "", error.what
+        return f"<div>{html_table((), (), title=repr(self), note=note)}{tables}</div>"
 
     def _connect(self, threads: int) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB that knows the app's functions; without any, a cursor of the one that all such apps share."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bourne
-from bourne.engine.picture import Box, Edge, Shape, draw_dot, draw_mermaid
+from bourne.engine.picture import Box, Edge, Shape, draw_dot, draw_mermaid, draw_svg
 
 # A view, and the operators that keep every row of what never ends.
 GROWING = {
@@ -187,7 +189,42 @@ def test_without_an_app_and_of_what_is_not_there(tmp_path: Path) -> None:
 def test_a_notebook_gets_text_and_picture(tmp_path: Path) -> None:
     found = explain(BOUNDED[1], tmp_path)
     assert repr(found) == found.text
-    assert found._repr_mimebundle_() == {"text/plain": found.text, "text/vnd.mermaid": found.mermaid}
+    assert found._repr_mimebundle_() == {
+        "text/plain": found.text, "text/html": found._repr_html_(), "text/vnd.mermaid": found.mermaid,
+    }  # fmt: skip
+
+
+def test_a_notebook_gets_all_that_the_text_says(tmp_path: Path) -> None:
+    sql = "SELECT o.user, count(*) AS \"<b>&\" FROM orders o JOIN orders p ON o.user = p.user WHERE o.user <> '</td><script>' GROUP BY o.user"
+    with bourne.open(shop(sql, grows=True), data=tmp_path) as instance:
+        instance.catch_up()
+        found = instance.explain("v")
+    html = found._repr_html_()
+    assert "<script>" not in html and "<b>" not in html
+    root = ElementTree.fromstring(html)  # every element is closed in its place, and every text escaped
+    said = [text.strip() for text in root.itertext()]
+    assert found.warning in said and set(found.plan) <= {*"\n".join(root.itertext()).split("\n")}
+    for each in found.operators:
+        assert {each.detail, each.cost, str(each.number)} <= {*said}
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}rect"))) == len(found.operators) + 2
+
+
+def test_the_picture_is_drawn_from_top_to_bottom_without_overlaps(tmp_path: Path) -> None:
+    found = explain(
+        "SELECT a.user, n FROM orders a JOIN (SELECT user, count(*) AS n FROM orders GROUP BY user) b ON a.user = b.user",
+        tmp_path,
+    )
+    root = ElementTree.fromstring(found.svg)
+    svg = "{http://www.w3.org/2000/svg}"
+    boxes = [
+        tuple(float(each.attrib[name]) for name in ("x", "y", "width", "height"))
+        for each in root.iter(f"{svg}rect")
+    ]
+    for (x, y, w, h), (x2, y2, w2, h2) in itertools.combinations(boxes, 2):
+        assert x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y
+    arrows = [each.attrib["d"].replace("C", " ").split("L")[0].split() for each in root.iter(f"{svg}path")]
+    assert len(arrows) >= len(found.operators)
+    assert all(float(arrow[1]) < float(arrow[-1].split("M")[0]) for arrow in arrows)
 
 
 def test_what_is_read_is_a_log_a_table_or_a_view(tmp_path: Path) -> None:
@@ -257,3 +294,9 @@ def test_labels_hold_any_text(lines: list[str], shape: Shape) -> None:
         {r"\n": "\n", r"\"": '"', "\\\\": "\\"}.get(part, part) for part in re.findall(r"\\.|.", match[2])
     )
     assert read.split("\n") == [shown(line) for line in lines]
+    root = ElementTree.fromstring(draw_svg(boxes, edges))
+    texts = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert len(texts) == len(lines) + 1
+    for text, line in zip(texts, lines, strict=False):
+        plain = "".join(each if each.isprintable() else "�" for each in " ".join(line.split()))
+        assert text == (plain if len(plain) <= 60 else plain[:59] + "…")

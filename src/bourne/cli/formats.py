@@ -9,6 +9,7 @@ import pyarrow as pa
 from rich.cells import cell_len
 
 from bourne.connect.row_texts import is_number, text_columns
+from bourne.html_table import one_line
 
 _SHOWN_ROWS = 100
 
@@ -42,11 +43,7 @@ class AlignedRows:
 
 def cell(value: str | None) -> str:
     """Return a value as one line without control characters."""
-    if value is None:
-        return "NULL"
-    if value.isprintable():
-        return value
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in value)
+    return "NULL" if value is None else one_line(value)
 
 
 def _pad(text: str, width: int, is_right: bool) -> str:

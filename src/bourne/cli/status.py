@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +10,6 @@ from bourne.cli.options import DATA, Data, end_with_reader
 
 if TYPE_CHECKING:
     from bourne.status import Status
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def status(
@@ -42,6 +39,7 @@ def _print(found: Status, *, with_state: bool) -> None:
 
     from bourne.cli.formats import AlignedRows
     from bourne.engine.explain import size_text
+    from bourne.status import instant_text, lag_text
 
     logs = [{"log": log.name, "records": log.records, "size": size_text(log.bytes)} for log in found.logs]
     views = [
@@ -54,14 +52,14 @@ def _print(found: Status, *, with_state: bool) -> None:
             "rows": view.rows,
             "state": size_text(view.state_bytes),
             "output": size_text(view.output_bytes),
-            "watermark": "end" if view.is_complete else _instant(view.watermark_us),
+            "watermark": "end" if view.is_complete else instant_text(view.watermark_us),
             "late": view.late_records,
             "failed": view.failed_records,
         }
         for view in found.views
     ]
     times = [
-        {"view": view.name, "input": each.input, "partition": number, "watermark": _instant(at)}
+        {"view": view.name, "input": each.input, "partition": number, "watermark": instant_text(at)}
         for view in found.views
         for each in view.watermarks
         for number, at in enumerate(each.partitions)
@@ -91,7 +89,7 @@ def _print(found: Status, *, with_state: bool) -> None:
             "delivery": each.delivery,
             "state": each.state,
             "records": each.records,
-            "lag": _lag(each.lag_records, each.lag_bytes),
+            "lag": lag_text(each.lag_records, each.lag_bytes),
             "dead": each.dead_letters,
             "note": each.error or each.note or "",
         }
@@ -104,7 +102,7 @@ def _print(found: Status, *, with_state: bool) -> None:
             "delivery": each.delivery,
             "state": each.state,
             "position": each.position,
-            "lag": _lag(each.lag_records, None),
+            "lag": lag_text(each.lag_records, None),
             "dead": each.dead_letters,
             "note": each.error or "",
         }
@@ -113,20 +111,3 @@ def _print(found: Status, *, with_state: bool) -> None:
     shown = [rows for rows in (logs, views, times, operators, pins, sources, sinks) if rows]
     tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in shown]
     print("\n".join("".join(lines) for lines in tables), end="")
-
-
-def _lag(records: int | None, size: int | None) -> str:
-    if records is not None:
-        return f"{records:,}"
-    from bourne.engine.explain import size_text
-
-    return "?" if size is None else size_text(size)
-
-
-def _instant(instant_us: int | None) -> str:
-    if instant_us is None:
-        return "-"
-    try:
-        return str((_EPOCH + timedelta(microseconds=instant_us)).replace(tzinfo=None))
-    except OverflowError:  # beyond what Python's own type can say
-        return f"{instant_us} us"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from bourne.engine.circuit import Circuit, OperatorState
 from bourne.engine.operators.join import Join
 from bourne.engine.operators.recompute import Recompute
-from bourne.engine.picture import Box, Edge, Shape, draw_dot, draw_mermaid
+from bourne.engine.picture import Box, Edge, Shape, draw_dot, draw_mermaid, draw_svg
+from bourne.html_table import HtmlColumn, html_lines, html_table
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import only_grows
 from bourne.sql.outline import Names, outline
@@ -59,7 +60,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """What a view does and costs. Printed, it is its `text`; a notebook shows the picture.
+    """What a view does and costs. Printed, it is its `text`; a notebook shows the picture, too.
 
     `changes` says what the view's output log holds: rows (`append`), rows that come and go (`weights`), or the newest row
     of each key (`upsert`). `plan` is the logical plan after the rewrites. `warning` says what grows for ever and what can
@@ -105,9 +106,22 @@ class Explanation:
     def __repr__(self) -> str:
         return self.text
 
+    @property
+    def svg(self) -> str:
+        """The graph drawn simply, in the colours of the page that it is put in."""
+        return draw_svg(*_graph(self))
+
+    def _repr_html_(self) -> str:
+        """Return the whole for a notebook: the picture, the operators, the plan."""
+        return _html(self)
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Return what a notebook may show."""
-        return {"text/plain": self.text, "text/vnd.mermaid": self.mermaid}
+        return {
+            "text/plain": self.text,
+            "text/html": self._repr_html_(),
+            "text/vnd.mermaid": self.mermaid,
+        }
 
 
 def explain_circuit(
@@ -201,6 +215,40 @@ def size_text(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
         count /= 1024
     return f"{count:,.1f} TiB"
+
+
+# --- as a page ---
+
+_OPERATOR_COLUMNS = (
+    HtmlColumn("", is_right=True), HtmlColumn("operator"), HtmlColumn("reads"), HtmlColumn("cost of a step"),
+    HtmlColumn("rule"), HtmlColumn("remembers"), HtmlColumn("now", is_right=True),
+)  # fmt: skip
+
+
+def _html(explanation: Explanation) -> str:
+    rows = [
+        (
+            str(each.number),
+            each.detail,
+            each.relation or ", ".join(map(str, each.inputs)),
+            each.cost,
+            each.rule,
+            "" if each.remembers is None else each.remembers + (", for ever" if each.grows_for_ever else ""),
+            "" if each.rows is None or each.bytes is None else _state_text(each.rows, each.bytes),
+        )
+        for each in explanation.operators
+    ]
+    heading = "operators" if explanation.epoch is None else f"operators, after epoch {explanation.epoch}"
+    return "".join(
+        [
+            "<div>",
+            html_table((), (), title=f"view {explanation.view}: {', '.join(explanation.columns)}"),
+            explanation.svg,
+            html_table(_OPERATOR_COLUMNS, rows, title=heading, note=explanation.warning or ""),
+            html_lines("plan", explanation.plan),
+            "</div>",
+        ]
+    )
 
 
 # --- as a graph ---

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from bourne.duck import cursor
 from bourne.errors import QueryError
+from bourne.html_table import CELL_CHARS_MAX, HtmlColumn, html_table
 from bourne.position import LogPosition, position_text
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-_SHOWN_ROWS = 40
+# What a notebook shows.
+_SHOWN_ROWS: Final = 40
+_SHOWN_COLUMNS: Final = 100
+
+_NUMBERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE")  # fmt: skip
 
 
 class Result:
@@ -52,6 +57,10 @@ class Result:
 
     def __repr__(self) -> str:
         return text_table(self._table)
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table for a notebook."""
+        return _html(self._table, self.types)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._table.__arrow_c_stream__(requested_schema)
@@ -98,3 +107,33 @@ def text_table(table: pa.Table) -> str:
     if not table.num_columns:
         return "(no columns)"
     return str(cursor().from_arrow(table)).rstrip()
+
+
+def _html(table: pa.Table, types: Sequence[str]) -> str:
+    """Return the first rows and columns as HTML; `types` are DuckDB's, where known."""
+    count = min(table.num_columns, _SHOWN_COLUMNS)
+    page = table.select(range(count)).slice(0, _SHOWN_ROWS).rename_columns([f"c{i}" for i in range(count)])
+    columns: list[HtmlColumn] = []
+    texts: list[list[str | None]] = []
+    if count:
+        relation = cursor().from_arrow(page)
+        for name, kind in zip(table.column_names, types or map(str, relation.types), strict=False):
+            is_number = kind in _NUMBERS or kind.startswith("DECIMAL")
+            columns.append(HtmlColumn(name, kind.strip('"'), is_number))
+        cut = relation.select(f"left(COLUMNS(*)::VARCHAR, {CELL_CHARS_MAX + 1})").to_arrow_table()
+        texts = [column.to_pylist() for column in cut.columns]
+    return html_table(columns[:count], list(zip(*texts, strict=True)), note=_size(table, page))
+
+
+def _size(table: pa.Table, page: pa.Table) -> str:
+    """Say how much there is, and how much of it is shown."""
+    rows = f"{table.num_rows:,} {'row' if table.num_rows == 1 else 'rows'}"
+    if page.num_rows < table.num_rows:
+        rows = f"the first {page.num_rows:,} of {rows}"
+    if not table.num_columns:
+        return "no columns"
+    return (
+        rows
+        if page.num_columns == table.num_columns
+        else f"{rows}, the first {page.num_columns} of {table.num_columns:,} columns"
+    )
