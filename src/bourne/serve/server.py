@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import resource
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +24,7 @@ from bourne.limits import HTTP_IDLE_S, SERVE_CONNECTIONS_MAX
 from bourne.running import Progress
 from bourne.serve.api import make_app
 from bourne.serve.connection import Connection, Waiting
-from bourne.serve.guard import Guard
+from bourne.serve.guard import ClientGone, Guard
 from bourne.serve.service import Service
 from bourne.serve.tokens import Tokens
 
@@ -72,7 +74,8 @@ class Server:
         def make_service() -> Service:
             return Service(instance, file=file, name=name, progress=self.progress)
 
-        app: Any = Guard(make_app(make_service), tokens, is_local=is_local)
+        inner = make_app(make_service)
+        app: Any = Guard(inner, tokens, is_local=is_local)
         config = uvicorn.Config(
             app, loop="asyncio", http=Connection, ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, backlog=_BACKLOG, limit_concurrency=SERVE_CONNECTIONS_MAX,
@@ -80,8 +83,9 @@ class Server:
             ws_per_message_deflate=False,
         )  # fmt: skip
         config.waiting = Waiting()  # type: ignore[attr-defined]
-        self._server = _Server(config)
+        self._server = _Server(config, lambda: inner.state.service.end_streams())
         self._failure: BaseException | None = None
+        logging.getLogger("uvicorn.error").addFilter(_FAULTS)
         self._thread = threading.Thread(target=self._run, name="bourne-serve", daemon=True)
         self._thread.start()
         self._server.is_up.wait()
@@ -121,11 +125,12 @@ class Server:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, leaves signals alone, and tells streams that it ends."""
+    """Says when it is up, leaves signals alone, and ends streams before it waits for requests in work."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], Awaitable[None]]) -> None:
         super().__init__(config)
         self.is_up = threading.Event()
+        self._end_streams = end_streams
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -135,6 +140,22 @@ class _Server(uvicorn.Server):
         """Begin to serve."""
         await super().startup(sockets)
         self.is_up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        await self._end_streams()
+        await super().shutdown(sockets)
+
+
+class _Faults(logging.Filter):
+    """Lets through what is our fault: what clients do wrong is told to them, not to who runs the server."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        found = record.exc_info[1] if record.exc_info else None
+        return isinstance(found, Exception) and not isinstance(found, ClientGone)
+
+
+_FAULTS: Final = _Faults()
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bourne.errors import UnknownName
+from bourne.errors import Closed, UnknownName
 from bourne.instance import Instance
 from bourne.limits import SERVE_SUBSCRIBERS_MAX, SERVE_WAITERS_MAX, SERVE_WORKERS
 from bourne.position import LogPosition
@@ -43,6 +43,7 @@ class Service:
         self.queries = QueryProcesses(instance.folder, file, name)
         self._feeds: dict[bytes, Feed] = {}
         self._waiting = 0
+        self._is_ending = False
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -107,6 +108,8 @@ class Service:
         Raises:
             Refused: too many follow.
         """
+        if self._is_ending:
+            raise Closed("the server ends", hint="come again")
         if self.subscribers >= SERVE_SUBSCRIBERS_MAX:
             raise busy(f"at most {SERVE_SUBSCRIBERS_MAX:,} subscriptions")
         feed = self._feeds.get(view.id)
@@ -114,10 +117,15 @@ class Service:
             feed = self._feeds[view.id] = Feed(view, self.reading, self.commits, self.pool)
         return feed
 
-    async def close(self) -> None:
-        """Let all go. Safe to call twice."""
+    async def end_streams(self) -> None:
+        """Let all who follow go, and take in no more. Safe to call twice."""
+        self._is_ending = True
         for feed in self._feeds.values():
             await feed.close()
+
+    async def close(self) -> None:
+        """Let all go. Safe to call twice."""
+        await self.end_streams()
         await self.queries.close()
         self.commits.close()
         self.pool.shutdown(wait=True)
