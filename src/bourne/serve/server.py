@@ -83,7 +83,11 @@ class Server:
             ws_per_message_deflate=False,
         )  # fmt: skip
         config.waiting = Waiting()  # type: ignore[attr-defined]
-        self._server = _Server(config, lambda: inner.state.service.end_streams())
+
+        async def end_streams() -> None:
+            await inner.state.service.end_streams()
+
+        self._server = _Server(config, end_streams)
         self._failure: BaseException | None = None
         logging.getLogger("uvicorn.error").addFilter(_FAULTS)
         self._thread = threading.Thread(target=self._run, name="bourne-serve", daemon=True)
