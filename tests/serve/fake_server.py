@@ -41,6 +41,7 @@ class Net:
     cut_after: Callable[[], int | None] = lambda: None  # so many bytes of a stream, and the connection breaks
     piece: Callable[[], int] = lambda: 1 << 16  # bytes that are sent at once
     part: Callable[[], int] = lambda: 1 << 30  # changes in an event; if there are others, it says "more"
+    interrupted: bool = False  # signs of life come between the parts, too
     silent: bool = False  # connections stay open, and nothing comes
 
 
@@ -281,6 +282,8 @@ class FakeServer:
             yield event(name, None if changes else self.view.id, said)
             if not changes:
                 return
+            if self.net.interrupted:
+                yield b": this is a comment\n\n" + event("position", None, {"position": self.view.position})
 
 
 def _part(request: Request) -> tuple[Callable[[Row], bool], Callable[[Row], Row]]:

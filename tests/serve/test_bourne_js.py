@@ -218,7 +218,7 @@ def test_a_watcher_that_fails_stops_nobody(browser, server):
 
 
 def test_a_change_in_parts_is_shown_as_a_whole(page, bag):
-    bag.net.part = lambda: 1
+    bag.net.part, bag.net.interrupted = (lambda: 1), True
     bag.commit(*(times(str(number), 0, 2) for number in range(50)))
     replicate(visit(page, bag))
     catches_up(page, bag)
@@ -465,6 +465,13 @@ def test_the_tab_that_is_left_goes_on_storing(page, context, server):
     server.commit(spend("ann", 2))
     catches_up(page, server)
     is_stored(other, server)
+    writer = page.evaluate("stored().then(({ writer }) => writer)")
+    for number in range(20):  # both follow, and only one of them writes
+        server.commit(spend("ann", number))
+        for tab in (page, other):
+            catches_up(tab, server)
+        is_stored(other, server)
+        assert page.evaluate("stored().then(({ writer }) => writer)") == writer
     other.close(run_before_unload=True)
     page.wait_for_function("async () => (await stored()).writer === ''")
     server.commit(spend("bob", 3))
@@ -659,6 +666,32 @@ def test_own_writes_can_be_read(page, server):
     )
 
 
+def test_events_are_read_however_they_are_cut(page, server):
+    said = (
+        "\ufeff: a comment\nevent: one\r\nid: 1\r\ndata: a\r\ndata:  b\r\ndata\r\n\r\n"
+        "data:no event: 앤 🦊\r\revent:two\nretry: 5\nunknown: x\ndata: {}\nid:2\n\nevent: nothing\n\ndata: never ended\n"
+    )
+    read = """async ([said, sizes]) => {
+        const { serverSentEvents } = await import("./static/events.js");
+        const bytes = new TextEncoder().encode(said);
+        let start = 0;
+        const pull = (out) => {
+            if (start >= bytes.length) return out.close();
+            out.enqueue(bytes.slice(start, (start += sizes[start % sizes.length])));
+        };
+        const found = [];
+        for await (const event of serverSentEvents(new ReadableStream({ pull }), () => {})) found.push(event);
+        return found;
+    }"""
+    visit(page, server)
+    for sizes in ([1], [2], [3], [5, 1, 7], [1000]):
+        assert page.evaluate(read, [said, sizes]) == [
+            {"event": "one", "id": "1", "data": "a\n b\n"},
+            {"event": "message", "id": "", "data": "no event: 앤 🦊"},
+            {"event": "two", "id": "2", "data": "{}"},
+        ]
+
+
 @pytest.mark.parametrize(
     ("have", "want", "is_covered"),
     [
@@ -689,6 +722,12 @@ def test_closed_and_opened_again(page, server):
     page.evaluate("void replica.open()")
     catches_up(page, server)
     is_stored(page, server)
+    page.evaluate("void (replica.close(), replica.open(), replica.close(), replica.open())")
+    server.commit(spend("cee", 1))
+    catches_up(page, server)
+    is_stored(page, server)
+    page.evaluate("(replica.open(), replica.close())")
+    assert page.evaluate("replica.state") == "closed"
     all_seen_was_true(page, server.view.states)
 
 

@@ -123,7 +123,11 @@ function write(/** @type {any} */ value) {
 
 /** JSON that tells a value from others of its type. */
 export function textOf(/** @type {any} */ value) {
-  return JSON.stringify(value, (_, member) => (typeof member === "bigint" ? { bigint: String(member) } : member));
+  try {
+    return JSON.stringify(value); // several times as fast as with a function, and there are seldom BigInts
+  } catch {
+    return JSON.stringify(value, (_, member) => (typeof member === "bigint" ? { bigint: String(member) } : member));
+  }
 }
 
 /** A name that nobody else has. `crypto.randomUUID` is to be had over https only. */

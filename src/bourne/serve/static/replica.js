@@ -47,6 +47,8 @@ export class Replica {
   #base = ""; // the id that this tab stored last
   /** @type {Promise<void> | null} */ #saving = null;
   /** @type {Run | null} */ #run = null;
+  /** @type {Promise<this> | null} */ #opened = null;
+  /** @type {Promise<void> | null} */ #closing = null;
   #server;
   #path;
   #asked;
@@ -75,13 +77,17 @@ export class Replica {
     return this.keyed ? this.#entries.get(textOf(key))?.row : undefined;
   }
 
-  /** Show what is stored, and follow the server from then on, until `close`. Again after a refusal: try again. */
-  async open() {
-    if (this.#run) return this;
+  /** Show what is stored, and follow the server from then on, until `close`. After a refusal: try again. */
+  open() {
+    return (this.#opened ??= this.#open());
+  }
+
+  async #open() {
     const stop = new AbortController();
     /** @type {Run} */ const run = { stop, hurry: false };
     this.#run = run;
-    if (this.state === "closed") this.state = "offline";
+    this.#become("offline");
+    await this.#closing;
     if (this.#kind === "indexeddb" && !this.#store) await this.#load(run);
     if (stop.signal.aborted) return this;
     const again = () => {
@@ -127,11 +133,16 @@ export class Replica {
   }
 
   /** Stop following. The copy stays as it is; what is not stored yet is stored when the promise is kept. */
-  async close() {
+  close() {
     this.#run?.stop.abort();
-    this.#run = null;
+    [this.#run, this.#opened] = [null, null];
     this.#become("closed");
     for (const { done } of this.#waiting) done(new BourneError({ title: "the replica was closed" }));
+    return (this.#closing = this.#leave(this.#closing));
+  }
+
+  async #leave(/** @type {Promise<void> | null} */ before) {
+    await before;
     await this.#saving;
     const store = this.#store;
     [this.#store, this.stored] = [null, false];
@@ -159,7 +170,7 @@ export class Replica {
       this.#become("offline");
       if (isFinal(this.error.status)) {
         run.stop.abort();
-        this.#run = null;
+        [this.#run, this.#opened] = [null, null];
         for (const { done } of this.#waiting) done(this.error);
         return;
       }
@@ -277,7 +288,8 @@ export class Replica {
 
   #show() {
     if (!this.#due) return;
-    const changes = [...this.#seen].flatMap(([text, before]) => difference(before, this.#entries.get(text) ?? null));
+    const seen = this.#watchers.size ? [...this.#seen] : [];
+    const changes = seen.flatMap(([text, before]) => difference(before, this.#entries.get(text) ?? null));
     clearTimeout(this.#timer);
     [this.#due, this.#seen] = [false, new Map()];
     for (const watcher of this.#watchers) this.#tell(watcher, changes);
