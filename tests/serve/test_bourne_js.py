@@ -655,6 +655,7 @@ def test_own_writes_can_be_read(page, server):
         assert total == sum(range(number + 1))
     page.evaluate("replica.reaches('orders:9,other:12')")  # does not depend on it
     page.evaluate("replica.reaches('')")
+    assert "in time" in failure(page, "make().replica('none yet').reaches('', { timeout: 1 })")["message"]
     late = failure(page, "replica.reaches('orders:10', { timeout: 20 })")
     assert (late["expected"], late["found"]) == ("orders:10", "orders:9")
     assert (

@@ -44,7 +44,6 @@ export class Replica {
   /** @type {Set<{ position: string, done: (error?: BourneError) => void }>} */ #waiting = new Set();
   /** What is not stored yet; all: all of it. @type {Map<string, Entry | null> | "all" | null} */ #unsaved = null;
   /** @type {Store | null} */ #store = null;
-  #base = ""; // the id that this tab stored last
   /** @type {Promise<void> | null} */ #saving = null;
   /** @type {Run | null} */ #run = null;
   /** @type {Promise<this> | null} */ #opened = null;
@@ -154,7 +153,7 @@ export class Replica {
     await this.close();
     for (const [text, entry] of this.#entries) if (!this.#seen.has(text)) this.#seen.set(text, entry);
     this.#entries = new Map();
-    [this.#rows, this.#id, this.#base, this.position] = [null, "", "", ""];
+    [this.#rows, this.#id, this.position] = [null, "", ""];
     this.#later();
     if (this.#kind === "indexeddb") await Store.forget(this.#name);
   }
@@ -308,7 +307,7 @@ export class Replica {
       const store = await Store.open(this.#name, this.#server.limits.lease, () => this.#unstored());
       const { about, entries } = await store.take();
       if (run.stop.signal.aborted) return void (await store.close());
-      [this.#store, this.stored, this.#base] = [store, true, about?.id ?? ""];
+      [this.#store, this.stored] = [store, true];
       if (this.#id || !about?.id) return void (this.#unsaved = "all"); // opened again: what is here is newer
       const { id, position, keyed, columns, version } = about;
       [this.#id, this.position, this.keyed, this.columns, this.version] = [id, position, keyed, columns, version];
@@ -332,8 +331,8 @@ export class Replica {
           // Of one moment, while nothing else runs: the id is that of exactly these entries.
           const { keyed, columns, version, position } = this;
           const about = { id: this.#id, position, keyed, columns, version };
-          const batch = { base: this.#base, about, changed: this.#unsaved ?? new Map(), entries: this.#entries };
-          [this.#unsaved, this.#base] = [null, this.#id];
+          const batch = { about, changed: this.#unsaved ?? new Map(), entries: this.#entries };
+          this.#unsaved = null;
           return batch;
         });
       } catch {

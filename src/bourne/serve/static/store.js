@@ -53,16 +53,17 @@ export class Store {
 
   /**
    * Go to the state that `batch` tells of, if no other tab is writing.
-   * @param {() => { base: string, about: Record<string, any>, changed: Map<string, Entry | null> | "all", entries: Map<string, Entry> }} batch
+   * @param {() => { about: Record<string, any>, changed: Map<string, Entry | null> | "all", entries: Map<string, Entry> }} batch
    */
   async write(batch) {
     await this.#transact(async (stored, entries) => {
       const found = await result(stored.get(0));
-      const { base, about, changed, entries: all } = batch();
+      const { about, changed, entries: all } = batch();
       const mine = found?.writer === this.#writer;
       // Not only "before": a clock may have been set back.
       if (!mine && found?.writer && Math.abs(Date.now() - found.at) < this.#lease) return;
-      if (mine && found.id === base && changed !== "all")
+      // What this one stored last is what is there: otherwise another writer's name would be.
+      if (mine && changed !== "all")
         for (const [text, entry] of changed) entry ? entries.put(entry) : entries.delete(text);
       else {
         entries.clear();
