@@ -42,7 +42,7 @@ class Net:
     piece: Callable[[], int] = lambda: 1 << 16  # bytes that are sent at once
     part: Callable[[], int] = lambda: 1 << 30  # changes in an event; if there are others, it says "more"
     interrupted: bool = False  # signs of life come between the parts, too
-    silent: bool = False  # connections stay open, and nothing comes
+    silent: bool = False  # connections stay open, and nothing comes for as long
 
 
 class FakeView:
@@ -112,7 +112,6 @@ class FakeServer:
         self.problems: list[Response] = []  # given, in turn, instead of the next answers
         self.requests: list[Request] = []
         self.sign_of_life_s = 15.0
-        self.spoken = 0  # times that something was sent
         self.cuts = 0
         self._lock = threading.Lock()
         self._stopping = False
@@ -259,7 +258,6 @@ class FakeServer:
                     else:
                         events.append(event("position", view.id, {"position": view.position}))
                     after, sent, spoke = view.id, (view.id, view.position), time.monotonic()
-                    self.spoken += 1
             for each in events:
                 yield each
             await asyncio.sleep(0.002)
@@ -340,7 +338,9 @@ class _Stream:
         gone = asyncio.ensure_future(receive_disconnect(receive))
         try:
             async for data in self.events:
-                while data and not self.net.silent:
+                while data:
+                    while self.net.silent and not gone.done():
+                        await asyncio.sleep(0.002)
                     count = self.net.piece() if left is None else min(self.net.piece(), left)
                     await send({"type": "http.response.body", "body": data[:count], "more_body": True})
                     data = data[count:]

@@ -211,6 +211,26 @@ def test_watchers_hear_what_became_of_rows(page, server):
     assert page.evaluate("heard.length") == 6
 
 
+def test_a_watcher_may_add_another_which_hears_each_change_once(page, server):
+    replicate(visit(page, server))
+    catches_up(page, server)
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const unwatch = replica.watch(({ rows }) => {
+                if (!rows.length || heard.length) return;
+                unwatch();
+                replica.watch(({ changes }) => heard.push(...changes.map(({ row }) => row.total)));
+            });
+        }"""
+    )
+    for total in (1, 2):
+        server.commit(spend("ann", total))
+        catches_up(page, server)
+        page.wait_for_function("(total) => heard.at(-1) === total", arg=total)
+    assert page.evaluate("heard") == [1, 2]
+
+
 def test_a_watcher_that_fails_stops_nobody(browser, server):
     page = browser.new_page()
     replicate(visit(page, server))
@@ -624,15 +644,21 @@ def test_a_replica_waits_as_long_as_it_is_asked_to(page, server):
 def test_a_silent_stream_is_dead(page, server):
     server.commit(spend("ann", 1))
     server.net.silent = True
-    replicate(visit(page, server), bourne={"limits": {"silence": 100}})
+    page.clock.install()
+    replicate(visit(page, server))
+    until(lambda: server.requests)
+    page.clock.fast_forward(44_000)
+    assert page.evaluate("replica.error") is None
+    page.clock.fast_forward(2_000)
     page.wait_for_function("replica.error?.message.includes('silent')")
     server.net.silent = False
-    catches_up(page, server)
-    server.sign_of_life_s = 0.03
-    server.commit(spend("ann", 2))
-    catches_up(page, server)
-    asked, spoken = len(server.requests), server.spoken
-    until(lambda: server.spoken > spoken + 10)  # three times as long as it may be silent
+    page.clock.fast_forward(1_000)
+    page.wait_for_function("replica.state === 'live'")
+    asked = len(server.requests)
+    for _ in range(3):  # each sign of life counts
+        page.clock.fast_forward(30_000)
+        server.commit()
+        catches_up(page, server)
     assert len(server.requests) == asked
 
 
@@ -746,7 +772,7 @@ def test_forgotten_is_gone_for_all_tabs(page, context, server):
 
 
 def test_watchers_are_called_at_most_once_per_frame(page, server):
-    replicate(visit(page, server))
+    replicate(visit(page, server), bourne={"limits": {"frame": 10_000}})
     catches_up(page, server)
     page.evaluate(
         """() => {
@@ -783,12 +809,11 @@ def test_the_example_of_the_module_runs(page, server):
     example = "\n".join(line.removeprefix(" * ").removeprefix(" *") for line in lines)
     server.commit(spend("ann", 3), spend("bob", 4))
     sums_of(server)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
     visit(page, server)
-    page.add_script_tag(content=example.replace('"./bourne.js"', '"./static/bourne.js"'), type="module")
+    with page.expect_console_message() as said:
+        page.add_script_tag(content=example.replace('"./bourne.js"', '"./static/bourne.js"'), type="module")
+    assert said.value.text == "10"
     page.wait_for_function("document.body.textContent === 'live: ann 10, bob 4'")
-    until(lambda: said == ["10"])
 
 
 def test_the_example_of_the_documents_runs(page, server):

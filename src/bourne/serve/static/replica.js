@@ -259,7 +259,8 @@ export class Replica {
   /** After each whole event: all who wait for it. */
   #after() {
     this.error = null;
-    this.#unsaved ??= new Map(); // the position, and that this tab is alive
+    // At least the position, and that this tab is alive; but what nobody stores must not pile up.
+    this.#unsaved = this.#store && (this.#unsaved ?? new Map());
     this.#become("live");
     this.#later();
     this.#reached();
@@ -291,7 +292,7 @@ export class Replica {
     const changes = seen.flatMap(([text, before]) => difference(before, this.#entries.get(text) ?? null));
     clearTimeout(this.#timer);
     [this.#due, this.#seen] = [false, new Map()];
-    for (const watcher of this.#watchers) this.#tell(watcher, changes);
+    for (const watcher of [...this.#watchers]) this.#tell(watcher, changes); // a watcher may add others
   }
 
   #tell(/** @type {(seen: Seen) => void} */ watcher, /** @type {Change[]} */ changes) {
@@ -308,7 +309,9 @@ export class Replica {
       const { about, entries } = await store.take();
       if (run.stop.signal.aborted) return void (await store.close());
       [this.#store, this.stored] = [store, true];
-      if (this.#id || !about?.id) return void (this.#unsaved = "all"); // opened again: what is here is newer
+      this.#unsaved = "all";
+      if (this.#id || !about?.id) return; // opened again: what is here is newer
+      this.#unsaved = null;
       const { id, position, keyed, columns, version } = about;
       [this.#id, this.position, this.keyed, this.columns, this.version] = [id, position, keyed, columns, version];
       this.#entries = new Map(entries.map((entry) => [entry.text, entry]));
