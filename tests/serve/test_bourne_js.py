@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import JSONResponse, Response
 
 from serve.fake_server import Change, FakeServer, FakeView, Net, Row, problem
 from waiting import until
@@ -105,9 +106,8 @@ def catches_up(page: Page, server: FakeServer) -> None:
 
 def is_stored(page: Page, server: FakeServer) -> None:
     """Wait until the newest state is stored, and see that it is the same."""
-    page.wait_for_function(
-        "async (position) => (await stored()).position === position", arg=server.view.position
-    )
+    position = server.view.position  # (`wait_for_function` does not wait for a promise)
+    until(lambda: page.evaluate("stored()").get("position") == position, what="the store")
     found = page.evaluate("stored()")
     assert found["id"] == server.view.id
     assert sorted(as_text(row) for row in found["rows"]) == server.view.state()
@@ -496,7 +496,7 @@ def test_the_tab_that_is_left_goes_on_storing(page, context, server):
         is_stored(other, server)
         assert page.evaluate("stored().then(({ writer }) => writer)") == writer
     other.close(run_before_unload=True)
-    page.wait_for_function("async () => (await stored()).writer === ''")
+    until(lambda: page.evaluate("stored()")["writer"] == "", what="the other tab to let go")
     server.commit(spend("bob", 3))
     is_stored(page, server)
 
@@ -605,6 +605,15 @@ def test_errors_say_what_the_server_said(page, server):
     late = failure(page, "bourne.query('SELECT 1', { atLeast: 'orders:7', wait: 0 })")
     assert (late["status"], late["expected"], late["found"]) == (503, "orders:7", "orders:0")
     assert len(server.requests) == 2
+    server.problems = [
+        Response("bad\ngateway", 400),
+        JSONResponse({"detail": "no"}, 400),
+        JSONResponse("no", 400),
+    ]
+    messages = [failure(page, "bourne.status()")["message"] for _ in range(3)]
+    assert messages == ["bad\ngateway", "the server refused it; detail: no", '"no"']
+    server.problems = [Response("no JSON")]
+    assert "not JSON" in failure(page, "bourne.status()")["message"]
     assert failure(page, "bourne.view('없다 %?&')")["found"] == "없다 %?&"
     server.stop()
     assert failure(page, "bourne.status()")["status"] == 0

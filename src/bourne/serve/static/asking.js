@@ -26,8 +26,8 @@ export class BourneError extends Error {
 
   /** @param {{ title?: string, status?: number, [member: string]: any }} problem @param {ErrorOptions} [options] */
   constructor(problem, options) {
-    const { title = "the server refused it", where, expected, found, hint } = problem;
-    const parts = { expected, found, hint };
+    const { title = "the server refused it", detail, where, expected, found, hint } = problem;
+    const parts = { detail, expected, found, hint };
     const rest = Object.entries(parts).map(([name, value]) => (value === undefined ? "" : `; ${name}: ${value}`));
     super((where === undefined ? "" : `${where}: `) + title + rest.join(""), options);
     Object.assign(this, { title }, problem, { name: "BourneError", message: this.message });
@@ -42,7 +42,8 @@ export async function answer(/** @type {Server} */ server, /** @type {string} */
     try {
       return read(await received(await send(server, path, { ...options, signal })));
     } catch (error) {
-      if (late.aborted && !options.signal?.aborted) throw new BourneError({ title: "no answer in time" }, { cause: error });
+      if (late.aborted && !options.signal?.aborted)
+        throw new BourneError({ title: "no answer in time" }, { cause: error });
       // 503 without a Retry-After is an answer: the server has waited long enough for the position.
       const { status = 0, retryAfter } = /** @type {any} */ (error);
       const again = [0, 429, 502, 504].includes(status) || (status === 503 && retryAfter !== undefined);
@@ -54,13 +55,27 @@ export async function answer(/** @type {Server} */ server, /** @type {string} */
 }
 
 /** One request. Everything but a good answer is a BourneError, and an abort what it was aborted with. */
-export async function send(/** @type {Server} */ server, /** @type {string} */ path, /** @type {any} */ { asked = {}, json, headers, signal }) {
+export async function send(
+  /** @type {Server} */ server,
+  /** @type {string} */ path,
+  /** @type {any} */ { asked = {}, json, headers, signal },
+) {
   const given = Object.entries(asked).filter(([, value]) => value !== undefined);
   const search = given.length ? `?${new URLSearchParams(/** @type {any} */ (given))}` : "";
   const token = typeof server.token === "function" ? await server.token() : server.token;
   const body = json === undefined ? undefined : write(json);
-  const all = { ...headers, ...(body && { "Content-Type": "application/json" }), ...(token && { Authorization: `Bearer ${token}` }) };
-  const request = { method: body ? "POST" : "GET", headers: all, body, signal, cache: /** @type {const} */ ("no-store") };
+  const all = {
+    ...headers,
+    ...(body && { "Content-Type": "application/json" }),
+    ...(token && { Authorization: `Bearer ${token}` }),
+  };
+  const request = {
+    method: body ? "POST" : "GET",
+    headers: all,
+    body,
+    signal,
+    cache: /** @type {const} */ ("no-store"),
+  };
   const response = await fetch(server.url + path + search, request).catch((error) => {
     signal.throwIfAborted();
     throw new BourneError({ title: "the server cannot be reached", where: server.url }, { cause: error });
@@ -71,8 +86,10 @@ export async function send(/** @type {Server} */ server, /** @type {string} */ p
   try {
     problem = parse(text);
   } catch {
-    problem = { title: text.slice(0, 500) || response.statusText }; // of a proxy, say
+    problem = null;
   }
+  if (typeof problem !== "object") problem = null; // a proxy's, say
+  problem ??= { title: text.slice(0, 500) || response.statusText };
   const after = response.headers.get("Retry-After");
   const seconds = after === null ? NaN : /^\d+$/.test(after) ? +after : (Date.parse(after) - Date.now()) / 1000;
   throw new BourneError({ ...problem, status: response.status, ...(seconds >= 0 && { retryAfter: seconds * 1000 }) });
@@ -83,7 +100,10 @@ function read(/** @type {string} */ text) {
   try {
     return parse(text);
   } catch (error) {
-    throw new BourneError({ title: "the answer is not JSON", status: 200, found: text.slice(0, 100) }, { cause: error });
+    throw new BourneError(
+      { title: "the answer is not JSON", status: 200, found: text.slice(0, 100) },
+      { cause: error },
+    );
   }
 }
 
@@ -96,15 +116,20 @@ async function received(/** @type {Response} */ response) {
 }
 
 /** Who is refused now will be refused again, unless it is for being early, or for asking for what may come to be. */
-export const isFinal = (/** @type {number} */ status) => status >= 400 && status < 500 && ![404, 408, 425, 429].includes(status);
+export const isFinal = (/** @type {number} */ status) =>
+  status >= 400 && status < 500 && ![404, 408, 425, 429].includes(status);
 
 /** How long to wait after so many failures, in milliseconds: at random, so that not all come back at the same time. */
-export function delay(/** @type {typeof LIMITS} */ limits, /** @type {number} */ failures, /** @type {number | undefined} */ asked) {
+export function delay(
+  /** @type {typeof LIMITS} */ limits,
+  /** @type {number} */ failures,
+  /** @type {number | undefined} */ asked,
+) {
   const grown = Math.min(limits.retryMost, limits.retryFirst * 2 ** failures) * (0.5 + Math.random() / 2);
   return asked === undefined ? grown : Math.min(limits.retryAfterMost, asked + grown / 2);
 }
 
-/** JSON, where integers that a number cannot hold are BigInts (rounded, in a browser that does not hand out the source). */
+/** JSON, where integers that a number cannot hold are BigInts (rounded, where a browser keeps the source to itself). */
 export function parse(/** @type {string} */ text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   /** @type {(key: string, value: any, context?: { source: string }) => any} */

@@ -57,7 +57,14 @@ export class Bourne {
    * @returns {Promise<Answer>}
    */
   view(name, { filter, where, columns, order, limit, page, atLeast, wait, signal } = {}) {
-    const asked = { ...part({ filter, where, columns }), order: order?.toString(), limit, page, at_least: atLeast, wait };
+    const asked = {
+      ...part({ filter, where, columns }),
+      order: order?.toString(),
+      limit,
+      page,
+      at_least: atLeast,
+      wait,
+    };
     return answer(this, `/views/${encodeURIComponent(name)}`, { asked, signal });
   }
 
@@ -86,7 +93,10 @@ export class Bourne {
     return answer(this, "/status", { signal });
   }
 
-  /** A copy of a view, or of a part of it. @param {string} view @param {Part & { store?: "indexeddb" | "memory" }} [options] */
+  /**
+   * A copy of a view, or of a part of it.
+   * @param {string} view @param {Part & { store?: "indexeddb" | "memory" }} [options]
+   */
   replica(view, { store = "indexeddb", ...asked } = {}) {
     return new Replica(this, view, part(asked), store);
   }

@@ -1,4 +1,4 @@
-/** Server-Sent Events, read from a fetch: unlike an EventSource, that can carry a token, and go on from an id of ours. */
+/** Server-Sent Events, read from a fetch: unlike an EventSource, it can carry a token, and go on from an id of ours. */
 
 /** The events of a stream as they come; one without its end does not count. `alive` is called for whatever comes. */
 export async function* serverSentEvents(/** @type {ReadableStream<any>} */ body, /** @type {() => void} */ alive) {

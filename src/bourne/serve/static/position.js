@@ -15,7 +15,13 @@ function offsets(/** @type {string} */ position) {
   return new Map(
     logs.map((log) => {
       const colon = log.lastIndexOf(":");
-      return [decodeURIComponent(log.slice(0, colon)), log.slice(colon + 1).split(".").map(Number)];
+      return [
+        decodeURIComponent(log.slice(0, colon)),
+        log
+          .slice(colon + 1)
+          .split(".")
+          .map(Number),
+      ];
     }),
   );
 }

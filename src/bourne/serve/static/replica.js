@@ -2,9 +2,9 @@
  * A copy of a view that follows the server, also across offline times.
  *
  * Law: what a replica shows, and what it stores, is one whole state of the view under the `id` that the server gave it.
- * Memory moves from one whole state to the next at once; the store does so in one transaction, id included. So after a
- * cut, a crash, a reload or a restart it goes on from its `id`, and the server answers with what happened since, or with
- * a snapshot, which replaces everything.
+ * Memory moves from one to the next at once; the store does so in one transaction, id included. So after a cut, a crash,
+ * a reload or a restart it goes on from its `id`, and the server answers with what happened since, or with a snapshot,
+ * which replaces everything.
  */
 
 import { BourneError, delay, isFinal, parse, send, textOf } from "./asking.js";
@@ -38,7 +38,8 @@ export class Replica {
   #turn = 0;
   /** @type {Row[] | null} */ #rows = null;
   /** @type {Set<(seen: Seen) => void>} */ #watchers = new Set();
-  /** What the watchers saw of each entry that is another one now. @type {Map<string, Entry | null>} */ #seen = new Map();
+  /** What the watchers saw of each entry that is another one now. @type {Map<string, Entry | null>} */ #seen =
+    new Map();
   #due = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {Set<{ position: string, done: (error?: BourneError) => void }>} */ #waiting = new Set();
@@ -53,7 +54,10 @@ export class Replica {
   #asked;
   #kind;
 
-  /** @param {import("./asking.js").Server} server @param {string} view @param {Record<string, string>} asked @param {string} kind */
+  /**
+   * @param {import("./asking.js").Server} server @param {string} view
+   * @param {Record<string, string>} asked @param {string} kind
+   */
   constructor(server, view, asked, kind) {
     this.#server = server;
     this.#path = `/views/${encodeURIComponent(view)}/changes`;
@@ -67,7 +71,9 @@ export class Replica {
 
   /** The rows, in the order in which they came; the array stays the same until they change. */
   get rows() {
-    this.#rows ??= [...this.#entries.values()].flatMap(({ row, weight }) => (weight === 1 ? row : Array(weight).fill(row)));
+    this.#rows ??= [...this.#entries.values()].flatMap(({ row, weight }) =>
+      weight === 1 ? row : Array(weight).fill(row),
+    );
     return this.#rows;
   }
 
@@ -103,7 +109,7 @@ export class Replica {
     return this;
   }
 
-  /** Be told of the state now, with all rows as changes, and of each later one. @param {(seen: Seen) => void} watcher */
+  /** Be told of the state now (all rows are changes), and of each later one. @param {(seen: Seen) => void} watcher */
   watch(watcher) {
     this.#show();
     const changes = [...this.#entries.values()].flatMap((entry) => difference(null, entry));
@@ -123,7 +129,8 @@ export class Replica {
         this.#waiting.delete(waiting);
         error ? reject(error) : resolve();
       };
-      const late = () => done(new BourneError({ title: "not reached in time", expected: position, found: this.position }));
+      const late = () =>
+        done(new BourneError({ title: "not reached in time", expected: position, found: this.position }));
       const timer = setTimeout(late, timeout);
       const waiting = { position, done };
       this.#waiting.add(waiting);
@@ -160,12 +167,13 @@ export class Replica {
 
   async #follow(/** @type {Run} */ run) {
     const { signal } = run.stop;
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !signal.aborted;) {
       run.hurry = false;
       const whole = () => (failures = 0);
       const error = await this.#stream(run, whole).catch((reason) => reason);
       if (signal.aborted) return;
-      this.error = error instanceof BourneError ? error : new BourneError({ title: "the stream broke" }, { cause: error });
+      this.error =
+        error instanceof BourneError ? error : new BourneError({ title: "the stream broke" }, { cause: error });
       this.#become("offline");
       if (isFinal(this.error.status)) {
         run.stop.abort();
@@ -344,7 +352,7 @@ export class Replica {
     }
   }
 
-  /** No room, not allowed, or forgotten by another tab: what is stored stays a whole state, and this goes on in memory. */
+  /** No room, not allowed, or forgotten by another tab: what is stored stays whole, and this goes on in memory. */
   #unstored() {
     this.#store?.end();
     [this.#store, this.stored] = [null, false];

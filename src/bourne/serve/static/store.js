@@ -1,9 +1,9 @@
 /**
  * A replica's copy in IndexedDB: its entries, and what they are the state of; each transaction leaves a whole state.
  *
- * Several tabs: each follows the server itself (a tab that did it for the others might be asleep, and locks are to be had
- * over https only), and one of them writes the store: the one that opened it last, until it lets go or is silent for a
- * lease. Who writes is checked in the transaction that writes, so a slow tab cannot spoil what another one has stored.
+ * Several tabs: each follows the server itself (a tab that did it for the others might be asleep, and locks are to be
+ * had over https only), and one of them writes the store: the one that opened it last, until it lets go or is silent for
+ * a lease. Who writes is checked in the transaction that writes, so a slow tab cannot spoil what another one has stored.
  */
 
 import { random } from "./asking.js";
@@ -53,7 +53,7 @@ export class Store {
 
   /**
    * Go to the state that `batch` tells of, if no other tab is writing.
-   * @param {() => { about: Record<string, any>, changed: Map<string, Entry | null> | "all", entries: Map<string, Entry> }} batch
+   * @param {() => { about: any, changed: Map<string, Entry | null> | "all", entries: Map<string, Entry> }} batch
    */
   async write(batch) {
     await this.#transact(async (stored, entries) => {
