@@ -264,6 +264,9 @@ SERVE_CONNECTIONS_MAX: Final = 4_096
 # How long a client may take nothing of what is sent to it, in seconds.
 SERVE_TAKE_S: Final = 30.0
 
+# What the system keeps of what was sent to one client and not taken yet: by default it would be megabytes.
+SERVE_SEND_BUFFER_BYTES: Final = 256 << 10
+
 # Requests of one address in a second, and at once; addresses that are remembered for it.
 SERVE_RATE: Final = 5_000
 SERVE_RATE_BURST: Final = 10_000

@@ -83,7 +83,9 @@ def problem_text(error: BourneError | Refused) -> str:
 
 def problem(status: HTTPStatus, error: BourneError, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as an answer."""
-    retry = {"Retry-After": str(HTTP_RETRY_AFTER_S)} if status in _COME_AGAIN else {}
+    # Who has waited for a position already decides himself whether to wait for more.
+    is_brief = status in _COME_AGAIN and not isinstance(error, Behind)
+    retry = {"Retry-After": str(HTTP_RETRY_AFTER_S)} if is_brief else {}
     return JSONResponse(
         _members(status, error),
         int(status),

@@ -144,7 +144,7 @@ def test_refusals(site: Served, path: str, status: int, title: str) -> None:
     assert problem["status"] == status
     assert problem["title"].startswith(title), problem
     if status == 503:
-        assert found.headers["retry-after"] == "1"
+        assert "retry-after" not in found.headers
         assert (problem["expected"], problem["found"]) == ("orders:5", "spend at orders:4")
 
 

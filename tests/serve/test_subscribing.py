@@ -99,7 +99,7 @@ def test_replicas_equal_the_view_whatever_was_cut(tmp_path: Path, view: str, see
                     follower.close()
                     again = Subscriber(f"{site.url}/views/{view}/changes{chosen}", follower.replica.id)
                     again.replica = follower.replica
-                    again.replica.pending = []
+                    again.replica.pending, again.replica.position = [], ""
                     followers[number] = (chosen, again)
         assert followers
         for chosen, follower in followers:

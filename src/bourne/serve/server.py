@@ -20,7 +20,7 @@ import uvicorn
 
 from bourne.errors import DefinitionError, StorageError
 from bourne.instance import Instance
-from bourne.limits import HTTP_IDLE_S, SERVE_CONNECTIONS_MAX
+from bourne.limits import HTTP_IDLE_S, SERVE_CONNECTIONS_MAX, SERVE_SEND_BUFFER_BYTES
 from bourne.running import Progress
 from bourne.serve.api import make_app
 from bourne.serve.connection import Connection, Waiting
@@ -186,6 +186,7 @@ def _listen(address: tuple[str, int] | None) -> socket.socket:
             continue
         # Connections inherit it: else a short answer in two writes waits for the client's delayed acknowledgement.
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SERVE_SEND_BUFFER_BYTES)
         return found
     raise AssertionError
 
