@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,28 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-import bourne
 from bourne.connect.states import SinkState, SourceState
 from bourne.errors import Span
 from bourne.log.retention import Pin
 from bourne.status import Status
 from bourne.views.status import LogStatus, OperatorStatus, ViewStatus, WatermarkStatus
 
-STATIC = Path(bourne.__file__).parent / "serve" / "static"
+STATIC = Path(__file__).resolve().parents[2] / "src" / "bourne" / "serve" / "static"
 POLICY = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'"
 TICK_S = 0.2
 EVIL = '<script>window.evil = 1</script><img src=x onerror="window.evil = 2">'
 HUGE = 9_223_372_036_854_775_807
 
-_LOGS = {"orders": 40, "clicks": 320, "customers": 2, "products": 1, "payments": 38, "shipments": 12, "재고": 6, "prices": 0}
+_LOGS = {
+    "orders": 40,
+    "clicks": 320,
+    "customers": 2,
+    "products": 1,
+    "payments": 38,
+    "shipments": 12,
+    "재고": 6,
+    "prices": 0,
+}
 _VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
     "spend": (("orders", "customers"), "SELECT c.name, c.city, count(*) AS orders, sum(o.amount) AS total -- per person\nFROM orders o JOIN customers c ON c.user_id = o.user_id\nWHERE o.status <> 'cancelled' AND o.amount > 0.5\nGROUP BY c.name, c.city"),
     "orders_per_minute": (("orders",), "SELECT window_start, count(*) AS orders, sum(amount) AS total\nFROM TUMBLE(orders, at, INTERVAL '1 minute')\nGROUP BY window_start"),
@@ -106,6 +115,8 @@ class Shop:
     token: str | None = None
     role: str = "admin"
     refuses_verify: bool = False
+    rows_said: int | None = None
+    """How many rows the status says that views have, if not the truth."""
     many: int = 0
     """How many more views there are, for large pictures."""
     ends: dict[str, int] = field(default_factory=lambda: {name: rate * 100 for name, rate in _LOGS.items()})
@@ -143,7 +154,11 @@ class Shop:
         for key in changed:
             row = self.spend[key]
             total = float(row["total"]) + self.random.randint(1, 40)
-            self.spend[key] = {**row, "orders": row["orders"] if key == 3 else row["orders"] + 1, "total": Digits(f"{total:.2f}")}
+            self.spend[key] = {
+                **row,
+                "orders": row["orders"] if key == 3 else row["orders"] + 1,
+                "total": Digits(f"{total:.2f}"),
+            }
         self.changes.append((self.ticks, {key: self.spend[key] for key in changed}))
 
     @property
@@ -156,10 +171,15 @@ class Shop:
             return {**asdict(Status((), ())), "app": None}
         now_us = int(datetime.now(UTC).timestamp() * 1e6)
         logs = [self._log_status(name) for name in _LOGS]
-        logs.append(LogStatus("dead_letters", len(self.letters), len(self.letters), 900, (len(self.letters),)))
+        logs.append(
+            LogStatus("dead_letters", len(self.letters), len(self.letters), 900, (len(self.letters),))
+        )
         logs += [LogStatus(name, 4, 4, 310, (4,)) for name in ("orders_per_minute_late", "margin_errors")]
         views = [self._view_status(name, inputs, now_us) for name, (inputs, _) in _VIEWS.items()]
-        views += [self._view_status(f"more_{n}", (f"more_{n - 7}" if n > 7 else "clicks",), now_us) for n in range(self.many)]
+        views += [
+            self._view_status(f"more_{n}", (f"more_{n - 7}" if n > 7 else "clicks",), now_us)
+            for n in range(self.many)
+        ]
         sources = (
             SourceState("kafka_orders", "kafka://broker:9092/orders", "orders", "exactly once", "running", self.ends["orders"], 1, 12, 5400, None, None, now_us),
             SourceState("http_clicks", "http://127.0.0.1:8041/clicks", "clicks", "exactly once", "running", self.ends["clicks"], 0, None, None, None, None, now_us),
@@ -179,15 +199,21 @@ class Shop:
     def _log_status(self, name: str) -> LogStatus:
         end = self.ends[name]
         ends = (end // 2, end - end // 2) if name == "clicks" else (end,)
-        return LogStatus(name, end, end, end * 87, ends, (Pin(0, end // 3, "view spend"),) if name == "orders" else ())
+        return LogStatus(
+            name, end, end, end * 87, ends, (Pin(0, end // 3, "view spend"),) if name == "orders" else ()
+        )
 
     def _view_status(self, name: str, inputs: tuple[str, ...], now_us: int) -> ViewStatus:
         position = sum(self.ends.get(each, self.ends["orders"]) for each in inputs)
         fails = name == "margin"
-        marks = () if name == "clicks_by_page" else (WatermarkStatus(inputs[0], now_us - 5_000_000, (now_us - 5_000_000, None)),)
+        marks = (
+            ()
+            if name == "clicks_by_page"
+            else (WatermarkStatus(inputs[0], now_us - 5_000_000, (now_us - 5_000_000, None)),)
+        )
         return ViewStatus(
             name=name, version=2 if name == "spend" else 1, inputs=inputs, position=4000 if fails else position,
-            lag_records=position - 4000 if fails else self.ticks % 7, rows=len(self.spend), epoch=self.ticks, watermark_us=marks[0].watermark_us if marks else None,
+            lag_records=position - 4000 if fails else self.ticks % 7, rows=self.rows_said or len(self.spend), epoch=self.ticks, watermark_us=marks[0].watermark_us if marks else None,
             state_rows=4210, state_bytes=1_240_000, output_bytes=88_000, state=(OperatorStatus(2, "join", 4180, 1_200_000),), watermarks=marks,
             is_complete=name == "paid", late_records=4 if name == "orders_per_minute" else 0, failed_records=4 if fails else 0,
         )  # fmt: skip
@@ -209,11 +235,19 @@ class Shop:
         connection = duckdb.connect()
         plain = [{**row, "total": float(row["total"])} for row in self.spend.values()]
         connection.register("spend_now", pa.Table.from_pylist(plain))
-        connection.execute("CREATE TABLE spend AS SELECT name, city, orders, total::DECIMAL(38,2) AS total FROM spend_now")
+        connection.execute(
+            "CREATE TABLE spend AS SELECT name, city, orders, total::DECIMAL(38,2) AS total FROM spend_now"
+        )
         orders = [{**row, "amount": float(row["amount"])} for row in self.rows("orders")[1]]
         connection.register("orders_now", pa.Table.from_pylist(orders))
         connection.execute("CREATE TABLE orders AS SELECT * EXCLUDE (__offset) FROM orders_now")
         return connection
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return Digits(str(value))
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
 
 
 def _problem(status: int, title: str, **members: Any) -> Response:
@@ -233,7 +267,14 @@ def make_app(shop: Shop) -> Starlette:
 
     async def views(_: Request) -> Response:
         found = [
-            {"name": name, "version": 1, "sql": sql, "inputs": list(inputs), "columns": shop.rows(name)[0], "keyed": True}
+            {
+                "name": name,
+                "version": 1,
+                "sql": sql,
+                "inputs": list(inputs),
+                "columns": shop.rows(name)[0],
+                "keyed": True,
+            }
             for name, (inputs, sql) in ({} if shop.is_empty else _VIEWS).items()
         ]
         return _json({"views": found})
@@ -248,6 +289,10 @@ def make_app(shop: Shop) -> Starlette:
 
     async def view_rows(request: Request) -> Response:
         columns, rows = shop.rows(request.path_params["name"])
+        shop.asked.append((request.url.path, dict(request.query_params)))
+        if order := request.query_params.get("order"):
+            name, _, way = order.partition(".")
+            rows = sorted(rows, key=lambda row: (row[name] is not None, row[name]), reverse=way == "desc")
         return _json({"position": shop.position, "columns": columns, "rows": rows, "more": False})
 
     async def log_rows(request: Request) -> Response:
@@ -258,7 +303,13 @@ def make_app(shop: Shop) -> Starlette:
         operators = [
             {"number": 0, "operator": "scan orders", "rows": None, "bytes": None, "note": None},
             {"number": 1, "operator": "filter", "rows": None, "bytes": None, "note": "status <> 'cancelled'"},
-            {"number": 2, "operator": "join", "rows": 4180, "bytes": 1_200_000, "note": "keeps every row of both sides: grows for ever"},
+            {
+                "number": 2,
+                "operator": "join",
+                "rows": 4180,
+                "bytes": 1_200_000,
+                "note": "keeps every row of both sides: grows for ever",
+            },
             {"number": 3, "operator": "aggregate", "rows": 30, "bytes": 40_000, "note": "a row per group"},
         ]
         text = f"view {request.path_params['name']}\n  3 aggregate by name, city\n  └ 2 join on user_id\n    ├ 1 filter\n    │ └ 0 scan orders\n    └ scan customers"
@@ -272,7 +323,12 @@ def make_app(shop: Shop) -> Starlette:
                 with shop.connection() as connection:
                     names = connection.execute(f"SELECT name FROM spend WHERE {where}").fetchall()
             except duckdb.Error as error:
-                return _problem(422, f"where= is no condition: {str(error).splitlines()[0]}", where=where, hint="comparisons, AND, OR, NOT")
+                return _problem(
+                    422,
+                    f"where= is no condition: {str(error).splitlines()[0]}",
+                    where=where,
+                    hint="comparisons, AND, OR, NOT",
+                )
             kept = {name for (name,) in names}
             wanted = {key for key, row in shop.spend.items() if row["name"] in kept}
 
@@ -280,16 +336,30 @@ def make_app(shop: Shop) -> Starlette:
             at = shop.ticks
             if request.query_params.get("after") is None:
                 rows = [{"key": key, "row": row} for key, row in shop.spend.items() if key in wanted]
-                head = {"view": "spend", "version": 1, "position": shop.position, "keyed": True, "columns": _columns(_SPEND_COLUMNS)}
+                head = {
+                    "view": "spend",
+                    "version": 1,
+                    "position": shop.position,
+                    "keyed": True,
+                    "columns": _columns(_SPEND_COLUMNS),
+                }
                 # In two pieces, as a large one comes.
                 yield _event("snapshot", None, {**head, "rows": rows[:20], "more": True})
                 yield _event("snapshot", f"e-{at}", {**head, "rows": rows[20:], "more": False})
             while True:
                 await asyncio.sleep(TICK_S)
-                found = [{"key": key, "row": row} for tick, rows in shop.changes if tick > at for key, row in rows.items() if key in wanted]
+                found = [
+                    {"key": key, "row": row}
+                    for tick, rows in shop.changes
+                    if tick > at
+                    for key, row in rows.items()
+                    if key in wanted
+                ]
                 at = shop.ticks
                 if found:
-                    yield _event("change", f"e-{at}", {"position": shop.position, "changes": found, "more": False})
+                    yield _event(
+                        "change", f"e-{at}", {"position": shop.position, "changes": found, "more": False}
+                    )
                 else:
                     yield _event("position", f"e-{at}", {"position": shop.position})
 
@@ -300,17 +370,18 @@ def make_app(shop: Shop) -> Starlette:
         shop.asked.append(("query", sql))
         try:
             with shop.connection() as connection:
-                table = connection.execute(sql).to_arrow_table()
-                types = [str(each[1]) for each in connection.execute(f"DESCRIBE {sql}").fetchall() for each in [each]]
+                relation = connection.sql(sql)
+                names, types = relation.columns, [str(each) for each in relation.types]
+                found = relation.fetchall()
         except duckdb.Error as error:
-            found = str(error).splitlines()[0]
+            words = str(error).splitlines()[0]
             start = sql.find("nowhere")
             place = Span(start, start + 7).point_at(sql) if start >= 0 else None
-            return _problem(422, found, where=place, hint="GET /views lists the views")
+            return _problem(422, words, where=place, hint="GET /views lists the views")
         if "csv" in request.headers["accept"]:
             return PlainTextResponse("name,total\nann,1.50\n", media_type="text/csv")
-        columns = _columns(list(zip(table.column_names, types, strict=True)))
-        rows = [{name: Digits(str(value)) if type(value).__name__ == "Decimal" else value if isinstance(value, (int, str, float)) or value is None else str(value) for name, value in row.items()} for row in table.to_pylist()]
+        columns = _columns(list(zip(names, types, strict=True)))
+        rows = [dict(zip(names, map(_value, row), strict=True)) for row in found]
         return _json({"position": shop.position, "columns": columns, "rows": rows, "more": False})
 
     async def dead_letters(_: Request) -> Response:
@@ -326,7 +397,12 @@ def make_app(shop: Shop) -> Starlette:
 
     async def verify(request: Request) -> Response:
         if shop.refuses_verify:
-            return _problem(500, "a frame is not what was written", where="clicks, partition 0, offset 812", hint="bourne repair clicks")
+            return _problem(
+                500,
+                "a frame is not what was written",
+                where="clicks, partition 0, offset 812",
+                hint="bourne repair clicks",
+            )
         return _json({"partitions": [{"partition": 0, "end": 4000, "hash": "9f" * 32}]})
 
     async def session(request: Request) -> Response:
@@ -347,7 +423,9 @@ def make_app(shop: Shop) -> Starlette:
 
     async def guard(request: Request, call_next: Any) -> Response:
         path = request.url.path
-        is_open = path == "/" or path.startswith("/static") or (path == "/session" and request.method != "GET")
+        is_open = (
+            path == "/" or path.startswith("/static") or (path == "/session" and request.method != "GET")
+        )
         if shop.token and not is_open and request.cookies.get("bourne") != shop.token:
             return _problem(401, "a token is asked for")
         answer: Response = await call_next(request)
@@ -393,7 +471,13 @@ class FakeApi:
         return f"http://127.0.0.1:{self._port}/"
 
     def start(self) -> None:
-        config = uvicorn.Config(make_app(self.shop), host="127.0.0.1", port=self._port, log_level="error", timeout_graceful_shutdown=0)
+        config = uvicorn.Config(
+            make_app(self.shop),
+            host="127.0.0.1",
+            port=self._port,
+            log_level="critical",
+            timeout_graceful_shutdown=0,
+        )
         self._server = uvicorn.Server(config)
         started = threading.Event()
 

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { parseExact } from "./format.js";
 
 const PATIENCE_MS = 15_000;
+const SILENCE_MS = 45_000; // three times as long as a stream may say nothing
 
 /** What the server refused, and why (RFC 9457). */
 export class Problem extends Error {
@@ -25,7 +26,7 @@ export async function request(path, { method = "GET", body, accept = "applicatio
   try {
     response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal?.aborted && signal.reason?.name !== "TimeoutError") throw error;
     throw new Unreachable("The server does not answer.", { cause: error });
   }
   if (response.ok) return response;
@@ -55,12 +56,16 @@ export async function follow(path, { signal, onEvent }) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
+    // A connection that died without a word is ended here, and looks like the end of the stream.
+    const silence = setTimeout(() => void reader.cancel(), SILENCE_MS);
     let piece;
     try {
       piece = await reader.read();
     } catch (error) {
       if (signal.aborted) throw error;
       throw new Unreachable("The stream was cut.", { cause: error });
+    } finally {
+      clearTimeout(silence);
     }
     if (piece.done) return;
     text += piece.value.replaceAll("\r", "");

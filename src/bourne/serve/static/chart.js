@@ -10,6 +10,7 @@ const LEFT = 48;
 const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 22;
+const SPANS_MIN = [1, 2, 5, 10]; // the shortest that holds all that is known
 const STEP_MS = 5_000; // what an arrow key moves by
 
 /** Make a chart of `pick(point)`; `show(points)` draws it. */
@@ -22,7 +23,7 @@ export function makeChart(title, pick, format) {
   frame.addEventListener("pointermove", (event) => {
     const box = plot.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * WIDTH;
-    point(Math.min(HISTORY_MS, Math.max(0, HISTORY_MS * (1 - (x - LEFT) / (WIDTH - LEFT - RIGHT)))));
+    point(Math.min(spanMs(), Math.max(0, spanMs() * (1 - (x - LEFT) / (WIDTH - LEFT - RIGHT)))));
   });
   frame.addEventListener("pointerleave", () => point(null));
   let values = [];
@@ -42,6 +43,12 @@ export function makeChart(title, pick, format) {
     draw();
   }
 
+  /** How long the axis is. */
+  function spanMs() {
+    const known = values.length ? values.at(-1).at - values[0].at : 0;
+    return SPANS_MIN.map((each) => each * 60_000).find((each) => each >= known) ?? HISTORY_MS;
+  }
+
   function show(points) {
     values = points.map((each) => ({ at: each.at, value: pick(each) })).filter((each) => each.value !== null);
     draw();
@@ -51,17 +58,18 @@ export function makeChart(title, pick, format) {
     const last = values.at(-1);
     setText(now, last ? format(last.value) : "–");
     const top = roundUp(Math.max(...values.map((each) => each.value), 0));
-    const x = (at) => LEFT + (1 - (last.at - at) / HISTORY_MS) * (WIDTH - LEFT - RIGHT);
+    const x = (at) => LEFT + (1 - (last.at - at) / spanMs()) * (WIDTH - LEFT - RIGHT);
     const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
     const parts = [];
     for (const value of [0, top / 2, top]) {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
       parts.push(svg("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, format(value)));
     }
-    for (const minutes of [10, 5, 0]) {
-      const at = LEFT + (1 - minutes / 10) * (WIDTH - LEFT - RIGHT);
-      const anchor = { 10: "start", 5: "middle", 0: "end" }[minutes];
-      parts.push(svg("text", { class: "tick", x: at, y: HEIGHT - 5, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now"));
+    const minutes = spanMs() / 60_000;
+    for (const [share, anchor] of [[1, "start"], [0.5, "middle"], [0, "end"]]) {
+      const at = LEFT + (1 - share) * (WIDTH - LEFT - RIGHT);
+      const text = share === 0 ? "now" : minutes * share < 1 ? `−${minutes * share * 60} s` : `−${minutes * share} min`;
+      parts.push(svg("text", { class: "tick", x: at, y: HEIGHT - 5, "text-anchor": anchor }, text));
     }
     if (values.length > 1) {
       const line = values.map((each, index) => `${index ? "L" : "M"}${x(each.at).toFixed(1)} ${y(each.value).toFixed(1)}`).join("");
@@ -80,9 +88,9 @@ export function makeChart(title, pick, format) {
   return { element, show };
 }
 
-/** The next of 1, 2, 5, 10, 20, … */
+/** The next of 2, 4, 10, 20, 40, …: the half of each is a round number, too. */
 function roundUp(value) {
   if (value <= 2) return 2;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= value);
+  return [1, 2, 4, 10].map((each) => each * power).find((each) => each >= value);
 }

@@ -58,7 +58,7 @@ function open() {
 function update() {
   const { status, goneSince, problem } = live;
   pulse.dataset.state = goneSince ? "gone" : problem ? "problem" : status ? "live" : "loading";
-  setText(pulse, goneSince ? "not reachable" : problem ? "refused" : status ? "live" : "connecting");
+  setText(pulse, goneSince ? "not reachable" : problem ? (problem.status === 401 ? "signed out" : "refused") : status ? "live" : "connecting");
   const words = goneSince
     ? `Not reachable since ${clock(goneSince)}. ${status ? "The figures are the last ones known. " : ""}Trying again…`
     : problem && problem.status !== 401
@@ -95,13 +95,16 @@ function learnNames(status) {
   put(document.getElementById("names"), all.map(([kind, name]) => h("option", { value: name, label: kind })));
 }
 
-jump.addEventListener("change", () => {
+function go() {
   const wanted = jump.value.trim().toLowerCase();
   const all = names ? JSON.parse(names) : [];
   const found = all.find(([, name]) => name.toLowerCase() === wanted) ?? all.find(([, name]) => wanted && name.toLowerCase().includes(wanted));
   jump.value = "";
   if (found) location.hash = href(...found);
-});
+}
+
+jump.addEventListener("keydown", (event) => event.key === "Enter" && go());
+jump.addEventListener("input", (event) => event.inputType === "insertReplacementText" && go()); // chosen from the list
 
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog")) return;

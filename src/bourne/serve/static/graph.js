@@ -4,12 +4,23 @@ import { h, put, setText, svg } from "./dom.js";
 import { bytes, rate, short, shortInstant } from "./format.js";
 import { layOut, NODE } from "./layout.js";
 
+const SMALLEST = 0.85;
+const MARGIN = 24; // as in style.css
+
 /** Make the picture; `show({nodes, edges})` draws it, anew only if there are other nodes or edges. */
 export function makeGraph() {
   const box = h("div", { class: "graph", role: "group", "aria-label": "Sources, logs, views and sinks; the table below says the same", tabindex: "-1" });
   let drawn = "";
   let cards = new Map();
   let lines = [];
+  let size = { width: 0, element: null };
+  new ResizeObserver(fit).observe(box);
+
+  /** Make the picture small enough for its box, as long as it can be read. */
+  function fit() {
+    if (!size.element) return;
+    size.element.style.zoom = Math.max(SMALLEST, Math.min(1, box.clientWidth / (size.width + 2 * MARGIN)));
+  }
 
   function draw({ nodes, edges }) {
     const layout = layOut(nodes, edges);
@@ -29,6 +40,8 @@ export function makeGraph() {
     canvas.addEventListener("focusin", (event) => light(event.target.dataset.id));
     canvas.addEventListener("focusout", () => light());
     put(box, canvas);
+    size = { width: layout.width, element: canvas };
+    fit();
   }
 
   /** Show where a node's records come from and go to, by dimming all else. */
@@ -79,7 +92,7 @@ function card(node, { x, y }) {
   const element = h(
     "a",
     { class: "node", href: node.href, "data-id": node.id, "data-kind": node.kind, title: node.name },
-    h("span", { class: "node-name" }, h("span", { class: "kind", "aria-label": `${node.kind} ` }), h("span", { class: "cut" }, node.name)),
+    h("span", { class: "node-name" }, h("span", { class: "kind" }), h("span", { class: "visually-hidden" }, `${node.kind} `), h("span", { class: "cut" }, node.name)),
     figure,
     more,
   );
@@ -101,6 +114,6 @@ function card(node, { x, y }) {
 function secondLine(node) {
   if (node.kind === "log") return bytes(node.bytes);
   if (node.kind !== "view") return `${short(node.rows)} records`;
-  const time = node.isComplete ? "complete" : node.watermark === null ? "" : `⌚ ${shortInstant(node.watermark)}`;
+  const time = node.isComplete ? "complete" : node.watermark === null ? "" : `time ${shortInstant(node.watermark)}`;
   return [`state ${bytes(node.state)}`, time].filter(Boolean).join(" · ");
 }

@@ -3,7 +3,7 @@
 //
 // An edge over several layers gets a bend in each between, so that it runs around nodes, never through them.
 
-export const NODE = { width: 212, height: 76, gapX: 84, gapY: 20 };
+export const NODE = { width: 204, height: 70, gapX: 60, gapY: 16 };
 const BEND_HEIGHT = 6;
 const SWEEPS = 24;
 
@@ -100,18 +100,23 @@ function order(columns) {
   columns.forEach(number);
 }
 
-/** Exchange neighbours in a column where that takes crossings away. */
+/** Exchange neighbours in a column where that takes crossings away, until nothing is gained. */
 function exchange(columns) {
-  for (const column of columns) {
-    for (let index = 1; index < column.length; index += 1) {
-      const [upper, lower] = [column[index - 1], column[index]];
-      const gain = pairCrossings(upper, lower) - pairCrossings(lower, upper);
-      if (gain <= 0) continue;
-      column[index - 1] = lower;
-      column[index] = upper;
-      [upper.place, lower.place] = [lower.place, upper.place];
-    }
+  let isBetter = true;
+  for (let round = 0; isBetter && round < SWEEPS; round += 1) isBetter = columns.filter(exchangeIn).length > 0;
+}
+
+function exchangeIn(column) {
+  let isBetter = false;
+  for (let index = 1; index < column.length; index += 1) {
+    const [upper, lower] = [column[index - 1], column[index]];
+    if (pairCrossings(upper, lower) <= pairCrossings(lower, upper)) continue;
+    column[index - 1] = lower;
+    column[index] = upper;
+    [upper.place, lower.place] = [lower.place, upper.place];
+    isBetter = true;
   }
+  return isBetter;
 }
 
 function pairCrossings(upper, lower) {

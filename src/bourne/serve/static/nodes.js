@@ -1,5 +1,6 @@
 // The status as a graph: sources -> logs -> views -> sinks, each with its figures in one shape.
 
+import { many } from "./format.js";
 import { live, rateOf } from "./live.js";
 
 export const href = (kind, name) => `#/${kind}/${encodeURIComponent(name)}`;
@@ -68,7 +69,7 @@ export function viewTrouble(view) {
 const LEVELS = { failed: "bad", waiting: "warn", stopped: "off", ended: "off" };
 
 function connectorTrouble({ state, error, note, dead_letters: letters }) {
-  const words = [state === "running" ? "" : state, error ?? note ?? "", letters ? `${letters} dead letters` : ""];
+  const words = [state === "running" ? "" : state, error ?? note ?? "", letters ? many(letters, "dead letter") : ""];
   return { level: LEVELS[state] ?? (letters || note ? "warn" : "good"), words: words.filter(Boolean).join(": ") };
 }
 

@@ -8,7 +8,7 @@ export const session = { name: null, role: "admin" };
 
 export const isAdmin = () => session.role === "admin";
 
-/** Prepare the form; `onChange` is called after somebody has signed in or out. */
+/** Prepare the form; `onChange` is called after somebody has signed in. */
 export function prepareSession(onChange) {
   const dialog = document.getElementById("sign-in");
   const form = dialog.querySelector("form");
@@ -56,9 +56,7 @@ export function prepareSession(onChange) {
     } catch {
       return; // still signed in, and the banner says why
     }
-    session.name = null;
-    signOut.hidden = true;
-    onChange();
+    location.reload(); // so that nothing of what was seen is left
   });
   return learn();
 }

@@ -37,7 +37,8 @@ export function complete(sql, at, relations, isAsked = false) {
   const before = sql.slice(0, at);
   const [, owner, word] = /(?:([\p{L}\p{N}_$]+|"(?:[^"]|"")*")\.)?("?[\p{L}\p{N}_$]*)$/u.exec(before);
   const start = at - word.length;
-  if (!isAsked && !owner && word.length === 0) return { start, found: [] };
+  const isRelation = /\b(FROM|JOIN)\s+$/i.test(sql.slice(0, start));
+  if (!isAsked && !owner && !isRelation && word.length === 0) return { start, found: [] };
   if (insideText(before)) return { start, found: [] };
   const begun = word.replace(/^"/, "").toLowerCase();
   const plain = (name) => name.replace(/^"|"$/g, "").toLowerCase();
@@ -50,9 +51,9 @@ export function complete(sql, at, relations, isAsked = false) {
   } else {
     const used = new Set(named.values());
     all = [
-      ...[...used].flatMap(column),
+      ...(isRelation ? [] : [...used].flatMap(column)),
       ...relations.map((each) => ({ text: quoted(each.name), label: each.name, kind: each.kind, note: each.kind })),
-      ...KEYWORDS.map((each) => ({ text: each, label: each, kind: "keyword", note: "" })),
+      ...(isRelation ? [] : KEYWORDS).map((each) => ({ text: each, label: each, kind: "keyword", note: "" })),
     ];
   }
   const seen = new Set();

@@ -77,7 +77,7 @@ function retention(kept) {
 
 /** The newest records, asked for again when the log has grown. */
 function tail(name) {
-  const state = h("span", { class: "note", role: "status" });
+  const state = h("span", { class: "note" });
   const box = h("div", {}, h("p", { class: "loading" }, "Loading…"));
   let table = null;
   let drawn = "";

@@ -83,7 +83,7 @@ function line(node) {
         rate(now.rate).replace("/s", ""),
         count(now.lag),
         count(now.rows),
-        now.isComplete ? "complete" : instant(now.watermark),
+        now.isComplete ? "complete" : instant(now.watermark).replace(/\.\d+$/, ""),
         bytes(now.state),
         bytes(now.bytes),
       ];

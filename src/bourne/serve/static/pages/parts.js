@@ -38,7 +38,7 @@ export function lineage(id) {
 /** Charts of the last ten minutes. */
 export function charts(id, rowsTitle, { withLag = true } = {}) {
   const all = [
-    makeChart("Records per second", (point) => point.rate, (value) => (value > 0 && value < 10 ? value.toFixed(1) : short(value))),
+    makeChart("Records per second", (point) => point.rate, (value) => (Number.isInteger(value) || value >= 10 ? short(value) : value.toFixed(1))),
     withLag ? makeChart("Lag in records", (point) => point.lag, (value) => short(value)) : null,
     makeChart(rowsTitle, (point) => point.rows, (value) => short(value)),
   ].filter(Boolean);

@@ -93,7 +93,7 @@ export function open(root, { name }) {
 
 /** The rows, live, with a filter. */
 function rowsPart(name) {
-  const state = h("span", { class: "note", role: "status" });
+  const state = h("span", { class: "note" });
   const problem = h("div");
   const box = h("div", {}, h("p", { class: "loading" }, "Loading…"));
   const filter = h("input", { id: "where", name: "where", type: "search", placeholder: "amount > 10 AND user LIKE 'a%'", autocomplete: "off", spellcheck: "false" });
