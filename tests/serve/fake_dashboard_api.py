@@ -64,7 +64,7 @@ _VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
     "late_shipments_of_customers_who_have_ordered_more_than_once_this_year": (("shipments", "spend"), "SELECT 1 AS one FROM shipments"),
     "report": (("spend", "stock", "funnel", "top_products"), "SELECT city, sum(total) AS total FROM spend GROUP BY city"),
 }  # fmt: skip
-_FAILED = "cannot divide: line 1, column 20: division by zero in o.amount / p.price"
+_FAILED = "cannot divide: line 1, column 20: division by zero in o.amount / p.price\n  to do:    NULLIF"
 _ORDER_COLUMNS = [("order_id", "BIGINT"), ("user_id", "VARCHAR"), ("amount", "DECIMAL(10,2)"), ("at", "TIMESTAMP"), ("status", "VARCHAR")]  # fmt: skip
 _SPEND_COLUMNS = [("name", "VARCHAR"), ("city", "VARCHAR"), ("orders", "BIGINT"), ("total", "DECIMAL(38,2)")]
 _NAMES = ["ann", "bo", "지우", "💐 florist", EVIL, "a very long name " * 8, "cy", "dee", "eve", "fay", None]
@@ -138,7 +138,7 @@ class Shop:
         }
         self.changes: list[tuple[int, dict[str, Any]]] = []
         self.letters = [
-            {"id": "a1", "at": "2026-11-22 09:00:01", "origin": "kafka_orders", "reason": "column amount: 'twelve' is no DECIMAL(10,2)", "payload": '{"order_id": 77, "amount": "twelve"}'},
+            {"id": "a1", "at": "2026-11-22 09:00:01", "origin": "kafka_orders", "place": "partition 3, offset 812", "reason": "column amount: 'twelve' is no DECIMAL(10,2)", "payload": '{"order_id": 77, "amount": "twelve"}'},
             {"id": "a2", "at": "2026-11-22 09:00:07", "origin": "csv_products", "reason": "line 3 has 4 fields, not 3", "payload": EVIL + " " + "x" * 300},
             {"id": "a3", "at": "2026-11-22 09:01:12", "origin": "to_postgres", "reason": "duplicate key value violates unique constraint", "payload": '{"name": "지우 💐"}'},
         ]  # fmt: skip
@@ -193,7 +193,7 @@ class Shop:
         )  # fmt: skip
         found = asdict(Status(tuple(logs), tuple(views), sources, sinks))
         for view in found["views"]:
-            view["error"] = _FAILED if view["name"] == "margin" else None
+            view["failure"] = _FAILED if view["name"] == "margin" else None
         return {**found, "app": "shop"}
 
     def _log_status(self, name: str) -> LogStatus:
@@ -301,16 +301,22 @@ def make_app(shop: Shop) -> Starlette:
 
     async def explain(request: Request) -> Response:
         operators = [
-            {"number": 0, "operator": "scan orders", "rows": None, "bytes": None, "note": None},
-            {"number": 1, "operator": "filter", "rows": None, "bytes": None, "note": "status <> 'cancelled'"},
+            {"number": 0, "operator": "scan orders", "rows": None, "bytes": None, "detail": None},
+            {
+                "number": 1,
+                "operator": "filter",
+                "rows": None,
+                "bytes": None,
+                "detail": "status <> 'cancelled'",
+            },
             {
                 "number": 2,
                 "operator": "join",
                 "rows": 4180,
                 "bytes": 1_200_000,
-                "note": "keeps every row of both sides: grows for ever",
+                "detail": "keeps every row of both sides: grows for ever",
             },
-            {"number": 3, "operator": "aggregate", "rows": 30, "bytes": 40_000, "note": "a row per group"},
+            {"number": 3, "operator": "aggregate", "rows": 30, "bytes": 40_000, "detail": "a row per group"},
         ]
         text = f"view {request.path_params['name']}\n  3 aggregate by name, city\n  └ 2 join on user_id\n    ├ 1 filter\n    │ └ 0 scan orders\n    └ scan customers"
         return _json({"text": text, "operators": operators, "mermaid": "flowchart LR"})
@@ -403,7 +409,12 @@ def make_app(shop: Shop) -> Starlette:
                 where="clicks, partition 0, offset 812",
                 hint="bourne repair clicks",
             )
-        return _json({"partitions": [{"partition": 0, "end": 4000, "hash": "9f" * 32}]})
+        return _json(
+            {
+                "log": request.path_params["name"],
+                "heads": [{"partition": 0, "offset": 4000, "hash": "9f" * 32}],
+            }
+        )
 
     async def session(request: Request) -> Response:
         if request.method == "POST":

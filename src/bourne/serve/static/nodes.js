@@ -45,7 +45,7 @@ function node(kind, name, figures) {
 const logNode = (log) => node("log", log.name, { rows: log.records, bytes: log.bytes, words: "" });
 
 function viewNode(view) {
-  const trouble = viewTrouble(view);
+  const { level, words } = viewTrouble(view);
   return node("view", view.name, {
     lag: view.lag_records,
     watermark: view.watermark_us,
@@ -53,13 +53,14 @@ function viewNode(view) {
     state: view.state_bytes,
     rows: view.rows,
     bytes: view.output_bytes,
-    ...trouble,
+    level,
+    words: words.split("\n")[0], // the rest is on its page
   });
 }
 
-/** How a view is, in words: `error` if it stands still, else what it goes on without. */
+/** How a view is, in words: its `failure` if it stands still, else what it goes on without. */
 export function viewTrouble(view) {
-  if (view.error) return { level: "bad", words: view.error };
+  if (view.failure) return { level: "bad", words: view.failure };
   const parts = [];
   if (view.failed_records) parts.push(`${view.failed_records} failed`);
   if (view.late_records) parts.push(`${view.late_records} late`);

@@ -34,7 +34,7 @@ export function open(root) {
     const columns = ["When", "From", "Reason", "Payload", ...(isAdmin() ? ["Do"] : [])];
     const rows = letters.map((letter) => [
       h("span", { class: "nowrap" }, String(letter.at)),
-      letter.origin,
+      h("span", { class: "reason" }, letter.origin, letter.place ? h("span", { class: "note" }, ` ${letter.place}`) : null),
       h("span", { class: "reason" }, letter.reason),
       payload(String(letter.payload)),
       ...(isAdmin() ? [buttons(letter)] : []),

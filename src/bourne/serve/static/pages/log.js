@@ -104,7 +104,9 @@ function tail(name) {
       table = recordTable(columns, { caption: `Newest records of ${name}` });
     }
     const records = rows.map((row) => ({ id: `${row.__partition ?? 0}.${row.__offset}`, row })).reverse();
-    table.show(records.map((each) => ({ ...each, isNew: seen.size > 0 && !seen.has(each.id) })));
+    const fresh = records.filter((each) => !seen.has(each.id));
+    const isCalm = fresh.length <= records.length / 2; // where nearly all is new, nothing stands out
+    table.show(records.map((each) => ({ ...each, isNew: isCalm && seen.size > 0 && !seen.has(each.id) })));
     seen = new Set(records.map((each) => each.id));
     if (rows.length === 0) put(box, h("p", { class: "quiet" }, "No records yet."));
     else if (table.element.parentNode !== box) put(box, table.element);
@@ -124,7 +126,7 @@ function verifyPart(name) {
     try {
       // It takes as long as the log is large: no end to the patience here.
       const found = await ask(`logs/${encodeURIComponent(name)}/verify`, { method: "POST", exact: true, signal: null });
-      const heads = (found.partitions ?? []).map((each) => [String(each.partition), String(each.end), h("code", { class: "hash" }, each.hash)]);
+      const heads = (found.heads ?? []).map((each) => [String(each.partition), count(each.offset), h("code", { class: "hash" }, each.hash)]);
       put(answer, h("p", { class: "good" }, "Every byte is as it was written."), heads.length ? plainTable("Heads", ["Partition", "End", "Head hash"], heads, { numbers: ["End"] }) : null);
     } catch (error) {
       put(answer, errorBox(error));

@@ -68,10 +68,11 @@ export function open(root, { name }) {
   async function explain() {
     try {
       const found = await ask(`views/${encodeURIComponent(name)}/explain`);
-      const lines = found.operators.map((each) => [String(each.number), each.operator, count(each.rows), bytes(each.bytes), each.note ?? ""]);
+      const lines = found.operators.map((each) => [String(each.number), each.operator, count(each.rows), bytes(each.bytes), each.note ?? each.detail ?? ""]);
       put(
         plan,
-        plainTable("Operators", ["No.", "Operator", "Rows", "Memory", "Note"], lines, { numbers: ["Rows", "Memory"] }),
+        found.warning ? h("p", { class: "warning" }, found.warning) : null,
+        plainTable("Operators", ["No.", "Operator", "Rows", "Memory", "What"], lines, { numbers: ["Rows", "Memory"] }),
         h("details", {}, h("summary", {}, "As text"), h("pre", { class: "scroll", tabindex: "0" }, found.text)),
       );
     } catch (error) {
