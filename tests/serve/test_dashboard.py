@@ -449,3 +449,40 @@ def test_numbers_keep_their_digits(seen: Page, api: FakeApi) -> None:
     )
     assert found == [str(HUGE), "12.50", '1.50 " 2.50', "[1.10, null]", "-1e400", "7"]
     assert json.loads(text)["f"] == 7
+
+
+def test_a_page_that_nobody_sees_asks_seldom(seen: Page, api: FakeApi) -> None:
+    seen.add_init_script(
+        """window.delays = [];
+        const real = window.setTimeout;
+        window.setTimeout = (call, ms, ...more) => { window.delays.push(ms); return real(call, ms, ...more); };"""
+    )
+    visit(seen, api)
+    seen.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    seen.wait_for_function("() => window.delays.at(-1) === 15000")
+    with seen.expect_request("**/status"):
+        seen.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_a_chosen_name_opens_its_page_and_a_half_typed_one_does_not(seen: Page, api: FakeApi) -> None:
+    visit(seen, api)
+    jump = seen.get_by_label("Go to a log, view, source or sink")
+    jump.fill("ord")
+    jump.blur()
+    assert seen.url.endswith("#/")
+    jump.fill("ord")
+    jump.press("Enter")
+    expect(seen.locator("h1")).to_have_text("orders")
+
+
+def test_failed_questions_leave_the_page_usable(seen: Page, api: FakeApi) -> None:
+    visit(seen, api, "view/nobody")
+    expect(seen.get_by_text("There is no view nobody.")).to_be_visible()
+    visit(seen, api, "sql")
+    api.stop()
+    seen.get_by_label("SQL", exact=True).press("Control+Enter")
+    expect(seen.locator("#result")).to_contain_text("The server does not answer.")
+    api.start()
+    expect(seen.locator("#pulse")).to_have_text("live")
+    seen.get_by_role("button", name="Run").click()
+    expect(seen.locator("#result tbody tr").first).to_be_visible()

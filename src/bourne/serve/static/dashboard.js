@@ -98,7 +98,8 @@ function learnNames(status) {
 function go() {
   const wanted = jump.value.trim().toLowerCase();
   const all = names ? JSON.parse(names) : [];
-  const found = all.find(([, name]) => name.toLowerCase() === wanted) ?? all.find(([, name]) => wanted && name.toLowerCase().includes(wanted));
+  // The shortest name that has it is the nearest to what was typed.
+  const [found] = all.filter(([, name]) => wanted && name.toLowerCase().includes(wanted)).sort((a, b) => a[1].length - b[1].length);
   jump.value = "";
   if (found) location.hash = href(...found);
 }
