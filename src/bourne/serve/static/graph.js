@@ -4,7 +4,7 @@ import { h, put, setText, svg } from "./dom.js";
 import { bytes, rate, short, shortInstant } from "./format.js";
 import { layOut, NODE } from "./layout.js";
 
-const SMALLEST = 0.85;
+const SMALLEST = 0.84;
 const MARGIN = 24; // as in style.css
 
 /** Make the picture; `show({nodes, edges})` draws it, anew only if there are other nodes or edges. */
@@ -115,5 +115,5 @@ function secondLine(node) {
   if (node.kind === "log") return bytes(node.bytes);
   if (node.kind !== "view") return `${short(node.rows)} records`;
   const time = node.isComplete ? "complete" : node.watermark === null ? "" : `time ${shortInstant(node.watermark)}`;
-  return [`state ${bytes(node.state)}`, time].filter(Boolean).join(" · ");
+  return [time, `state ${bytes(node.state)}`].filter(Boolean).join(" · ");
 }

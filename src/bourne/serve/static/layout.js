@@ -3,7 +3,7 @@
 //
 // An edge over several layers gets a bend in each between, so that it runs around nodes, never through them.
 
-export const NODE = { width: 196, height: 70, gapX: 60, gapY: 16 };
+export const NODE = { width: 200, height: 70, gapX: 60, gapY: 16 };
 const BEND_HEIGHT = 6;
 const SWEEPS = 24;
 
