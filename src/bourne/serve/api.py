@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -168,7 +168,7 @@ def _add_views(app: FastAPI) -> None:
         return await service.work(write)
 
     @app.get("/views/{name}/changes", tags=["views"], openapi_extra=_EQUAL,
-             response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})  # fmt: skip
+             response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})  # fmt: skip
     async def changes(
         request: Request, name: Name, columns: Columns = None, where: Where = None,
         after: Annotated[str | None, Query(description="The id of the last event; else the header Last-Event-ID.")] = None,
@@ -182,7 +182,8 @@ def _add_views(app: FastAPI) -> None:
         selected = await service.work(
             lambda: read_selected(info.schema, parameters, where=where, columns=columns)
         )
-        return streams.sse(service, info, selected, after or last_event_id, is_whole=snapshot)
+        events = service.feed(info).follow(selected, after or last_event_id, is_whole=snapshot)
+        return streams.EventStream(events)
 
     @app.websocket("/views/{name}/changes")
     async def messages(socket: WebSocket, name: str) -> None:

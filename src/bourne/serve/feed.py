@@ -11,7 +11,7 @@ import asyncio
 import functools
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -109,7 +109,7 @@ class Feed:
 
     async def follow(
         self, selected: Selected, after: str | None, *, is_whole: bool = True
-    ) -> AsyncIterator[Sequence[Event]]:
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Yield what becomes of some rows, one or more events at a time: from an id on; else all, then what changes.
 
         Without `is_whole`, and without an id, only what changes from now on.
@@ -134,7 +134,7 @@ class Feed:
             if not channel.subscribers and self._channels.get(selected) is channel:
                 del self._channels[selected]
 
-    async def _changes(self, channel: _Channel, offset: int) -> AsyncIterator[Sequence[Event]]:
+    async def _changes(self, channel: _Channel, offset: int) -> AsyncGenerator[Sequence[Event], None]:
         loop = asyncio.get_running_loop()
         told_s, told = -1e9, ""  # when a position was told last, and which
         while not self._is_closed:

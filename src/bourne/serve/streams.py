@@ -4,45 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
-from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from bourne.errors import BourneError
 from bourne.problems import Refused, problem_text
-from bourne.serve.asked import Selected, read_selected
+from bourne.serve.asked import read_selected
 from bourne.serve.events import Event
 from bourne.serve.service import Service
-from bourne.views.catalog import ViewInfo
 
 # What a WebSocket is closed with: our fault, a refusal, or the end of the server.
 _FAILED, _REFUSED, _GOING_AWAY = 1011, 1008, 1001
 
 
-def sse(
-    service: Service, view: ViewInfo, selected: Selected, after: str | None, *, is_whole: bool
-) -> StreamingResponse:
-    """Return an answer that goes on as the view changes.
+class EventStream(Response):
+    """An answer that goes on as the view changes, until the client leaves."""
 
-    Raises:
-        Refused: too many follow.
-    """
-    events = service.feed(view).follow(selected, after, is_whole=is_whole)
-    return StreamingResponse(
-        _texts(events), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )  # fmt: skip
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[Sequence[Event], None]) -> None:
+        self._events = events
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events, and let the view go when the client has gone."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with contextlib.aclosing(self._events) as events:
+            await _first(self._send(events, send), _leaves(receive))
+
+    async def _send(self, events: AsyncGenerator[Sequence[Event], None], send: Send) -> None:
+        try:
+            async for some in events:
+                body = b"".join(event.sse() for event in some)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        except (BourneError, Refused) as error:
+            body = Event("error", problem_text(error)).sse()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _texts(events: AsyncIterator[Sequence[Event]]) -> AsyncIterator[bytes]:
+async def _leaves(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        pass
+
+
+async def _first(*works: Coroutine[Any, Any, None]) -> None:
+    """Do both until one is done, end the other, and raise what the first has failed with."""
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        async for some in events:
-            yield b"".join(event.sse() for event in some)
-    except (BourneError, Refused) as error:
-        yield Event("error", problem_text(error)).sse()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        with contextlib.suppress(RuntimeError):
-            await events.aclose()  # type: ignore[attr-defined]
+        is_done = [task.done() for task in tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task, was_done in zip(tasks, is_done, strict=True):
+        error = None if task.cancelled() else task.exception()
+        if was_done and error is not None:
+            raise error
 
 
 async def websocket(service: Service, socket: WebSocket, name: str) -> None:
@@ -60,17 +86,12 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         await socket.send_text(Event("error", problem_text(error)).message())
         await socket.close(_REFUSED)
         return
-    sending = asyncio.ensure_future(_send(socket, events))
-    leaving = asyncio.ensure_future(_leave(socket))
-    await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (sending, leaving):
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-            await task
-    await events.aclose()  # type: ignore[attr-defined]
+    async with contextlib.aclosing(events):
+        with contextlib.suppress(WebSocketDisconnect):
+            await _first(_send(socket, events), _leaves(socket.receive))
 
 
-async def _send(socket: WebSocket, events: AsyncIterator[Sequence[Event]]) -> None:
+async def _send(socket: WebSocket, events: AsyncGenerator[Sequence[Event], None]) -> None:
     try:
         async for some in events:
             for event in some:
@@ -79,8 +100,3 @@ async def _send(socket: WebSocket, events: AsyncIterator[Sequence[Event]]) -> No
     except (BourneError, Refused) as error:
         await socket.send_text(Event("error", problem_text(error)).message())
         await socket.close(_FAILED)
-
-
-async def _leave(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
