@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import FastAPI, Header, Path, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -22,7 +22,7 @@ from bourne.errors import BourneError, InputError
 from bourne.limits import AT_LEAST_S, AT_LEAST_S_MAX, SERVED_ROWS, SERVED_ROWS_MAX
 from bourne.position import parse_position, position_text
 from bourne.problems import Refused, problem, refusal
-from bourne.serve import described, records, streams
+from bourne.serve import described, records, session, streams
 from bourne.serve.asked import Asked, answer, read_order, read_selected
 from bourne.serve.bodies import read_body
 from bourne.serve.encoding import (
@@ -36,6 +36,7 @@ from bourne.serve.encoding import (
 )
 from bourne.serve.metrics import metrics_text
 from bourne.serve.service import Service
+from bourne.serve.tokens import Tokens
 
 STATIC: Final = FilePath(__file__).parent / "static"
 
@@ -85,7 +86,15 @@ class Question(BaseModel):
     format: Literal["json", "csv", "arrow"] | None = None
 
 
-def make_app(make_service: Callable[[], Service]) -> FastAPI:
+class Chosen(BaseModel):
+    """Dead letters, by id or its beginning."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = Field(min_length=1, max_length=1_000)
+
+
+def make_app(make_service: Callable[[], Service], tokens: Tokens) -> FastAPI:
     """Return the application; `make_service` is called in the server's loop."""
 
     @asynccontextmanager
@@ -103,7 +112,7 @@ def make_app(make_service: Callable[[], Service]) -> FastAPI:
     )  # fmt: skip
     _add_views(app)
     _add_logs(app)
-    _add_whole(app)
+    _add_whole(app, tokens)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(BourneError, _on_error)
     app.add_exception_handler(Refused, _on_error)
@@ -272,7 +281,7 @@ def _add_logs(app: FastAPI) -> None:
 # --- all -------------------------------------------------------------------------------------------------------
 
 
-def _add_whole(app: FastAPI) -> None:
+def _add_whole(app: FastAPI, tokens: Tokens) -> None:
     @app.post("/query", tags=["query"])
     async def query(request: Request) -> Response:
         """Answer one SELECT over views and logs, all at one position."""
@@ -315,6 +324,18 @@ def _add_whole(app: FastAPI) -> None:
         service = _service(request)
         return JSONResponse(await service.work(described.letters, service, limit))
 
+    @app.post("/dead-letters/retry", tags=["status"])
+    async def retry(request: Request, chosen: Chosen) -> JSONResponse:
+        """Take letters in again; say of each why it still does not fit."""
+        service = _service(request)
+        return JSONResponse(await service.work(described.retry, service, chosen.ids))
+
+    @app.post("/dead-letters/discard", tags=["status"])
+    async def discard(request: Request, chosen: Chosen) -> JSONResponse:
+        """Give letters up."""
+        service = _service(request)
+        return JSONResponse(await service.work(described.discard, service, chosen.ids))
+
     @app.get("/healthz", tags=["status"])
     async def healthz() -> JSONResponse:
         """Say that the server lives."""
@@ -328,6 +349,25 @@ def _add_whole(app: FastAPI) -> None:
         if problems:
             return JSONResponse({"status": "not ready", "why": problems}, HTTPStatus.SERVICE_UNAVAILABLE)
         return JSONResponse({"status": "ready"})
+
+    @app.get("/session", tags=["session"])
+    async def who(request: Request) -> JSONResponse:
+        """Say whose token this is."""
+        return await _service(request).work(session.who, request, tokens)
+
+    @app.post("/session", tags=["session"])
+    async def sign_in(request: Request, given: session.SignIn) -> JSONResponse:
+        """Sign in: the token is kept in a cookie."""
+        return await _service(request).work(session.sign_in, request, tokens, given.token)
+
+    @app.delete("/session", tags=["session"])
+    async def sign_out() -> JSONResponse:
+        """Sign out."""
+        return session.sign_out()
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> RedirectResponse:
+        return RedirectResponse("./#/api")
 
     @app.get("/", include_in_schema=False)
     async def dashboard() -> FileResponse:

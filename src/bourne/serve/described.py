@@ -91,6 +91,25 @@ def letters(service: Service, limit: int) -> dict[str, Any]:
     return {"letters": shown, "more": len(found) > limit}
 
 
+def retry(service: Service, ids: list[str]) -> dict[str, Any]:
+    """Take letters in again.
+
+    Raises:
+        UnknownName: there is no such open letter.
+    """
+    found = service.instance.dead_letters
+    done = found.retry(found.chosen(ids))
+    return {"letters": [{"id": letter.id, "reason": reason} for letter, reason in done]}
+
+
+def discard(service: Service, ids: list[str]) -> dict[str, Any]:
+    """Give letters up. Raises: as `retry`."""
+    found = service.instance.dead_letters
+    chosen = found.chosen(ids)
+    found.discard(chosen)
+    return {"letters": [{"id": letter.id} for letter in chosen]}
+
+
 def verify(service: Service, name: str) -> dict[str, Any]:
     """Read all of a log; say the head of each partition.
 

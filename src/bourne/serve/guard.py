@@ -34,6 +34,9 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE: Final = "bourne_session"
 
+# What an application finds in the scope: the token that a request brought, if tokens are set up.
+TOKEN: Final = "bourne.token"
+
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _HEADERS: Final = (
@@ -105,27 +108,26 @@ class Guard:
         self._check_site(request)
         path, method = request.url.path, request.scope.get("method", "GET")
         if self._is_local and not self._tokens.are_set_up:
-            request.scope["bourne.role"] = Role.ADMIN
             return "local"
         given = token_of(request)
-        role = None if given is None else self._tokens.role_of(given)
-        request.scope["bourne.role"] = role
+        token = None if given is None else self._tokens.find(given)
+        request.scope[TOKEN] = token
         if path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS):
-            return "-" if role is None else role.name.lower()
-        if role is None:
+            return "-" if token is None else token.name
+        if token is None:
             error = InputError(
                 "this needs a token", where=_printable(path), expected="Authorization: Bearer TOKEN",
                 found="none" if given is None else "another one", hint="bourne token create NAME --role reader",
             )  # fmt: skip
             raise Refused(HTTPStatus.UNAUTHORIZED, error, WWW_Authenticate="Bearer")
         needed = needed_role(path, method)
-        if role < needed:
+        if token.role < needed:
             error = InputError(
                 f"this is for a {needed.name.lower()}", where=f"{method} {_printable(path)}", expected=needed.name.lower(),
-                found=role.name.lower(), hint=f"bourne token create NAME --role {needed.name.lower()}",
+                found=token.role.name.lower(), hint=f"bourne token create NAME --role {needed.name.lower()}",
             )  # fmt: skip
             raise Refused(HTTPStatus.FORBIDDEN, error)
-        return role.name.lower()
+        return token.name
 
     def _check_rate(self, request: HTTPConnection) -> None:
         """Refuse who asks too often; each address has its own allowance."""

@@ -74,7 +74,7 @@ class Server:
         def make_service() -> Service:
             return Service(instance, file=file, name=name, progress=self.progress)
 
-        inner = make_app(make_service)
+        inner = make_app(make_service, tokens)
         app: Any = Guard(inner, tokens, is_local=is_local)
         config = uvicorn.Config(
             app, loop="asyncio", http=Connection, ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,

@@ -76,8 +76,8 @@ class Tokens:
         """
         return self._load() is not None
 
-    def role_of(self, token: str) -> Role | None:
-        """Return what a token is good for; None if there is no such token. Takes as long for a wrong one as for a right one.
+    def find(self, token: str) -> Token | None:
+        """Return what is known of a token; None if there is no such token. Takes as long for a wrong one as for a right one.
 
         Raises:
             StorageError: the file cannot be read or understood.
@@ -86,7 +86,7 @@ class Tokens:
         hashed = _hash(token)
         for each in self._load() or ():
             if hmac.compare_digest(each.sha256, hashed):
-                found = each.role
+                found = each
         return found
 
     def list(self) -> Sequence[Token]:

@@ -6,6 +6,7 @@ import { clock, count } from "./format.js";
 import { live, refresh, subscribe } from "./live.js";
 import { href } from "./nodes.js";
 import { prepareSession } from "./session.js";
+import * as api from "./pages/api.js";
 import * as connector from "./pages/connector.js";
 import * as letters from "./pages/letters.js";
 import * as log from "./pages/log.js";
@@ -13,7 +14,7 @@ import * as overview from "./pages/overview.js";
 import * as sql from "./pages/sql.js";
 import * as view from "./pages/view.js";
 
-const PAGES = { "": overview, view, log, source: connector, sink: connector, sql, "dead-letters": letters };
+const PAGES = { "": overview, view, log, source: connector, sink: connector, sql, "dead-letters": letters, api };
 
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
