@@ -240,6 +240,10 @@ FEED_COMMITS_MAX: Final = 1_000
 FEED_SNAPSHOT_BYTES: Final = 8 << 20
 FEED_CATCH_UP_BYTES: Final = 4 << 20
 
+# What a subscriber who is behind gets at once, about, and how many of such parts are kept for others who are as far behind.
+FEED_BATCH_CHARS: Final = 128 << 10
+FEED_BATCHES_MAX: Final = 16
+
 # Different subscriptions of one view: each is looked at with each commit.
 FEED_SELECTIONS_MAX: Final = 2_000
 
@@ -254,8 +258,10 @@ FEED_SIGN_S: Final = 15.0
 EVENT_BYTES: Final = 256 << 10
 EVENT_ROWS: Final = 2_000
 
-# How long the head of a request may take to come, in seconds, and how many connections may have none in work.
+# How long the head of a request may take to come, in seconds; how many connections may have none in work, beside those
+# that have only just come.
 SERVE_HEAD_S: Final = 10.0
+SERVE_NEW_S: Final = 1.0
 SERVE_WAITING_MAX: Final = 512
 
 # Connections of the server of views, each an open file; beyond that all are told to come again.

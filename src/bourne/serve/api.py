@@ -38,6 +38,9 @@ from bourne.serve.metrics import metrics_text
 from bourne.serve.service import Service
 from bourne.serve.tokens import Tokens
 
+# So few rows are looked through, and written, before a thread would have begun with it.
+_QUICK_ROWS: Final = 20_000
+
 STATIC: Final = FilePath(__file__).parent / "static"
 
 _PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
@@ -50,8 +53,6 @@ _PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
 Name = Annotated[str, Path(description="The name of a view or log.", max_length=200)]
 Columns = Annotated[str | None, Query(description="The columns to return: `a,b`. By default all.")]
 Where = Annotated[str | None, Query(description="A condition over the columns, without functions: `total > 3 AND user <> 'bo'`.")]  # fmt: skip
-AtLeast = Annotated[str, Query(description="A position whose records have to be in the answer.")]
-Wait = Annotated[float, Query(description="How long to wait for it, in seconds.", ge=0, le=AT_LEAST_S_MAX, allow_inf_nan=False)]  # fmt: skip
 Format = Annotated[Literal["json", "csv", "arrow"] | None, Query(description="By default as the header Accept says, else JSON.")]  # fmt: skip
 
 _EQUAL: Final = {
@@ -72,6 +73,35 @@ class Problem(BaseModel):
     expected: str | None = None
     found: str | None = None
     hint: str | None = None
+
+
+class RowsAsked(BaseModel):
+    """Which rows of a view, and how."""
+
+    columns: str | None = Field(None, description="The columns to return: `a,b`. By default all.")
+    where: str | None = Field(None, description="A condition over the columns: `total > 3 AND user <> 'bo'`.")
+    order: str | None = Field(None, description="The columns to order by: `a,b.desc`.")
+    limit: int = Field(SERVED_ROWS, ge=1, le=SERVED_ROWS_MAX, description="How many rows at most.")
+    page: int = Field(1, ge=1, le=1_000_000, description="Which of the pages of so many rows.")
+    at_least: str = Field("", description="A position whose records have to be in the answer.")
+    wait: float = Field(AT_LEAST_S, ge=0, le=AT_LEAST_S_MAX, allow_inf_nan=False, description="How long to wait for it, in seconds.")  # fmt: skip
+    format: Literal["json", "csv", "arrow"] | None = Field(None, description="By default as the header Accept says, else JSON.")  # fmt: skip
+
+
+def _described(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI says of parameters that a model reads, beside any column."""
+    found = model.model_json_schema()
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": schema,
+        }
+        for name, schema in found["properties"].items()
+    ]
+    return {"parameters": [*parameters, *_EQUAL["parameters"]]}
 
 
 class Question(BaseModel):
@@ -138,31 +168,31 @@ def _add_views(app: FastAPI) -> None:
         service = _service(request)
         return JSONResponse({"views": await service.work(described.views, service)})
 
-    @app.get("/views/{name}", tags=["views"], openapi_extra=_EQUAL)
-    async def view(
-        request: Request, name: Name, columns: Columns = None, where: Where = None,
-        order: Annotated[str | None, Query(description="The columns to order by: `a,b.desc`.")] = None,
-        limit: Annotated[int, Query(ge=1, le=SERVED_ROWS_MAX)] = SERVED_ROWS,
-        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-        at_least: AtLeast = "", wait: Wait = AT_LEAST_S, format: Format = None,
-    ) -> Response:  # fmt: skip
+    @app.get("/views/{name}", tags=["views"], openapi_extra=_described(RowsAsked))
+    async def view(request: Request, name: Name) -> Response:
         """Return rows of a view."""
         service = _service(request)
         info = service.view(name)
-        wanted = parse_position(at_least)
-        kind = _kind(request, format)
+        given = request.query_params.multi_items()
+        try:
+            said = RowsAsked.model_validate(
+                dict(given)
+            )  # one call, not one for each parameter: the most frequent request
+        except ValidationError as error:
+            raise _not_understood(error.errors()[0]) from error
+        wanted = parse_position(said.at_least)
+        kind = _kind(request, said.format)
 
         def read() -> Asked:
-            selected = read_selected(
-                info.schema, request.query_params.multi_items(), where=where, columns=columns
-            )
-            return Asked(selected, read_order(info.schema, order), limit, page)
+            selected = read_selected(info.schema, given, where=said.where, columns=said.columns)
+            return Asked(selected, read_order(info.schema, said.order), said.limit, said.page)
 
-        asked = await service.work(read)
-        found = await service.together([name], wanted, wait)
+        asked = read() if said.where is None else await service.work(read)
+        found = await service.together([name], wanted, said.wait)
+        table = found.tables[name]
 
         def write() -> Response:
-            rows, is_more = answer(found.tables[name], info.schema, asked)
+            rows, is_more = answer(table, info.schema, asked)
             headers = {"Bourne-Position": position_text(found.position), "Bourne-More": json.dumps(is_more)}
             if kind != "json":
                 return Response(b"".join(table_body(rows, kind)), 200, headers, MEDIA_TYPES[kind])
@@ -174,7 +204,8 @@ def _add_views(app: FastAPI) -> None:
             body = json_body(head, rows_json(rows, json_columns(info.schema) & set(rows.column_names)))
             return Response(body, 200, headers, MEDIA_TYPES["json"])
 
-        return await service.work(write)
+        is_quick = said.where is None and said.order is None and table.num_rows <= _QUICK_ROWS
+        return write() if is_quick else await service.work(write)
 
     @app.get("/views/{name}/changes", tags=["views"], openapi_extra=_EQUAL,
              response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})  # fmt: skip

@@ -1,7 +1,7 @@
 """One client's connection: uvicorn's, with bounds on clients that connect and say nothing, or say it slowly.
 
 Law: who has sent a whole request is not disturbed by those who have not. Connections without a request in work are counted;
-when they are too many, the one that has waited longest is closed.
+when they are too many, those that have waited longest are closed, but for many that have only just come.
 """
 
 from __future__ import annotations
@@ -13,28 +13,33 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from bourne.limits import SERVE_HEAD_S, SERVE_WAITING_MAX
+from bourne.limits import SERVE_HEAD_S, SERVE_NEW_S, SERVE_WAITING_MAX
 
 # What an application finds in the scope: ends the connection at once, whatever is still to be sent.
 ABORT: Final = "bourne.abort"
+
+# And this says whether the client has fallen behind, so that the next sending waits for it.
+FLOW: Final = "bourne.flow"
 
 
 class Waiting:
     """The connections of one server that have no request in work, in the order in which they began to wait."""
 
     def __init__(self) -> None:
-        self._protocols: OrderedDict[Connection, None] = OrderedDict()
+        self._since_s: OrderedDict[Connection, float] = OrderedDict()
 
     def add(self, connection: Connection) -> None:
         """Note that it waits from now on; close who has waited longest if there are too many."""
-        self._protocols[connection] = None
-        if len(self._protocols) > SERVE_WAITING_MAX:
-            oldest, _ = self._protocols.popitem(last=False)
-            oldest.transport.abort()
+        self._since_s[connection] = connection.loop.time()
+        if len(self._since_s) > SERVE_WAITING_MAX:
+            oldest, since_s = next(iter(self._since_s.items()))
+            if connection.loop.time() - since_s > SERVE_NEW_S:
+                del self._since_s[oldest]
+                oldest.transport.abort()
 
     def remove(self, connection: Connection) -> None:
         """Note that it waits no longer."""
-        self._protocols.pop(connection, None)
+        self._since_s.pop(connection, None)
 
 
 class Connection(HttpToolsProtocol):
@@ -61,6 +66,7 @@ class Connection(HttpToolsProtocol):
         """Let the head of a request, which begins to come, have its time."""
         super().on_message_begin()
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope[FLOW] = self.flow  # type: ignore[typeddict-unknown-key]
         self._wait()
 
     def on_headers_complete(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -19,21 +20,23 @@ from bourne.serve.encoding import columns_json, json_columns, rows_json
 from bourne.views.catalog import ViewInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
-    """`data` is a JSON object in one line."""
+    """`data` is a JSON object in one line. What it is written as is made once, whoever gets it."""
 
     name: str
     data: str
     id: str | None = None
 
+    @cached_property
     def sse(self) -> bytes:
-        """Return it as a Server-Sent Event."""
+        """It as a Server-Sent Event."""
         id_line = "" if self.id is None else f"id: {self.id}\n"
         return f"event: {self.name}\n{id_line}data: {self.data}\n\n".encode()
 
+    @cached_property
     def message(self) -> str:
-        """Return it as one JSON object."""
+        """It as one JSON object."""
         id_member = "" if self.id is None else f', "id": "{self.id}"'
         return f'{{"event": "{self.name}"{id_member}, {self.data[1:]}'
 

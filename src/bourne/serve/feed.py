@@ -13,13 +13,13 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import pyarrow as pa
 
 from bourne.errors import BourneError, InputError
 from bourne.limits import (
+    FEED_BATCHES_MAX,
     FEED_BYTES_MAX,
     FEED_CATCH_UP_BYTES,
     FEED_COMMITS_MAX,
@@ -33,45 +33,19 @@ from bourne.log.reader import LogReader
 from bourne.log.relation import KEY_COLUMN
 from bourne.reading import Reading
 from bourne.serve.asked import Selected, select
+from bourne.serve.channels import Channel, ChannelIndex
 from bourne.serve.commits import Commits
 from bourne.serve.delta import Delta, delta_of
 from bourne.serve.events import Event, change_events, position_event, snapshot_events
-from bourne.serve.selection import changes
+from bourne.serve.selection import Change, changes, together
 from bourne.views.catalog import ViewInfo
 
 _ID: Final = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
 
 _T = TypeVar("_T")
 
-
-@dataclass(eq=False)
-class _Channel:
-    """The subscribers of one selection, and what the last commits mean to it: (offset after each, changes)."""
-
-    selected: Selected
-    first: int  # `recent` has all that came after it
-    held: (
-        set[int] | None
-    )  # the keys that are selected at the feed's end; None: it selects all, or there are no keys
-    recent: deque[tuple[int, list[str]]] = field(default_factory=deque)
-    events: dict[int, list[Event]] = field(default_factory=dict)  # from an offset to the end, as written
-    happened: asyncio.Event = field(default_factory=asyncio.Event)
-    subscribers: int = 0
-    failure: BourneError | None = None
-
-    def after(self, offset: int) -> list[str]:
-        """Return what came after an offset."""
-        parts = []
-        for at, texts in reversed(self.recent):
-            if at <= offset:
-                break
-            parts.append(texts)
-        return [text for texts in reversed(parts) for text in texts]
-
-    def wake(self) -> None:
-        """Let the subscribers look."""
-        happened, self.happened = self.happened, asyncio.Event()
-        happened.set()
+# What commits mean to channels: the offset after each, and the changes.
+Found: TypeAlias = dict[Channel, list[tuple[int, list[Change]]]]
 
 
 class Feed:
@@ -88,7 +62,8 @@ class Feed:
         self._bytes = 0
         self._first = self._end = 0
         self._position = ""  # of the newest commit, with or without rows
-        self._channels: dict[Selected, _Channel] = {}
+        self._channels: dict[Selected, Channel] = {}
+        self._index = ChannelIndex()
         self._snapshots: dict[Selected, tuple[int, list[Event]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # the channels, or what they have
@@ -133,45 +108,43 @@ class Feed:
             channel.subscribers -= 1
             if not channel.subscribers and self._channels.get(selected) is channel:
                 del self._channels[selected]
+                self._index.remove(channel)
 
-    async def _changes(self, channel: _Channel, offset: int) -> AsyncGenerator[Sequence[Event], None]:
+    async def _changes(self, channel: Channel, offset: int) -> AsyncGenerator[Sequence[Event], None]:
         loop = asyncio.get_running_loop()
         told_s, told = -1e9, ""  # when a position was told last, and which
         while not self._is_closed:
             happened = channel.happened
             if failure := channel.failure or self._failure:
                 raise failure
-            if offset < channel.first:
-                end, found = await self._catch_up(channel.selected, offset, channel.first)
+            if offset < (first := max(channel.first, self._first)):
+                end, found = await self._catch_up(channel.selected, offset, first)
                 if found:
                     yield change_events(found, None, self._id(end))
                 offset = end
-            elif events := self._events(channel, offset):
-                offset, told, told_s = self._end, self._position, loop.time()
-                yield events
-            else:
-                wait_s = told_s + (FEED_SIGN_S if told == self._position else FEED_POSITION_S) - loop.time()
-                if offset > self._end:
-                    wait_s = FEED_POSITION_S  # the snapshot was newer: nothing is known of it yet
-                else:
-                    offset = self._end
-                if wait_s <= 0:
+            elif (batch := self._events(channel, offset))[1]:
+                offset = batch[0]
+                if offset == self._end:
                     told, told_s = self._position, loop.time()
-                    yield [position_event(told, self._id(offset))]
-                    continue
-                try:
-                    async with asyncio.timeout(min(wait_s, FEED_POSITION_S)):
-                        await happened.wait()
-                except TimeoutError:
-                    continue
+                yield batch[1]
+            else:
+                if offset <= self._end:  # else the snapshot was newer
+                    offset = self._end
+                    if told != self._position or loop.time() >= told_s + FEED_SIGN_S:
+                        told, told_s = self._position, loop.time()
+                        yield [position_event(told, self._id(offset))]
+                        continue
+                await happened.wait()
 
-    def _events(self, channel: _Channel, offset: int) -> list[Event]:
-        """Return what came after an offset as events, the same ones for all who are there."""
+    def _events(self, channel: Channel, offset: int) -> tuple[int, list[Event]]:
+        """Return what came after an offset as events, the same ones for all who are there, and how far they go."""
         if offset not in channel.events:
-            found = channel.after(offset)
-            channel.events[offset] = (
-                change_events(found, self._position, self._id(self._end)) if found else []
-            )
+            if len(channel.events) >= FEED_BATCHES_MAX:
+                channel.events.clear()
+            end, found = channel.after(offset)
+            position = self._position if end is None else None
+            end = self._end if end is None else end
+            channel.events[offset] = end, change_events(found, position, self._id(end)) if found else []
         return channel.events[offset]
 
     async def _snapshot(self, selected: Selected) -> AsyncIterator[tuple[int, Sequence[Event]]]:
@@ -198,7 +171,7 @@ class Feed:
 
     # --- channels --------------------------------------------------------------------------------------------
 
-    async def _join(self, selected: Selected) -> _Channel:
+    async def _join(self, selected: Selected) -> Channel:
         """Return the channel of a selection, making it if need be."""
         async with self._changing:
             if self._task is None:
@@ -215,27 +188,26 @@ class Feed:
                 if self.view.changes == "upsert" and (selected.filter or selected.where is not None):
                     keys, _, first = await self._in_pool(self._select, selected)
                     held = set(keys or ())
-                channel = self._channels[selected] = _Channel(selected, first, held)
+                channel = self._channels[selected] = Channel(selected, first, held)
+                self._index.add(channel)
             channel.subscribers += 1
             return channel
 
-    def _find_changes(
-        self, deltas: Sequence[Delta], channels: Sequence[_Channel]
-    ) -> dict[_Channel, list[tuple[int, list[str]]]]:
-        """Return what commits mean to each channel, which knows then what it holds. In the pool."""
-        result = {}
-        for channel in channels:
-            found = []
-            try:
-                for delta in deltas:
-                    if delta.end > channel.first and (
-                        texts := changes(delta, channel.selected, channel.held)
-                    ):
-                        found.append((delta.end, texts))
-            except BourneError as error:
-                channel.failure = error
-            result[channel] = found
-        return result
+    def _find_changes(self, deltas: Sequence[Delta]) -> Found:
+        """Return what commits mean to the channels that they concern, which know then what they hold. In the pool."""
+        found: Found = {}
+        for delta in deltas:
+            for channel in self._index.concerned(delta):
+                if delta.end <= channel.first or channel.failure is not None:
+                    continue
+                try:
+                    texts = changes(delta, channel.selected, channel.held)
+                    self._index.hold(channel, texts)
+                except BourneError as error:
+                    channel.failure, texts = error, []
+                if texts or channel.failure is not None:
+                    found.setdefault(channel, []).append((delta.end, texts))
+        return found
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -248,14 +220,17 @@ class Feed:
     async def _run(self) -> None:
         """Take in commits as they come, not more often than subscribers can be told."""
         loop = asyncio.get_running_loop()
-        count = -1
+        count, told_s = -1, loop.time()
         try:
             while not self._is_closed:
                 count = await self._commits.after(count, FEED_POSITION_S)
                 began_s = loop.time()
+                if began_s >= told_s + FEED_POSITION_S:  # let all see whether there is a position to tell
+                    told_s = began_s
+                    for channel in self._channels.values():
+                        channel.wake()
                 async with self._changing:
-                    channels = list(self._channels.values())
-                    deltas, position, found = await self._in_pool(self._read, channels)
+                    deltas, position, found = await self._in_pool(self._read)
                     self._take(deltas, position, found)
                 pace_s = FEED_PACE_S * self.subscribers - (loop.time() - began_s)
                 if deltas and pace_s > 0:
@@ -267,9 +242,7 @@ class Feed:
         for channel in self._channels.values():
             channel.wake()
 
-    def _read(
-        self, channels: Sequence[_Channel]
-    ) -> tuple[list[Delta], str, dict[_Channel, list[tuple[int, list[str]]]]]:
+    def _read(self) -> tuple[list[Delta], str, Found]:
         """Return the next commits, the position after them, and what they mean to the channels. In the pool."""
         assert self._reader is not None
         frames = self._reader.read(bytes_max=FEED_CATCH_UP_BYTES)
@@ -278,11 +251,9 @@ class Feed:
             return [], self._position, {}
         deltas = [delta_of(self._info, frame) for frame in frames]
         position = self._reading.position_text_of(self.view, deltas[-1].inputs)
-        return deltas, position, self._find_changes(deltas, channels)
+        return deltas, position, self._find_changes(deltas)
 
-    def _take(
-        self, deltas: Sequence[Delta], position: str, found: dict[_Channel, list[tuple[int, list[str]]]]
-    ) -> None:
+    def _take(self, deltas: Sequence[Delta], position: str, found: Found) -> None:
         """Make commits known, all at once."""
         if not deltas:
             return
@@ -298,11 +269,9 @@ class Feed:
         for channel, parts in found.items():
             channel.events.clear()
             channel.recent.extend(parts)
-            channel.first = max(channel.first, self._first)
-            while channel.recent and channel.recent[0][0] <= channel.first:
+            while channel.recent and channel.recent[0][0] <= self._first:
                 channel.recent.popleft()
-            if parts or channel.failure:
-                channel.wake()
+            channel.wake()
 
     # --- from further back -----------------------------------------------------------------------------------
 
@@ -328,8 +297,13 @@ class Feed:
     async def _catch_up(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
         """Return what commits after an offset mean to a selection, and how far that goes."""
         if self._first <= offset and until <= self._end:
-            near = [delta for delta in self._recent if offset < delta.end <= until]
-            return until, await self._in_pool(_texts, near, selected)
+            near, size = list[Delta](), 0
+            for delta in self._recent:
+                if offset < delta.end <= until and size <= FEED_CATCH_UP_BYTES:
+                    near.append(delta)
+                    size += delta.size_bytes
+            end = near[-1].end if size > FEED_CATCH_UP_BYTES else until
+            return end, await self._in_pool(_texts, near, selected)
         return await self._in_pool(self._read_from, selected, offset, until)
 
     def _read_from(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
@@ -380,4 +354,4 @@ class Feed:
 
 
 def _texts(deltas: Sequence[Delta], selected: Selected) -> list[str]:
-    return [text for delta in deltas for text in changes(delta, selected, None)]
+    return together([changes(delta, selected, None) for delta in deltas])

@@ -23,7 +23,7 @@ from bourne.errors import BourneError, InputError
 from bourne.limits import SERVE_CLIENTS_MAX, SERVE_RATE, SERVE_RATE_BURST, SERVE_TAKE_S
 from bourne.problems import Refused, refusal
 from bourne.serve.access_log import ACCESS_LOG
-from bourne.serve.connection import ABORT
+from bourne.serve.connection import ABORT, FLOW
 from bourne.serve.tokens import Role, Tokens
 
 Scope = MutableMapping[str, Any]
@@ -217,6 +217,10 @@ class _Answer:
         elif message["type"] == "websocket.accept":
             self.status = 101
         self.size += len(message.get("body") or message.get("text") or b"")
+        flow = self._scope.get(FLOW)
+        if flow is not None and not flow.write_paused:
+            await self._send(message)
+            return
         try:
             async with asyncio.timeout(SERVE_TAKE_S):
                 await self._send(message)

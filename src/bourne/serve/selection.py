@@ -7,6 +7,7 @@ selected (any more) is told as gone to whoever may have it; telling it of a key 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -33,8 +34,12 @@ def selected_rows(delta: Delta, selected: Selected) -> Sequence[int]:
     return numbers
 
 
-def changes(delta: Delta, selected: Selected, held: set[int] | None) -> list[str]:
-    """Return what a change means to a selection, as JSON objects.
+Change: TypeAlias = tuple[int | None, str]
+"""A change as a JSON object, and the key that it is about; of rows without keys, None."""
+
+
+def changes(delta: Delta, selected: Selected, held: set[int] | None) -> list[Change]:
+    """Return what a commit means to a selection.
 
     Args:
         held: the keys whose rows are selected before it, and, on return, after it. None: it is not known, so every key
@@ -46,7 +51,7 @@ def changes(delta: Delta, selected: Selected, held: set[int] | None) -> list[str
     rows = delta.rows(selected.columns) if len(chosen) else []
     if delta.keys is None:
         weights = delta.weights.tolist()
-        return [f'{{"row": {rows[number]}, "weight": {weights[number]}}}' for number in chosen]
+        return [(None, f'{{"row": {rows[number]}, "weight": {weights[number]}}}') for number in chosen]
     keys, there = delta.keys.tolist(), (delta.weights > 0).tolist()
     last = delta.key_rows
     kept = {keys[number]: number for number in chosen if there[number] and last[keys[number]] == number}
@@ -58,6 +63,19 @@ def changes(delta: Delta, selected: Selected, held: set[int] | None) -> list[str
         gone = [key for key in few if key in many and key not in kept]
         held.difference_update(gone)
         held.update(kept)
-    return [f'{{"key": {key}, "row": null}}' for key in gone] + [
-        f'{{"key": {key}, "row": {rows[number]}}}' for key, number in kept.items()
+    return [(key, f'{{"key": {key}, "row": null}}') for key in gone] + [
+        (key, f'{{"key": {key}, "row": {rows[number]}}}') for key, number in kept.items()
     ]
+
+
+def together(parts: Iterable[Sequence[Change]]) -> list[str]:
+    """Return the changes of several commits as one: of each key the last, all others as they came."""
+    others: list[str] = []
+    last: dict[int, str] = {}
+    for part in parts:
+        for key, text in part:
+            if key is None:
+                others.append(text)
+            else:
+                last[key] = text
+    return others or list(last.values())

@@ -9,13 +9,16 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
 
 from bourne.errors import Closed, UnknownName
 from bourne.instance import Instance
 from bourne.limits import SERVE_SUBSCRIBERS_MAX, SERVE_WAITERS_MAX, SERVE_WORKERS
-from bourne.position import LogPosition
+from bourne.position import LogPosition, is_within
 from bourne.problems import busy
 from bourne.reading import Reading, Together, check_wait
 from bourne.running import Progress
@@ -25,6 +28,13 @@ from bourne.serve.queries import QueryProcesses
 from bourne.views.catalog import ViewInfo
 
 _T = TypeVar("_T")
+
+# Names that are not asked for any more hold on to their last tables: so many at most.
+_KEPT_MAX: Final = 64
+
+# A table in more pieces than this is put together, if it is not large.
+_PIECES_MAX: Final = 8
+_WHOLE_BYTES_MAX: Final = 32 << 20
 
 
 class Service:
@@ -43,6 +53,7 @@ class Service:
         self.queries = QueryProcesses(instance.folder, file, name)
         self._feeds: dict[bytes, Feed] = {}
         self._waiting = 0
+        self._latest: dict[tuple[str, ...], tuple[int, Together]] = {}
         self._is_ending = False
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -60,6 +71,8 @@ class Service:
             Refused: too many wait.
         """
         check_wait(wait_s)
+        if (kept := self._kept(names, wanted)) is not None:
+            return kept
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         is_waiting = False
@@ -69,6 +82,10 @@ class Service:
                 found = await self.work(self.reading.together, names, wanted)
                 left_s = until - loop.time()
                 if found is not None:
+                    found = replace(
+                        found, tables={name: _whole(table) for name, table in found.tables.items()}
+                    )
+                    self._latest[tuple(names)] = count, found
                     return found
                 if left_s <= 0:
                     raise await self.work(self.reading.behind, names, wanted)
@@ -80,6 +97,15 @@ class Service:
                 await self.commits.after(count, min(left_s, 1.0))
         finally:
             self._waiting -= is_waiting
+
+    def _kept(self, names: list[str], wanted: LogPosition) -> Together | None:
+        """Return what was read last, if nothing was committed since then. Only one reading of each is kept."""
+        count, found = self._latest.get(tuple(names), (-1, None))
+        if found is None or count != self.commits.count or len(self._latest) > _KEPT_MAX:
+            self._latest.clear() if len(self._latest) > _KEPT_MAX else self._latest.pop(tuple(names), None)
+            return None
+        position = {**found.position, **found.ends}
+        return found if is_within(wanted, position) else None
 
     def view(self, name: str) -> ViewInfo:
         """Return a view.
@@ -129,3 +155,9 @@ class Service:
         await self.queries.close()
         self.commits.close()
         self.pool.shutdown(wait=True)
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """Return a table that is not in very many pieces: looking into each costs more than to put them together once."""
+    is_torn = table.num_columns and table.column(0).num_chunks > _PIECES_MAX
+    return table.combine_chunks() if is_torn and table.nbytes <= _WHOLE_BYTES_MAX else table

@@ -41,10 +41,10 @@ class EventStream(Response):
     async def _send(self, events: AsyncGenerator[Sequence[Event], None], send: Send) -> None:
         try:
             async for some in events:
-                body = b"".join(event.sse() for event in some)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                for event in some:
+                    await send({"type": "http.response.body", "body": event.sse, "more_body": True})
         except (BourneError, Refused) as error:
-            body = Event("error", problem_text(error)).sse()
+            body = Event("error", problem_text(error)).sse
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -83,7 +83,7 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         is_whole = parameters.get("snapshot", "true") not in ("false", "0")
         events = service.feed(view).follow(selected, parameters.get("after"), is_whole=is_whole)
     except (BourneError, Refused) as error:
-        await socket.send_text(Event("error", problem_text(error)).message())
+        await socket.send_text(Event("error", problem_text(error)).message)
         await socket.close(_REFUSED)
         return
     async with contextlib.aclosing(events):
@@ -95,8 +95,8 @@ async def _send(socket: WebSocket, events: AsyncGenerator[Sequence[Event], None]
     try:
         async for some in events:
             for event in some:
-                await socket.send_text(event.message())
+                await socket.send_text(event.message)
         await socket.close(_GOING_AWAY)
     except (BourneError, Refused) as error:
-        await socket.send_text(Event("error", problem_text(error)).message())
+        await socket.send_text(Event("error", problem_text(error)).message)
         await socket.close(_FAILED)

@@ -1,0 +1,123 @@
+"""The subscribers of a view who asked for the same, and which of them a commit concerns.
+
+Law: whom a commit does not concern it costs nothing. It concerns who selects one of its rows, and, by key, who holds a row
+that it replaces. Who selects by a value is found by that value; who selects by a condition has to be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from bourne.errors import BourneError
+from bourne.limits import FEED_BATCH_CHARS
+from bourne.serve.asked import Selected
+from bourne.serve.delta import Delta
+from bourne.serve.events import Event
+from bourne.serve.selection import Change, together
+
+_Entry = TypeVar("_Entry")
+
+
+@dataclass(eq=False)
+class Channel:
+    """The subscribers of one selection, and what the last commits mean to it: (offset after each, changes)."""
+
+    selected: Selected
+    first: int  # `recent` has all that came after it
+    held: (
+        set[int] | None
+    )  # the keys that are selected at the feed's end; None: it selects all, or there are no keys
+    recent: deque[tuple[int, list[Change]]] = field(default_factory=deque)
+    events: dict[int, tuple[int, list[Event]]] = field(default_factory=dict)  # after an offset, and how far
+    happened: asyncio.Event = field(default_factory=asyncio.Event)
+    subscribers: int = 0
+    failure: BourneError | None = None
+
+    def after(self, offset: int) -> tuple[int | None, list[str]]:
+        """Return what came after an offset, some of it at least, and the offset after that; None: it is all."""
+        parts: list[tuple[int, list[Change]]] = []
+        for entry in reversed(self.recent):
+            if entry[0] <= offset:
+                break
+            parts.append(entry)
+        taken, size = [], 0
+        while parts and size < FEED_BATCH_CHARS:
+            end, found = parts.pop()
+            taken.append(found)
+            size += sum(len(text) for _, text in found)
+        return (end if parts else None), together(taken)
+
+    def wake(self) -> None:
+        """Let the subscribers look."""
+        happened, self.happened = self.happened, asyncio.Event()
+        happened.set()
+
+
+class ChannelIndex:
+    """Channels by what concerns them. From any thread."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._asked: dict[Channel, None] = {}  # those without a value to find them by
+        self._by_value: dict[str, dict[str | None, dict[Channel, None]]] = {}
+        self._by_key: dict[int, dict[Channel, None]] = {}
+
+    def add(self, channel: Channel) -> None:
+        """Take in a channel with what it holds."""
+        with self._mutex:
+            if channel.selected.filter:
+                (column, text), *_ = channel.selected.filter
+                self._by_value.setdefault(column, {}).setdefault(text, {})[channel] = None
+                for key in channel.held or ():
+                    self._by_key.setdefault(key, {})[channel] = None
+            else:
+                self._asked[channel] = None
+
+    def remove(self, channel: Channel) -> None:
+        """Forget a channel."""
+        with self._mutex:
+            self._asked.pop(channel, None)
+            if channel.selected.filter:
+                (column, text), *_ = channel.selected.filter
+                _drop(self._by_value.get(column, {}), text, channel)
+                for key in list(channel.held or ()):
+                    _drop(self._by_key, key, channel)
+
+    def hold(self, channel: Channel, changes: Sequence[Change]) -> None:
+        """Note what a channel holds after these changes."""
+        if channel.held is None or not channel.selected.filter:
+            return
+        with self._mutex:
+            for key, _ in changes:
+                if key is not None and key in channel.held:
+                    self._by_key.setdefault(key, {})[channel] = None
+                elif key is not None:
+                    _drop(self._by_key, key, channel)
+
+    def concerned(self, delta: Delta) -> list[Channel]:
+        """Return the channels that a commit may concern, each once."""
+        with self._mutex:
+            found = dict(self._asked)
+            for column, by_text in self._by_value.items():
+                places = delta.places(column)
+                few = places if len(places) < len(by_text) else by_text
+                for text in few:
+                    if text in places:
+                        found.update(by_text.get(text, {}))
+            if self._by_key and delta.keys is not None:
+                for key in delta.key_rows:
+                    found.update(self._by_key.get(key, {}))
+            return list(found)
+
+
+def _drop(index: dict[_Entry, dict[Channel, None]], entry: _Entry, channel: Channel) -> None:
+    """Take a channel out of an entry, and the entry away with its last one."""
+    channels = index.get(entry, {})
+    channels.pop(channel, None)
+    if not channels:
+        index.pop(entry, None)
