@@ -8,7 +8,7 @@ WORKERS ?= 2
 # The tests start hundreds of processes: compiled modules are kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors nexmark clean
+.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors bench-serve nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -53,6 +53,9 @@ bench-flat: .venv/dev ## Follow 100 M events through closing windows, and write 
 
 bench-connectors: .venv/dev servers ## Measure sources and sinks next to DuckDB, PostgreSQL's and Kafka's own clients, and write docs/benchmarks_connectors.md
 	@$(BIN)/python -m benchmarks.connectors
+
+bench-serve: .venv/dev ## Measure appends to subscribers, point reads, a thousand subscribers, and write docs/benchmarks_serve.md
+	@$(BIN)/python -m benchmarks.serve
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark

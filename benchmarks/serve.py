@@ -109,7 +109,7 @@ class Served:
     def __init__(self, app: Path, data: Path) -> None:
         self.data = data
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from bourne.cli import main; main()", "run", str(app), "--data", str(data), "--address", "127.0.0.1:0"],
+            [sys.executable, "-c", "from bourne.cli import main; main()", "run", str(app), "--data", str(data), "--serve", "--address", "127.0.0.1:0"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None

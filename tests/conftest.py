@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Threads that NumPy would start in each of hundreds of processes, and none of them needs.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# `bourne run` serves only in the tests that ask for it: it takes half a second to load.
+os.environ.setdefault("BOURNE_SERVE", "no")
+
 _NUMBERS = itertools.count(1)
 
 

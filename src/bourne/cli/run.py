@@ -43,7 +43,7 @@ def run(
     serve: Annotated[
         bool | None,
         typer.Option(
-            "--serve/--no-serve", help="Serve views over HTTP, with a dashboard. By default yes, but not with --until-caught-up.",
+            "--serve/--no-serve", envvar="BOURNE_SERVE", help="Serve views over HTTP, with a dashboard. By default yes, but not with --until-caught-up.",
             show_default=False,
         ),
     ] = None,

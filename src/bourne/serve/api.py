@@ -401,7 +401,8 @@ def _add_whole(app: FastAPI, tokens: Tokens) -> None:
         return RedirectResponse("./#/api")
 
     @app.get("/", include_in_schema=False)
-    async def dashboard() -> FileResponse:
+    async def dashboard(request: Request) -> FileResponse:
+        _service(request).queries.prepare()  # who looks may soon ask
         return FileResponse(STATIC / "index.html")
 
 

@@ -149,6 +149,12 @@ class QueryProcesses:
         self._places = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._alone = asyncio.Lock()
         self._waiting = 0
+        self._preparing: asyncio.Task[_Process] | None = None
+
+    def prepare(self) -> None:
+        """Start the process if it is not there, so that the first query need not wait for it. Does not wait."""
+        if self._process is None and self._preparing is None:
+            self._preparing = asyncio.create_task(self._living())
 
     async def ask(self, question: dict[str, Any]) -> Answer:
         """Return the answer to a query.
@@ -206,6 +212,8 @@ class QueryProcesses:
 
     async def close(self) -> None:
         """End the process. Safe to call twice."""
+        if self._preparing is not None:
+            await self._preparing
         if self._process is not None:
             await self._process.close()
             self._process = None
