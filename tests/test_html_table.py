@@ -11,7 +11,7 @@ import pytest
 
 import bourne
 from bourne.html_table import CELL_CHARS_MAX, HtmlColumn, html_table
-from bourne.views.result import Result
+from bourne.result import Result
 
 HOSTILE = [
     "<script>alert(1)</script>", "</td></table><img src=x onerror=alert(1)>", "a & b &lt;", '"quoted" \'single\'', "김민수 🚲",

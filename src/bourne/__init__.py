@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bourne.app import App
+    from bourne.client.asynchronous import AsyncClient
+    from bourne.client.blocking import Client
     from bourne.connect.states import SinkState, SourceState
     from bourne.engine.explain import Explanation
     from bourne.errors import (
         AppendInDoubt,
+        Behind,
         BourneError,
         Closed,
         CorruptFrame,
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
         InvalidProof,
         LogLocked,
         MalformedInput,
+        NotAllowed,
         NotMaintainable,
         QueryError,
         Rejected,
+        ServerRefused,
         SinkFailed,
         SourceFailed,
         Span,
@@ -47,9 +52,9 @@ if TYPE_CHECKING:
     from bourne.log.proof import Proved, check_proof
     from bourne.log.protocol import Appended, Batch, Log, LogHead
     from bourne.log.retention import Maintained, Pin
+    from bourne.result import Result
     from bourne.running import Progress
     from bourne.status import Status
-    from bourne.views.result import Result
     from bourne.views.status import LogStatus, ViewStatus, WatermarkStatus
 
 __version__ = "0.1.0"
@@ -58,8 +63,11 @@ __all__ = [
     "App",
     "AppendInDoubt",
     "Appended",
+    "AsyncClient",
     "Batch",
+    "Behind",
     "BourneError",
+    "Client",
     "Closed",
     "CorruptFrame",
     "DefinitionError",
@@ -76,6 +84,7 @@ __all__ = [
     "LogStatus",
     "Maintained",
     "MalformedInput",
+    "NotAllowed",
     "NotMaintainable",
     "Pin",
     "Progress",
@@ -83,6 +92,7 @@ __all__ = [
     "QueryError",
     "Rejected",
     "Result",
+    "ServerRefused",
     "SinkFailed",
     "SinkState",
     "SourceFailed",
@@ -107,7 +117,9 @@ __all__ = [
 _HOMES = {
     "App": "app",
     "Appended": "log.protocol",
+    "AsyncClient": "client.asynchronous",
     "Batch": "log.protocol",
+    "Client": "client.blocking",
     "Explanation": "engine.explain",
     "Instance": "instance",
     "Log": "log.protocol",
@@ -117,7 +129,7 @@ _HOMES = {
     "Pin": "log.retention",
     "Progress": "running",
     "Proved": "log.proof",
-    "Result": "views.result",
+    "Result": "result",
     "SinkState": "connect.states",
     "SourceState": "connect.states",
     "Status": "status",

@@ -132,6 +132,24 @@ class Behind(QueryError):
     """Views have not come to the position that was asked for, or to none that all of them share, in time. Ask again."""
 
 
+class ServerRefused(BourneError):
+    """A server does not do what it was asked for; `status` is that of HTTP. `retry_after_s`: when to ask again."""
+
+    exit_code = 8
+
+    def __init__(
+        self, what: str, *, status: int, where: str | None = None, expected: object = None, found: object = None,
+        hint: str | None = None, retry_after_s: float | None = None,
+    ) -> None:  # fmt: skip
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(what, where=where, expected=expected, found=found, hint=hint)
+
+
+class NotAllowed(ServerRefused):
+    """A server wants a token, another one, or one of another role."""
+
+
 class StorageError(BourneError):
     """The disk or the data folder refuses: full, read-only, missing, of another format."""
 
@@ -163,7 +181,7 @@ class SinkFailed(BourneError):
 
 
 class Unreachable(BourneError):
-    """The other side of a source or a sink is not there just now. What was not acknowledged is tried again."""
+    """The other side of a source, a sink or a client is not there just now. What was not acknowledged is tried again."""
 
     exit_code = 10
 

@@ -55,6 +55,7 @@ from bourne.log.relation import relation_schema, stored_schema
 from bourne.log.retention import Maintained, Pin
 from bourne.ports import Clock, Files, OsFiles, SystemClock
 from bourne.reading import Reading
+from bourne.result import Result
 from bourne.running import Progress, Runners
 from bourne.sql.bind import bind
 from bourne.sql.plan import BoundQuery
@@ -65,7 +66,6 @@ from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.compiling import Compiling, side_log_owners
 from bourne.views.families import check_side_logs
 from bourne.views.pins import view_pins
-from bourne.views.result import Result
 from bourne.views.status import LogStatus, log_status, output_ends, view_state, view_status
 
 

@@ -302,5 +302,16 @@ QUERY_PROCESS_BYTES_MIN: Final = 3 << 30
 # When who was told to come again is to do so, in seconds.
 HTTP_RETRY_AFTER_S: Final = 1
 
+# How often a client asks at most, if the server is not there or busy, and how long it heeds one that asks for a pause,
+# in seconds. The pauses between are `RETRY_S_MIN` and so on.
+CLIENT_ATTEMPTS: Final = 6
+CLIENT_RETRY_AFTER_S_MAX: Final = 300.0
+
+# How long a client waits for a connection, for an answer beyond what it asked the server to wait, and for any sign of life
+# in a stream (three that did not come), in seconds.
+CLIENT_CONNECT_S: Final = 10.0
+CLIENT_ANSWER_S: Final = 60.0
+CLIENT_SILENCE_S: Final = 45.0
+
 # Tokens of a data folder: each request's is compared with all of them, which takes some microseconds then.
 TOKENS_MAX: Final = 1000

@@ -25,12 +25,12 @@ from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.relation import relation_schema
 from bourne.log.wake import Wake
 from bourne.position import LogPosition, is_within, parse_position, position_text
+from bourne.result import Result
 from bourne.schema import Schema
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.cut import Cut, Trail, below, newest_cut
 from bourne.views.fold import Fold
 from bourne.views.query import Queries
-from bourne.views.result import Result
 
 # How long a wait for commits sleeps at most, for the case that the system does not tell of a write.
 _LOOK_S: Final = 1.0

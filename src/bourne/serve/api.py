@@ -175,9 +175,8 @@ def _add_views(app: FastAPI) -> None:
         info = service.view(name)
         given = request.query_params.multi_items()
         try:
-            said = RowsAsked.model_validate(
-                dict(given)
-            )  # one call, not one for each parameter: the most frequent request
+            # One call, not one for each parameter: this is the most frequent request.
+            said = RowsAsked.model_validate(dict(given))
         except ValidationError as error:
             raise _not_understood(error.errors()[0]) from error
         wanted = parse_position(said.at_least)
@@ -193,12 +192,14 @@ def _add_views(app: FastAPI) -> None:
 
         def write() -> Response:
             rows, is_more = answer(table, info.schema, asked)
+            columns = columns_json(info.schema, rows.column_names)
             headers = {"Bourne-Position": position_text(found.position), "Bourne-More": json.dumps(is_more)}
             if kind != "json":
-                return Response(b"".join(table_body(rows, kind)), 200, headers, MEDIA_TYPES[kind])
+                body = b"".join(table_body(rows, kind, [each["type"] for each in columns]))
+                return Response(body, 200, headers, MEDIA_TYPES[kind])
             head = {
                 "position": position_text(found.position),
-                "columns": columns_json(info.schema, rows.column_names),
+                "columns": columns,
                 "more": is_more,
             }
             body = json_body(head, rows_json(rows, json_columns(info.schema) & set(rows.column_names)))
@@ -277,7 +278,8 @@ def _add_logs(app: FastAPI) -> None:
                 "Bourne-More": json.dumps(found.is_more),
             }
             if kind != "json":
-                return Response(b"".join(table_body(found.table, kind)), 200, headers, MEDIA_TYPES[kind])
+                body = b"".join(table_body(found.table, kind, [each["type"] for each in found.columns]))
+                return Response(body, 200, headers, MEDIA_TYPES[kind])
             head = {
                 "position": position_text(found.position),
                 "columns": found.columns,

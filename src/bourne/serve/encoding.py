@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import pyarrow as pa
@@ -47,12 +47,13 @@ def columns_json(schema: Schema, names: Iterable[str] = ()) -> list[dict[str, An
     return [{"name": name, "type": types[name]} for name in names or types if name in types]
 
 
-def table_body(table: pa.Table, kind: Literal["csv", "arrow"]) -> Iterator[bytes]:
-    """Yield a table as CSV or as an Arrow IPC stream."""
+def table_body(table: pa.Table, kind: Literal["csv", "arrow"], types: Sequence[str]) -> Iterator[bytes]:
+    """Yield a table as CSV or as an Arrow IPC stream, whose metadata says the SQL types: Arrow has no HUGEINT."""
     if kind == "csv":
         for text in csv_text(table):
             yield text.encode()
         return
+    table = table.replace_schema_metadata({"bourne.types": json.dumps(types)})
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

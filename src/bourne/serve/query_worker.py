@@ -112,7 +112,7 @@ class Worker:
         head = {"status": 200, "position": result.position}
         table = result.to_arrow()
         if message["format"] != "json":
-            return head, b"".join(table_body(table, message["format"]))
+            return head, b"".join(table_body(table, message["format"], result.types))
         columns = [
             {"name": name, "type": kind} for name, kind in zip(table.column_names, result.types, strict=True)
         ]

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from bourne.errors import QueryError
 from bourne.position import LogPosition
+from bourne.result import Result
 from bourne.schema import Schema, cast_back, quote
 from bourne.sql.binding import function_hint, quoting_hint
 from bourne.sql.text import words_of
 from bourne.sql.windows import rewrite_windows
 from bourne.udf import explained
-from bourne.views.result import Result
 
 # Rows of an answer that are fetched at once where it is bounded.
 _BATCH_ROWS: Final = 1 << 16
