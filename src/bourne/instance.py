@@ -225,6 +225,7 @@ class Instance:
         *,
         durability: Durability | None = None,
         request_id: str | None = None,
+        request_hash: str | None = None,
         seen: Mapping[str, int] | None = None,
     ) -> Appended:
         """Append records to a log; they are durable when this returns (or as durable as was asked for).
@@ -235,6 +236,8 @@ class Instance:
                 list of dicts. All rows or none of each partition are taken.
             durability: `"fsync"`, `"interval"` or `"none"`; by default as the log was declared.
             request_id: an id of this call: a repeat writes nothing and returns the first offsets.
+            request_hash: a hash of what the rows were made of, kept with the id: a call with the same id and another hash
+                is refused. Without, only another number of rows is.
             seen: of other logs, the position (the offset after the last record) that the author of the rows had seen. It
                 goes into the columns that the log declares for that (`App.log(seen=…)`).
 
@@ -247,17 +250,13 @@ class Instance:
             DiskFull, StorageError, CorruptFrame: the disk refuses.
         """
         found = self.log(log)
-        self.check_writable(found.info)
+        self._check_writable(found.info)
         if seen:
             rows = with_seen(found.info, rows, seen)
-        return found.append(rows, durability=durability, request_id=request_id)
+        return found.append(rows, durability=durability, request_id=request_id, request_hash=request_hash)
 
-    def check_writable(self, info: LogInfo) -> None:
-        """Refuse what would look like a record that a view goes on without, or a source has set aside or read.
-
-        Raises:
-            InputError: it is such a log.
-        """
+    def _check_writable(self, info: LogInfo) -> None:
+        """Refuse what would look like a record that a view goes on without, or a source has set aside or read."""
         if info in (*DEAD_LETTER_LOGS, files_log(info.name.removesuffix(files_log_name("")))):
             raise InputError(
                 f"{info.name!r} is written to by sources and sinks only", where=f"log {info.name!r}",

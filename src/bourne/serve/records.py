@@ -183,11 +183,10 @@ def append(instance: Instance, name: str, body: bytes, kind: BodyFormat, key: st
         LogLocked, StorageError: not now.
     """
     log = instance.log(name)
-    instance.check_writable(log.info)
     arrival = Arrival(log.info, instance.clock)
     table = read_body(body, kind, arrival.schema, log=log.info.name)
     sent = None if key is None else hashlib.sha256(body).hexdigest()[:16]
-    found = log.append(arrival.fill(table), durability="fsync", request_id=key, request_hash=sent)
+    found = instance.append(name, arrival.fill(table), durability="fsync", request_id=key, request_hash=sent)
     return {
         "log": log.info.name, "records": len(found), "offsets": offsets_of(found), "repeat": found.is_repeat,
         "position": found.position,
