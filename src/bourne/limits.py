@@ -264,6 +264,9 @@ SERVE_HEAD_S: Final = 10.0
 SERVE_NEW_S: Final = 1.0
 SERVE_WAITING_MAX: Final = 512
 
+# How large the head of a request may be: a long condition of letters that a URL spells as nine characters each.
+SERVE_HEAD_BYTES_MAX: Final = 128 << 10
+
 # Connections of the server of views, each an open file; beyond that all are told to come again.
 SERVE_CONNECTIONS_MAX: Final = 4_096
 
@@ -272,6 +275,12 @@ SERVE_TAKE_S: Final = 30.0
 
 # What the system keeps of what was sent to one client and not taken yet: by default it would be megabytes.
 SERVE_SEND_BUFFER_BYTES: Final = 256 << 10
+
+# Answers of all clients that are held until they are taken; and what one client may have not taken of what it asked for
+# beside its answers (a WebSocket's pongs), and in how many fragments it may send one message.
+SERVE_UNSENT_BYTES_MAX: Final = 256 << 20
+SERVE_PONG_BYTES_MAX: Final = 1 << 20
+SERVE_FRAGMENTS_MAX: Final = 1_000
 
 # Requests of one address in a second, and at once; addresses that are remembered for it.
 SERVE_RATE: Final = 5_000
@@ -289,9 +298,13 @@ SERVE_SUBSCRIBERS_MAX: Final = 2_000
 SERVE_BODY_BYTES_MAX: Final = 1 << 20
 SERVE_BODY_S: Final = 10.0
 
-# Queries that are answered at once, and that wait for it; how long each may take, in seconds, and how large its answer is.
+# Queries that are answered at once, and that wait for it, and how long; of one client, so that the others have room.
+# How long each may take, in seconds, and how large its answer is.
 QUERIES_AT_ONCE: Final = 4
 QUERIES_WAITING_MAX: Final = 64
+QUERIES_WAIT_S: Final = 30.0
+QUERIES_AT_ONCE_OF_ONE: Final = 3
+QUERIES_WAITING_OF_ONE: Final = 48
 QUERY_S: Final = 30.0
 QUERY_ANSWER_BYTES_MAX: Final = 64 << 20
 

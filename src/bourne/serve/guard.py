@@ -8,9 +8,11 @@ that may. What a client does not take in time is not kept for it. Every request 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -20,7 +22,14 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from bourne.errors import BourneError, InputError
-from bourne.limits import SERVE_CLIENTS_MAX, SERVE_RATE, SERVE_RATE_BURST, SERVE_TAKE_S
+from bourne.limits import (
+    SERVE_CLIENTS_MAX,
+    SERVE_RATE,
+    SERVE_RATE_BURST,
+    SERVE_SEND_BUFFER_BYTES,
+    SERVE_TAKE_S,
+    SERVE_UNSENT_BYTES_MAX,
+)
 from bourne.problems import Refused, refusal
 from bourne.serve.access_log import ACCESS_LOG
 from bourne.serve.connection import ABORT, FLOW
@@ -71,7 +80,8 @@ class Guard:
         self._app = app
         self._tokens = tokens
         self._is_local = is_local
-        self._allowances: dict[str, _Allowance] = {}
+        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()  # who has asked last is last
+        self._unsent = _Unsent()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
@@ -79,7 +89,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         began_s = time.monotonic()
-        answer = _Answer(scope, send)
+        answer = _Answer(scope, send, self._unsent)
         who = "-"
         try:
             try:
@@ -106,7 +116,8 @@ class Guard:
         """
         self._check_rate(request)
         self._check_site(request)
-        path, method = request.url.path, request.scope.get("method", "GET")
+        path: str = request.scope["path"]  # not of the URL: the header Host is a part of that
+        method = request.scope.get("method", "GET")
         if self._is_local and not self._tokens.are_set_up:
             return "local"
         given = token_of(request)
@@ -133,11 +144,10 @@ class Guard:
         """Refuse who asks too often; each address has its own allowance."""
         client = request.client.host if request.client else "-"
         now_s = time.monotonic()
-        if client not in self._allowances and len(self._allowances) >= SERVE_CLIENTS_MAX:
-            self._allowances = {
-                each: found for each, found in self._allowances.items() if now_s - found.at_s < SERVE_RATE_BURST / SERVE_RATE
-            }  # fmt: skip
         found = self._allowances.setdefault(client, _Allowance(SERVE_RATE_BURST, now_s))
+        self._allowances.move_to_end(client)
+        if len(self._allowances) > SERVE_CLIENTS_MAX:
+            self._allowances.popitem(last=False)
         found.left = min(SERVE_RATE_BURST, found.left + (now_s - found.at_s) * SERVE_RATE)
         found.at_s = now_s
         if found.left < 1:
@@ -158,10 +168,12 @@ class Guard:
             )  # fmt: skip
             raise Refused(HTTPStatus.FORBIDDEN, error)
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        site = request.headers.get("sec-fetch-site", "none")
+        is_read = site in ("cross-site", "same-site") and request.headers.get("sec-fetch-mode") != "navigate"
+        if is_read or (origin is not None and _netloc(origin) != request.headers.get("host")):
             error = InputError(
                 "a page of another site may not ask", where="header Origin", expected=request.headers.get("host"),
-                found=origin[:200], hint="serve the page from the same address, behind one reverse proxy",
+                found=(origin or site)[:200], hint="serve the page from the same address, behind one reverse proxy",
             )  # fmt: skip
             raise Refused(HTTPStatus.FORBIDDEN, error)
 
@@ -200,9 +212,10 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, response: Response
 class _Answer:
     """Sends an answer, with the headers that all have, to a client that takes it."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, unsent: _Unsent) -> None:
         self._scope = scope
         self._send = send
+        self._unsent = unsent
         self.status = self.size = 0
 
     async def send(self, message: Message) -> None:
@@ -216,7 +229,21 @@ class _Answer:
             ]
         elif message["type"] == "websocket.accept":
             self.status = 101
-        self.size += len(message.get("body") or message.get("text") or b"")
+        body = message.get("body", b"")
+        self.size += len(body) or len(message.get("text") or "")
+        if len(body) <= SERVE_SEND_BUFFER_BYTES or message["type"] != "http.response.body":
+            await self._let_take(message)
+            return
+        goes_on = message.get("more_body", False)
+        with self._unsent.held(self, len(body)) as taken:
+            for start in range(0, len(body), SERVE_SEND_BUFFER_BYTES):
+                end = start + SERVE_SEND_BUFFER_BYTES
+                await self._let_take(
+                    {**message, "body": body[start:end], "more_body": goes_on or end < len(body)}
+                )
+                taken()
+
+    async def _let_take(self, message: Message) -> None:
         flow = self._scope.get(FLOW)
         if flow is not None and not flow.write_paused:
             await self._send(message)
@@ -225,9 +252,42 @@ class _Answer:
             async with asyncio.timeout(SERVE_TAKE_S):
                 await self._send(message)
         except TimeoutError as error:
-            if abort := self._scope.get(ABORT):
-                abort()
+            self.abort()
             raise ClientGone from error
+
+    def abort(self) -> None:
+        """End the connection, whatever is still to be sent."""
+        if abort := self._scope.get(ABORT):
+            abort()
+
+
+class _Unsent:
+    """Large answers that clients are taking; when they are too much, the client that has taken nothing for longest is cut off."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[_Answer, int] = OrderedDict()
+        self._bytes = 0
+
+    @contextlib.contextmanager
+    def held(self, answer: _Answer, size: int) -> Iterator[Callable[[], None]]:
+        """Count an answer for the block, which is given what to call whenever a part of it was taken."""
+        self._sizes[answer] = size
+        self._bytes += size
+        while self._bytes > SERVE_UNSENT_BYTES_MAX and len(self._sizes) > 1:
+            slowest = next(iter(self._sizes))
+            slowest.abort()
+            self._drop(slowest)
+        try:
+            yield lambda: self._taken(answer)
+        finally:
+            self._drop(answer)
+
+    def _taken(self, answer: _Answer) -> None:
+        if answer in self._sizes:
+            self._sizes.move_to_end(answer)
+
+    def _drop(self, answer: _Answer) -> None:
+        self._bytes -= self._sizes.pop(answer, 0)
 
 
 class ClientGone(Exception):
@@ -237,6 +297,13 @@ class ClientGone(Exception):
 def _host(address: str) -> str | None:
     try:
         return urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def _netloc(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
     except ValueError:
         return None
 

@@ -23,7 +23,7 @@ from bourne.instance import Instance
 from bourne.limits import HTTP_IDLE_S, SERVE_CONNECTIONS_MAX, SERVE_SEND_BUFFER_BYTES
 from bourne.running import Progress
 from bourne.serve.api import make_app
-from bourne.serve.connection import Connection, Waiting
+from bourne.serve.connection import Connection, Messages, Waiting
 from bourne.serve.guard import ClientGone, Guard
 from bourne.serve.service import Service
 from bourne.serve.tokens import Tokens
@@ -77,7 +77,7 @@ class Server:
         inner = make_app(make_service, tokens)
         app: Any = Guard(inner, tokens, is_local=is_local)
         config = uvicorn.Config(
-            app, loop="asyncio", http=Connection, ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,
+            app, loop="asyncio", http=Connection, ws=Messages, lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, backlog=_BACKLOG, limit_concurrency=SERVE_CONNECTIONS_MAX,
             timeout_keep_alive=HTTP_IDLE_S, timeout_graceful_shutdown=_END_S, ws_max_size=1 << 16, ws_max_queue=16,
             ws_per_message_deflate=False,
