@@ -323,15 +323,17 @@ def _add_whole(app: FastAPI, tokens: Tokens) -> None:
         except ValidationError as error:
             raise _not_understood(error.errors()[0]) from error
         kind = _kind(request, question.format)
-        asking = asyncio.ensure_future(
-            _service(request).queries.ask({**question.model_dump(exclude={"format"}), "format": kind})
-        )
+        asked = {**question.model_dump(exclude={"format"}), "format": kind}
+        who = request.client.host if request.client else ""
+        asking = asyncio.ensure_future(_service(request).queries.ask(asked, who))
         leaving = asyncio.ensure_future(_leaves(request))
-        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not asking.done():
-            asking.cancel()  # nobody waits for it any more
-            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        try:
+            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody waits for it any more
+        finally:
+            leaving.cancel()
+            asking.cancel()
         found = asking.result()
         headers = {} if found.position is None else {"Bourne-Position": found.position}
         return Response(found.body, found.status, headers, found.media_type or MEDIA_TYPES[kind])

@@ -195,7 +195,7 @@ def as_text(column: Column, text: str) -> str:
     """
     if column.type == "VARCHAR":
         return text
-    if column.type in _INTEGERS and _WHOLE.fullmatch(text):
+    if column.type == "BIGINT" and _WHOLE.fullmatch(text):  # most are, and all of these are some
         return str(int(text))
     with cursor() as connection:
         try:

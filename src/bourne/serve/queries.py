@@ -1,6 +1,7 @@
 """Queries of strangers, in a process of their own, which may die of them; see `query_worker`.
 
-Law: a query is answered, or refused with a reason, within its time. If the process dies, or has no memory left, the queries
+Law: a query is answered, or refused with a reason, within its time, and who asks much takes no places from who asks little:
+each client has a part of them. If the process dies, or has no memory left, the queries
 that were in it are asked again, one after another, each alone: the one whose fault it was is refused, the others are answered.
 """
 
@@ -18,9 +19,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from bourne.errors import InputError, QueryError
-from bourne.limits import QUERIES_AT_ONCE, QUERIES_WAITING_MAX, QUERY_S
-from bourne.problems import Refused
+from bourne.errors import QueryError
+from bourne.limits import (
+    QUERIES_AT_ONCE,
+    QUERIES_AT_ONCE_OF_ONE,
+    QUERIES_WAIT_S,
+    QUERIES_WAITING_MAX,
+    QUERIES_WAITING_OF_ONE,
+    QUERY_S,
+)
+from bourne.problems import Refused, busy
 from bourne.serve.query_worker import LENGTHS
 
 # How long after its time a query may take to end by itself, in seconds, before its process is ended.
@@ -138,6 +146,14 @@ def _answer(head: dict[str, Any], body: bytes) -> Answer:
     return Answer(head["status"], head.get("type"), head.get("position"), body, head.get("memory", False))
 
 
+class _Client:
+    """What one client has of the places: its own queries wait for each other first."""
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(QUERIES_AT_ONCE_OF_ONE)
+        self.waiting = 0
+
+
 class QueryProcesses:
     """Answers queries. Belongs to one event loop."""
 
@@ -150,29 +166,38 @@ class QueryProcesses:
         self._alone = asyncio.Lock()
         self._waiting = 0
         self._preparing: asyncio.Task[_Process] | None = None
+        self._clients: dict[str, _Client] = {}
 
     def prepare(self) -> None:
         """Start the process if it is not there, so that the first query need not wait for it. Does not wait."""
         if self._process is None and self._preparing is None:
             self._preparing = asyncio.create_task(self._living())
 
-    async def ask(self, question: dict[str, Any]) -> Answer:
-        """Return the answer to a query.
+    async def ask(self, question: dict[str, Any], who: str = "") -> Answer:
+        """Return the answer to a query of a client.
 
         Raises:
-            Refused: too many wait, or it takes too long, or more memory than there is.
+            Refused: too many wait, or wait too long, or it takes too long, or more memory than there is.
         """
-        if self._waiting >= QUERIES_WAITING_MAX:
-            busy = InputError(
-                "too many queries wait", expected=f"at most {QUERIES_WAITING_MAX}", found="more", hint="ask again in a moment"
-            )  # fmt: skip
-            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, busy)
+        client = self._clients.setdefault(who, _Client())
+        if self._waiting >= QUERIES_WAITING_MAX or client.waiting >= QUERIES_WAITING_OF_ONE:
+            raise busy(f"at most {QUERIES_WAITING_MAX} queries, {QUERIES_WAITING_OF_ONE} of one client")
         self._waiting += 1
+        client.waiting += 1
         try:
-            async with self._places:
+            async with contextlib.AsyncExitStack() as held:
+                try:
+                    async with asyncio.timeout(QUERIES_WAIT_S):
+                        await held.enter_async_context(client.places)
+                        await held.enter_async_context(self._places)
+                except TimeoutError as error:
+                    raise busy(f"a place within {QUERIES_WAIT_S:g} s") from error
                 return await self._ask(question)
         finally:
             self._waiting -= 1
+            client.waiting -= 1
+            if not client.waiting:
+                self._clients.pop(who, None)
 
     async def _ask(self, question: dict[str, Any]) -> Answer:
         time_s = QUERY_S + question["wait"]
@@ -183,8 +208,8 @@ class QueryProcesses:
                     return answer
             async with self._alone:  # whose fault was it?
                 process = _Process(self._arguments)
-                await process.start()
                 try:
+                    await process.start()
                     return await process.ask(question, time_s)
                 finally:
                     await process.close()

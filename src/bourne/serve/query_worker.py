@@ -92,6 +92,8 @@ class Worker:
             is_memory = isinstance(error, MemoryError) or "out of memory" in str(error).casefold()
             if isinstance(error, BourneError):
                 what = error
+            elif isinstance(error, pa.ArrowException):
+                what = QueryError("the answer cannot be written", found=str(error)[:500], hint="CAST it")
             elif is_memory:
                 what = QueryError("the query takes more memory than there is", hint="ask for less at once")
             else:
