@@ -64,6 +64,54 @@ _EQUAL: Final = {
 }  # fmt: skip
 
 
+_HEADERS: Final = {
+    "Bourne-Position": {"description": "The records that are in the answer.", "schema": {"type": "string"}},
+    "Bourne-More": {"description": "Whether there are more rows.", "schema": {"type": "string", "enum": ["true", "false"]}},
+}  # fmt: skip
+
+
+def _rows(*headers: str, members: Mapping[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of an answer of rows: in JSON beside their position and columns, else alone."""
+    column = {
+        "type": "object",
+        "required": ["name", "type"],
+        "properties": {"name": {"type": "string"}, "type": {"type": "string"}},
+    }
+    properties = {
+        "position": {"type": "string"}, "columns": {"type": "array", "items": column},
+        "rows": {"type": "array", "items": {"type": "object"}}, **(members or {}),
+    }  # fmt: skip
+    json_schema = {"type": "object", "required": list(properties), "properties": properties}
+    content = {
+        "application/json": {"schema": json_schema},
+        "text/csv": {"schema": {"type": "string"}},
+        MEDIA_TYPES["arrow"]: {"schema": {"type": "string", "format": "binary"}},
+    }
+    return {
+        200: {
+            "description": "Rows",
+            "headers": {name: _HEADERS[name] for name in headers},
+            "content": content,
+        }
+    }
+
+
+_PAGE: Final = _rows("Bourne-Position", "Bourne-More", members={"more": {"type": "boolean"}})
+_ANSWER: Final = _rows("Bourne-Position")
+_QUESTION: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
+    }
+}
+_NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {
+        "description": "Which views do not follow, and why",
+        "content": {"application/json": {"schema": {"type": "object", "required": ["status", "why"]}}},
+    }
+}
+
+
 class Problem(BaseModel):
     """Why a request is refused."""
 
@@ -168,7 +216,8 @@ def _add_views(app: FastAPI) -> None:
         service = _service(request)
         return JSONResponse({"views": await service.work(described.views, service)})
 
-    @app.get("/views/{name}", tags=["views"], openapi_extra=_described(RowsAsked))
+    @app.get("/views/{name}", tags=["views"], openapi_extra=_described(RowsAsked), response_class=Response,
+             responses=_PAGE)  # fmt: skip
     async def view(request: Request, name: Name) -> Response:
         """Return rows of a view."""
         service = _service(request)
@@ -248,7 +297,7 @@ def _add_logs(app: FastAPI) -> None:
         service = _service(request)
         return JSONResponse({"logs": await service.work(described.logs, service)})
 
-    @app.get("/logs/{name}", tags=["logs"])
+    @app.get("/logs/{name}", tags=["logs"], response_class=Response, responses=_PAGE)
     async def log(
         request: Request, name: Name,
         start: Annotated[int | None, Query(ge=0, le=1 << 62, description="The first offset.")] = None,
@@ -315,7 +364,7 @@ def _add_logs(app: FastAPI) -> None:
 
 
 def _add_whole(app: FastAPI, tokens: Tokens) -> None:
-    @app.post("/query", tags=["query"])
+    @app.post("/query", tags=["query"], openapi_extra=_QUESTION, response_class=Response, responses=_ANSWER)
     async def query(request: Request) -> Response:
         """Answer one SELECT over views and logs, all at one position."""
         try:
@@ -344,7 +393,8 @@ def _add_whole(app: FastAPI, tokens: Tokens) -> None:
         service = _service(request)
         return JSONResponse(await service.work(described.status, service))
 
-    @app.get("/metrics", tags=["status"], response_class=Response)
+    @app.get("/metrics", tags=["status"], response_class=Response,
+             responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})  # fmt: skip
     async def metrics(request: Request) -> Response:
         """Say the same to Prometheus."""
         service = _service(request)
@@ -376,7 +426,7 @@ def _add_whole(app: FastAPI, tokens: Tokens) -> None:
         """Say that the server lives."""
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz", tags=["status"])
+    @app.get("/readyz", tags=["status"], responses=_NOT_READY)
     async def readyz(request: Request) -> JSONResponse:
         """Say whether all views follow their logs."""
         service = _service(request)
