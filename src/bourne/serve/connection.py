@@ -144,6 +144,12 @@ class Connection(HttpToolsProtocol):
 class Messages(WebSocketsSansIOProtocol):
     """A WebSocket whose client cannot make the server keep what it sends, or what it does not take."""
 
+    def data_received(self, data: bytes) -> None:
+        """Take in a part; the first one is the whole handshake, and what makes none of it would never go on."""
+        super().data_received(data)
+        if not self.handshake_initiated:
+            self.transport.abort()
+
     def handle_connect(self, event: Any) -> None:
         """Begin; the application may end it at once."""
         super().handle_connect(event)
