@@ -87,9 +87,9 @@ class Queries:
     @staticmethod
     def _check(sql: str) -> None:
         statements = duckdb.extract_statements(sql)
-        allowed = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-        if len(statements) != 1 or statements[0].type not in allowed:
-            kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+        found = [_kind(statement) for statement in statements]
+        if len(found) != 1 or found[0] not in ("SELECT", "EXPLAIN"):
+            kinds = ", ".join(found) or "nothing"
             raise QueryError("a query is one SELECT", expected="SELECT …", found=kinds)
 
     @staticmethod
@@ -98,6 +98,13 @@ class Queries:
         columns = ", ".join(cast_back(column) for column in schema.columns)
         cursor.register(f"__{name}", table)
         cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT {columns} FROM {quote(f'__{name}')}")
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    try:
+        return str(statement.type.name)
+    except ValueError:  # DuckDB has kinds that its own Python does not know, such as UPDATE EXTENSIONS
+        return "another statement"
 
 
 def _fetched(relation: duckdb.DuckDBPyRelation, bytes_max: int | None) -> pa.Table:
