@@ -11,8 +11,11 @@ import functools
 import duckdb
 
 
-def connect(*, threads: int = 1) -> duckdb.DuckDBPyConnection:
-    """Return a new in-memory DuckDB. Cursors of it (`.cursor()`) share its threads, not its settings."""
+def connect(*, threads: int = 1, may_spill: bool = True) -> duckdb.DuckDBPyConnection:
+    """Return a new in-memory DuckDB. Cursors of it (`.cursor()`) share its threads, not its settings.
+
+    `may_spill`: what memory has no room for goes to `.tmp` in the working directory, as DuckDB does it.
+    """
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -20,6 +23,7 @@ def connect(*, threads: int = 1) -> duckdb.DuckDBPyConnection:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "enable_external_access": False,
+            **({} if may_spill else {"temp_directory": ""}),
         },
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")

@@ -308,6 +308,9 @@ QUERIES_WAITING_OF_ONE: Final = 48
 QUERY_S: Final = 30.0
 QUERY_ANSWER_BYTES_MAX: Final = 64 << 20
 
+# Parentheses of a query within each other: DuckDB's parser takes seconds and gigabytes for thousands of them.
+QUERY_DEPTH_MAX: Final = 200
+
 # Memory of the process that answers queries: of DuckDB, and, a share of the machine's, of all in it. At least so much.
 QUERY_DUCKDB_BYTES: Final = 1 << 30
 QUERY_PROCESS_BYTES_MIN: Final = 3 << 30

@@ -28,6 +28,7 @@ from bourne.errors import BourneError, QueryError, UnknownName
 from bourne.limits import (
     QUERIES_AT_ONCE,
     QUERY_ANSWER_BYTES_MAX,
+    QUERY_DEPTH_MAX,
     QUERY_DUCKDB_BYTES,
     QUERY_PROCESS_BYTES_MIN,
 )
@@ -107,6 +108,7 @@ class Worker:
         send(self._channel, {"id": number, **head}, body, self._sending)
 
     def _ask(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        _check_depth(message["sql"])
         result = self._reading.query_together(
             message["sql"], message["parameters"], at_least=message["at_least"], wait_s=message["wait"],
             bytes_max=QUERY_ANSWER_BYTES_MAX, started=lambda cursor: self._started(message["id"], cursor),
@@ -124,6 +126,17 @@ class Worker:
         for column, name in zip(columns, names, strict=True):
             column["name"] = name
         return head, json_body({"position": result.position, "columns": columns}, rows)
+
+
+def _check_depth(sql: str) -> None:
+    """Refuse what is nested too deep, before any parser sees it; parentheses in texts count, too."""
+    depth = 0
+    for each in sql:
+        depth += (each in "([{") - (each in ")]}")
+        if depth > QUERY_DEPTH_MAX:
+            raise QueryError(
+                "the query is nested too deep", expected=f"at most {QUERY_DEPTH_MAX} parentheses"
+            )
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -154,7 +167,7 @@ def _limit_memory() -> None:
 
 def _reading(folder: Path, file: str, name: str) -> Reading:
     """Return what reads a data folder, with a DuckDB that knows the functions of an app's file."""
-    database = connect(threads=2)
+    database = connect(threads=2, may_spill=False)
     register_zones(database)
     if file:
         register(database, load_app(Path(file), name=name or None).functions.values())

@@ -24,6 +24,8 @@ from bourne.udf import explained
 # Rows of an answer that are fetched at once where it is bounded.
 _BATCH_ROWS: Final = 1 << 16
 
+_EXPLAIN: Final = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?", re.IGNORECASE)
+
 Rows: TypeAlias = Callable[[Collection[str]], tuple[Mapping[str, pa.Table], LogPosition | None]]
 
 
@@ -88,7 +90,9 @@ class Queries:
     def _check(sql: str) -> None:
         statements = duckdb.extract_statements(sql)
         found = [_kind(statement) for statement in statements]
-        if len(found) != 1 or found[0] not in ("SELECT", "EXPLAIN"):
+        if found == ["EXPLAIN"] and (explain := _EXPLAIN.match(sql)):  # EXPLAIN ANALYZE does what it explains
+            found = [_kind(statement) for statement in duckdb.extract_statements(sql[explain.end() :])]
+        if len(found) != 1 or found[0] != "SELECT":
             kinds = ", ".join(found) or "nothing"
             raise QueryError("a query is one SELECT", expected="SELECT …", found=kinds)
 
