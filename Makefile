@@ -30,7 +30,7 @@ servers: .venv/dev ## Install the servers that tests talk to (PostgreSQL, Redis,
 	@cd tests && ../$(BIN)/python -m servers
 
 fuzz: .venv/dev ## Run the random tests with many examples
-	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect
+	@BOURNE_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) tests/engine/test_law.py tests/log tests/connect tests/serve
 
 fuzz-sql: .venv/dev ## Check 10,000 random queries over random changes against DuckDB (SEED=1 for the same ones)
 	@cd tests && ../$(BIN)/python -m engine.test_queries --queries $(or $(QUERIES),10000) --processes $(WORKERS) $(if $(SEED),--seed $(SEED))

@@ -93,6 +93,7 @@ def send(connection: socket.socket, data: bytes) -> bool:
 # --- who says nothing, or says it slowly -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "begin",
     [
@@ -147,6 +148,7 @@ def endless(kind: str) -> tuple[bytes, bytes]:
     }[kind]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kind",
     ["a URL", "a header", "a header's name", "headers", "trailers", "a trailer", "a chunk's extension"],
@@ -161,6 +163,7 @@ def test_what_has_no_end_is_ended(server: Standing, kind: str) -> None:
             assert sent < 64 * MIB, "it takes it without end"
 
 
+@pytest.mark.long
 def test_bodies_without_end(server: Standing) -> None:
     with attacked(server) as http, ExitStack() as held:
         before = server.memory_bytes()
@@ -215,6 +218,7 @@ def test_what_is_no_good_http(server: Standing, data: bytes, statuses: set[int])
         assert b"x-bad" not in answer.partition(b"\r\n\r\n")[0].lower()
 
 
+@pytest.mark.long
 def test_random_bytes(server: Standing) -> None:
     chance = random.Random(SEED)
     good = [
@@ -261,6 +265,7 @@ def greedy(server: Standing, ask: bytes, source: str = "127.0.0.2") -> socket.so
     return connection
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
 def test_answers_that_nobody_takes(server: Standing, ending: bytes) -> None:
     body = json.dumps({"sql": "SELECT repeat('x', 1000000) AS a FROM range(60)"}).encode()
@@ -277,6 +282,7 @@ def test_answers_that_nobody_takes(server: Standing, ending: bytes) -> None:
         assert most < before + limits.SERVE_UNSENT_BYTES_MAX + 6 * limits.QUERY_ANSWER_BYTES_MAX
 
 
+@pytest.mark.long
 def test_streams_that_nobody_reads(server: Standing) -> None:
     ask = b"GET /views/long/changes HTTP/1.1\r\n" + HOST + b"\r\n"
     with attacked(server) as http, ExitStack() as held:
@@ -339,6 +345,7 @@ def test_messages_that_nobody_wants_do_no_harm(server: Standing) -> None:
         assert is_answered(http)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [7_000, 9_000, 100_000])
 def test_long_addresses_of_websockets(server: Standing, size: int) -> None:
     ask = UPGRADE.replace(b"/changes", b"/changes?where=" + b"1" * size)
@@ -347,6 +354,7 @@ def test_long_addresses_of_websockets(server: Standing, size: int) -> None:
         assert not answer_of(connection).startswith(b"HTTP/1.1 500")
 
 
+@pytest.mark.long
 def test_a_thousand_websockets(server: Standing) -> None:
     with attacked(server) as http, ExitStack() as held:
         for number in range(1_000):
@@ -368,6 +376,7 @@ def question(sql: str) -> bytes:
     return b"POST /query HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
+@pytest.mark.long
 def test_who_leaves_takes_his_query_with_him(server: Standing) -> None:
     """Each would take its half minute; so many of them, were one left, would keep the honest one waiting for minutes."""
     chance = random.Random(SEED)
@@ -382,6 +391,7 @@ def test_who_leaves_takes_his_query_with_him(server: Standing) -> None:
         assert is_answered(http)
 
 
+@pytest.mark.long
 def test_hogs_of_one_client_leave_room_for_others(server: Standing) -> None:
     with attacked(server) as http, ExitStack() as held:
         hogs = [held.enter_context(server.connect()) for _ in range(limits.QUERIES_WAITING_OF_ONE + 5)]
@@ -404,6 +414,7 @@ def _has_come(connection: socket.socket) -> bool:
         connection.settimeout(60)
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced(server: Standing) -> None:
     with server.client() as http:
         for _ in range(3):
@@ -424,6 +435,7 @@ def test_a_killed_worker_is_replaced(server: Standing) -> None:
 # --- too often ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_flood_of_requests_is_told_to_come_later(server: Standing) -> None:
     refused = 0
     with attacked(server) as http, server.client("127.0.0.77") as flood:
@@ -551,11 +563,16 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("GET", "/status"): Role.READER,
     ("GET", "/metrics"): Role.READER,
     ("GET", "/dead-letters"): Role.READER,
+    ("POST", "/dead-letters/retry"): Role.ADMIN,
+    ("POST", "/dead-letters/discard"): Role.ADMIN,
     ("GET", "/openapi.json"): Role.READER,
 }
 
 # What anybody may ask.
-OPEN = {("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("MOUNT", "/static")}
+OPEN = {
+    ("GET", "/"), ("GET", "/docs"), ("GET", "/healthz"), ("GET", "/readyz"), ("MOUNT", "/static"),
+    ("GET", "/session"), ("POST", "/session"), ("DELETE", "/session"),
+}  # fmt: skip
 
 
 def routes() -> set[tuple[str, str]]:
@@ -563,7 +580,7 @@ def routes() -> set[tuple[str, str]]:
         raise AssertionError
 
     found = set()
-    for route in make_app(none).routes:  # type: ignore[arg-type]
+    for route in make_app(none, Tokens(Path())).routes:  # type: ignore[arg-type]
         methods = getattr(route, "methods", None)
         if methods is None:
             kind = "WS" if type(route).__name__ == "APIWebSocketRoute" else "MOUNT"
@@ -592,8 +609,9 @@ def test_roles_tokens_and_names(tmp_path: Path) -> None:
             assert ask("bourne_" + "A" * 43) == 401, path
             for role, secret in secrets.items():
                 assert (ask(secret) in (401, 403)) is (role < needed), (method, path, role)
-        for _, path in OPEN - {("MOUNT", "/static")}:
-            assert http.get(path).status_code in (200, 503)
+        for path in ("/", "/docs", "/healthz", "/readyz"):
+            assert http.get(path).status_code in (200, 307, 503)
+        assert http.get("/session").status_code == 401
         secret = secrets[Role.READER]
         assert http.get("/views", headers={"Cookie": f"bourne_session={secret}"}).status_code == 200
         http.cookies.clear()

@@ -61,6 +61,7 @@ def operations(site: Served) -> dict[str, Any]:
 NAMES = [
     "GET /views", "GET /views/{name}", "GET /views/{name}/explain", "GET /logs", "GET /logs/{name}", "POST /logs/{name}",
     "POST /logs/{name}/verify", "POST /query", "GET /status", "GET /metrics", "GET /dead-letters", "GET /healthz", "GET /readyz",
+    "POST /dead-letters/retry", "POST /dead-letters/discard", "GET /session", "POST /session", "DELETE /session",
 ]  # fmt: skip
 
 

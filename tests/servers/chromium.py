@@ -33,9 +33,9 @@ def install() -> bool:
     return find() is not None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, nothing else in its thread can use asyncio
 def browser() -> Iterator[Browser]:
-    """A browser without a window, one per worker."""
+    """A browser without a window."""
     program = find()
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(

@@ -58,7 +58,7 @@ _HEADERS: Final = (
 )  # fmt: skip
 
 # What anybody may ask: whether it lives, and what a browser needs before it has signed in.
-_OPEN_PATHS: Final = frozenset({"/", "/healthz", "/readyz", "/session", "/favicon.ico"})
+_OPEN_PATHS: Final = frozenset({"/", "/docs", "/healthz", "/readyz", "/session", "/favicon.ico"})
 _OPEN_FOLDERS: Final = ("/static/",)
 
 _READS: Final = frozenset({"GET", "HEAD"})
