@@ -176,6 +176,9 @@ def test_a_query(site: Served) -> None:
     assert found.headers["bourne-position"] == "orders:4"
     assert site.query("SELECT 1 AS a, 2 AS a").json()["rows"] == [{"a": 1, "a_1": 2}]
     assert site.query("SELECT 1 WHERE false", format="csv").text == "1\n"
+    for explain in ("EXPLAIN", "explain analyze"):
+        found = site.query(f"{explain} SELECT * FROM spend")
+        assert found.status_code == 200, found.text
     table = pa.ipc.open_stream(io.BytesIO(site.query("FROM range(3)", format="arrow").content)).read_all()
     assert table.num_rows == 3
     assert site.query("SELECT $1::int + $2::int AS x", parameters=[1, 2]).json()["rows"] == [{"x": 3}]

@@ -56,12 +56,16 @@ class Queries:
             QueryError: the SQL is wrong or is no SELECT, or a value cannot be computed.
         """
         schemas = self._schemas()
-        text = rewrite_windows(sql, schemas).sql
+        # To sqlglot, what follows EXPLAIN is one word.
+        explain = _EXPLAIN.match(sql)
+        prefix = explain[0] if explain is not None else ""
+        body = rewrite_windows(sql[len(prefix) :], schemas).sql
+        text = prefix + body
         with self._database().cursor() as cursor:
             started(cursor)
             try:
                 self._check(text)
-                words = words_of(text)
+                words = words_of(body)
                 tables, position = rows([name for name in schemas if name.casefold() in words])
                 for name, table in tables.items():
                     self._offer(cursor, name, schemas[name], table)
