@@ -117,8 +117,8 @@ class Feed:
             happened = channel.happened
             if failure := channel.failure or self._failure:
                 raise failure
-            if offset < (first := max(channel.first, self._first)):
-                end, found = await self._catch_up(channel.selected, offset, first)
+            if offset < channel.first:
+                end, found = await self._catch_up(channel.selected, offset, channel.first)
                 if found:
                     yield change_events(found, None, self._id(end))
                 offset = end
@@ -270,7 +270,7 @@ class Feed:
             channel.events.clear()
             channel.recent.extend(parts)
             while channel.recent and channel.recent[0][0] <= self._first:
-                channel.recent.popleft()
+                channel.first, _ = channel.recent.popleft()
             channel.wake()
 
     # --- from further back -----------------------------------------------------------------------------------
