@@ -40,11 +40,13 @@ class Served:
 
 
 @contextmanager
-def served(app: bourne.App, folder: Path, *, token: str | None = None, runs: bool = True) -> Iterator[Served]:
+def served(
+    app: bourne.App, folder: Path, *, token: str | None = None, runs: bool = True, file: Path | None = None
+) -> Iterator[Served]:
     """Run an app on a folder and serve it at a free port while the block runs."""
     stop = WakingEvent()
     failures: list[BaseException] = []
-    with bourne.open(app, data=folder) as instance, Server(instance, ("127.0.0.1", 0)) as server:
+    with bourne.open(app, data=folder) as instance, Server(instance, ("127.0.0.1", 0), file=file) as server:
 
         def run() -> None:
             try:

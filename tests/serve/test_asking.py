@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 import bourne
+from bourne.loading import load_app
 from serve.served import Served, served
 
 
@@ -330,3 +331,25 @@ def test_who_is_not_on_this_machine(site: Served) -> None:
     assert site.http.get("/views", headers={"Origin": "http://evil.example"}).status_code == 403
     port = httpx.URL(site.url).port
     assert site.http.get("/views", headers={"Origin": f"http://127.0.0.1:{port}"}).status_code == 200
+
+
+def test_functions_of_the_app_in_queries(tmp_path: Path) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(
+        "import bourne\n"
+        "app = bourne.App('shop')\n"
+        "app.log('orders', schema={'user': 'varchar'})\n"
+        "@app.udf(returns='varchar', scalar=True)\n"
+        "def shout(x: str) -> str:\n"
+        "    return x.upper()\n"
+    )
+    app = load_app(file)
+    with served(app, tmp_path / "data", file=file) as site:
+        site.instance.append("orders", [{"user": "ann"}])
+        assert site.query("SELECT shout(user) AS loud FROM orders").json()["rows"] == [{"loud": "ANN"}]
+    file.write_text("raise SystemExit('not today')\n")
+    with served(app, tmp_path / "data", file=file) as site:
+        found = site.query("SELECT 1")
+        assert found.status_code == 500
+        assert found.json()["title"] == "the process that answers queries cannot begin"
+        assert site.get("/logs/orders").status_code == 200

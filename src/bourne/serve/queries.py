@@ -19,7 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from bourne.errors import QueryError
+from bourne.errors import BourneError, QueryError
 from bourne.limits import (
     QUERIES_AT_ONCE,
     QUERIES_AT_ONCE_OF_ONE,
@@ -63,6 +63,7 @@ class _Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
+        self.has_begun = False  # it has loaded the app
 
     async def start(self) -> None:
         """Start it; queries may be sent at once."""
@@ -81,7 +82,8 @@ class _Process:
                 length, size = LENGTHS.unpack(await reader.readexactly(LENGTHS.size))
                 head = json.loads(await reader.readexactly(length))
                 body = await reader.readexactly(size)
-                asked = self._asked.pop(head["id"], None)
+                self.has_begun = True
+                asked = self._asked.pop(head.get("id", -1), None)
                 if asked is not None and not asked.done():
                     asked.set_result(_answer(head, body))
         for asked in self._asked.values():
@@ -102,6 +104,8 @@ class _Process:
             _Died: the process has ended.
         """
         assert self._writer is not None
+        if not self.is_alive:
+            raise _Died
         number = next(self._numbers)
         asked = self._asked[number] = asyncio.get_running_loop().create_future()
         asked.add_done_callback(
@@ -211,6 +215,13 @@ class QueryProcesses:
                 try:
                     await process.start()
                     return await process.ask(question, time_s)
+                except _Died as error:
+                    if not process.has_begun:
+                        raise BourneError(
+                            "the process that answers queries cannot begin", found="it has ended",
+                            hint="see what the server writes to standard error",
+                        ) from error  # fmt: skip
+                    raise
                 finally:
                     await process.close()
         except _Died as error:
@@ -238,7 +249,8 @@ class QueryProcesses:
     async def close(self) -> None:
         """End the process. Safe to call twice."""
         if self._preparing is not None:
-            await self._preparing
+            with contextlib.suppress(OSError):
+                await self._preparing
         if self._process is not None:
             await self._process.close()
             self._process = None

@@ -191,7 +191,9 @@ def main() -> None:
     _limit_memory()
     pa.set_cpu_count(1)
     channel = socket.socket(fileno=int(number))
-    Worker(_reading(Path(folder), file, name), channel).run()
+    reading = _reading(Path(folder), file, name)
+    send(channel, {"begun": True}, b"", threading.Lock())
+    Worker(reading, channel).run()
 
 
 if __name__ == "__main__":
