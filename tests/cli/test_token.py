@@ -20,7 +20,8 @@ def test_a_token_is_printed_once_and_alone(bourne_here, tmp_path):
     done = bourne_here("token", "create", "계기판-1", "--role", "writer")
     assert done.returncode == 0
     (secret,) = done.stdout.splitlines()
-    assert Tokens(tmp_path / "data").role_of(secret) is Role.WRITER
+    found = Tokens(tmp_path / "data").find(secret)
+    assert found is not None and found.role is Role.WRITER
     assert "bourne token revoke 계기판-1" in done.stderr and secret not in done.stderr
     listed = bourne_here("token", "list")
     assert secret not in listed.stdout + bourne_here("token", "list", "--json").stdout
@@ -44,7 +45,7 @@ def test_revoke(bourne_here, tmp_path):
     secret = bourne_here("token", "create", "ann", "--role", "admin").stdout.strip()
     done = bourne_here("token", "revoke", "ann")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ann is revoked\n", "")
-    assert Tokens(tmp_path / "data").role_of(secret) is None
+    assert Tokens(tmp_path / "data").find(secret) is None
     assert bourne_here("token", "list").stdout == "all tokens are revoked: nobody may ask\n"
     assert bourne_here("token", "revoke", "ann").returncode == 4
 
