@@ -418,7 +418,7 @@ def test_an_idle_log_does_not_hold_another_one_back(tmp_path: Path) -> None:
         for minute in range(3):
             found.append("t", [{"k": "a", "at": f"2026-01-01 00:0{minute}:10"}])
             found.catch_up()
-            found._clock.advance(MINUTE_US)
+            found.clock.advance(MINUTE_US)
         found.append("t", [{"k": "a", "at": "2026-01-01 00:03:00"}])
         found.catch_up()
         assert found.query("SELECT n FROM v ORDER BY window_start").fetchall() == [(2,), (1,), (1,)]

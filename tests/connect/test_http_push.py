@@ -395,13 +395,13 @@ from bourne.connect import http_push
 app = bourne.App("shop")
 app.log("orders", schema={"id": "bigint not null"})
 app.source("http://127.0.0.1:0", into="orders")
-answer, left = http_push._offsets, [int(sys.argv[2])]
+answer, left = http_push.offsets_of, [int(sys.argv[2])]
 def answer_or_die(appended):  # the records are durable by now
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), 9)
     return answer(appended)
-http_push._offsets = answer_or_die
+http_push.offsets_of = answer_or_die
 with bourne.open(app, data=sys.argv[1]) as instance:
     def tell(state):
         if state.state == "running":
