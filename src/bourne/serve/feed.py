@@ -239,6 +239,8 @@ class Feed:
             self._failure = error
         except Exception as error:  # noqa: BLE001  (told to all who follow)
             self._failure = BourneError(f"view {self.view.name!r} cannot be followed", found=repr(error))
+        if self._failure is not None and self._reader is not None:
+            self._reader.close()  # the next subscriber gets a new feed
         for channel in self._channels.values():
             channel.wake()
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from bourne.serve.bodies import read_body
 from bourne.serve.encoding import MEDIA_TYPES
 from bourne.serve.interface import ANSWER, QUESTION, Question, kind_of, not_understood, service_of
+from bourne.serve.streams import leaves
 
 
 def add_query(app: FastAPI) -> None:
@@ -28,7 +29,7 @@ def add_query(app: FastAPI) -> None:
         asked = {**question.model_dump(exclude={"format"}), "format": kind}
         who = request.client.host if request.client else ""
         asking = asyncio.ensure_future(service_of(request).queries.ask(asked, who))
-        leaving = asyncio.ensure_future(_leaves(request))
+        leaving = asyncio.ensure_future(leaves(request.receive))
         try:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
@@ -39,9 +40,3 @@ def add_query(app: FastAPI) -> None:
         found = asking.result()
         headers = {} if found.position is None else {"Bourne-Position": found.position}
         return Response(found.body, found.status, headers, found.media_type or MEDIA_TYPES[kind])
-
-
-async def _leaves(request: Request) -> None:
-    """Return when the client is gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

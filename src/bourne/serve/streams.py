@@ -36,7 +36,7 @@ class EventStream(Response):
         """Send events, and let the view go when the client has gone."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with contextlib.aclosing(self._events) as events:
-            await _first(self._send(events, send), _leaves(receive))
+            await _first(self._send(events, send), leaves(receive))
 
     async def _send(self, events: AsyncGenerator[Sequence[Event], None], send: Send) -> None:
         try:
@@ -49,7 +49,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _leaves(receive: Receive) -> None:
+async def leaves(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
@@ -88,7 +88,7 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         return
     async with contextlib.aclosing(events):
         with contextlib.suppress(WebSocketDisconnect):
-            await _first(_send(socket, events), _leaves(socket.receive))
+            await _first(_send(socket, events), leaves(socket.receive))
 
 
 async def _send(socket: WebSocket, events: AsyncGenerator[Sequence[Event], None]) -> None:
