@@ -304,14 +304,14 @@ def test_what_cannot_be_is_said(shop, bourne_here, arguments, code):
 
 
 class Terminal:
-    """A terminal of 60 by 10 cells in which the command runs. Remembers all that was written to it."""
+    """A terminal of 60 by 10 cells, whatever COLUMNS says, in which the command runs. Remembers what is written."""
 
     def __init__(self, environment: dict[str, str], folder: Path, *arguments: str) -> None:
         self._master, slave = pty.openpty()
         self.resize(10, 60)
         self._process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=folder,
-            env={**environment, "TERM": "xterm"},
+            env={**environment, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
         )  # fmt: skip
         os.close(slave)
         self.written = b""

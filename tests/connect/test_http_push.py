@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bourne
-from bourne.connect import http_listener
+from bourne.connect import http_listener, http_requests
 from bourne.connect.http_bodies import read_body
 from bourne.connect.sources import Surroundings, open_source
 from bourne.errors import (
@@ -463,7 +463,7 @@ def test_fifty_clients_at_once_are_stored_once_each(tmp_path):
 
 def test_who_comes_when_all_places_are_taken_is_told_to_come_again(held, monkeypatch):
     append, reading = held
-    monkeypatch.setattr(http_listener, "HTTP_REQUESTS_MAX", 2)
+    monkeypatch.setattr(http_requests, "HTTP_REQUESTS_MAX", 2)
     raws = [Raw(reading.source.address).send('{"id": 1}', length=9) for _ in range(2)]
     until(lambda: append.calls == 2)
     refused = Raw(reading.source.address).send("", length=9)
@@ -481,7 +481,7 @@ def test_who_comes_when_all_places_are_taken_is_told_to_come_again(held, monkeyp
 
 def test_bodies_in_work_are_bounded_in_bytes(held, monkeypatch):
     append, reading = held
-    monkeypatch.setattr(http_listener, "HTTP_BYTES_MAX", 1000)
+    monkeypatch.setattr(http_requests, "HTTP_BYTES_MAX", 1000)
     slow = Raw(reading.source.address).send('{"id": 1}', length=900)
     until(lambda: reading.source._listener._room._bytes == 900)
     client = Client(reading.source.address)

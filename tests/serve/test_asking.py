@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import bourne
+from bourne.connect import http_requests
 from bourne.loading import load_app
 from serve.served import Served, served
 
@@ -274,6 +276,24 @@ def test_appending(tmp_path: Path) -> None:
         assert site.http.post("/logs/nothing", json=[]).status_code == 404
         assert site.http.post("/logs/dead_letters", json=[]).status_code in (404, 422)
         assert site.instance.log("orders").end_offsets() == (1,)
+
+
+def test_what_is_appended_at_once_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = b'{"user": "ann", "amount": 2, "at": null, "id": 1}\n'
+    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+    with served(shop(), tmp_path) as site:
+        monkeypatch.setattr(http_requests, "HTTP_BYTES_MAX", 5_000)
+        for _ in range(3):  # what one had is given back
+            assert (
+                site.http.post("/logs/orders", content=gzip.compress(row * 50), headers=headers).json()[
+                    "records"
+                ]
+                == 50
+            )
+            busy = site.http.post("/logs/orders", content=gzip.compress(row * 500), headers=headers)
+            assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+        assert site.http.post("/logs/orders", content=b"no gzip", headers=headers).status_code == 400
+        assert site.instance.log("orders").end_offsets() == (150,)
 
 
 def test_how_all_is(site: Served) -> None:

@@ -5,6 +5,7 @@ Nothing is looked at in intervals: it sleeps until the view, or what the view re
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -241,7 +242,7 @@ class LiveTable:
         from bourne.cli.watched import NEW_S
 
         assert self._watched is not None
-        width, height = self._console.size
+        width, height = self._size()
         room = max(1, height - _FRAME_LINES)
         shown = self._watched.look(room if self._limit is None else min(room, self._limit))
         if not self._live.is_started:  # not before something is there to be drawn: an error needs no window
@@ -249,6 +250,13 @@ class LiveTable:
         self._last = draw(shown, width, self._widths)
         self._live.update(self._last, refresh=True)
         return NEW_S / 3 if self._watched.fades else _LOOK_S
+
+    def _size(self) -> tuple[int, int]:
+        """Return the window's width and height now: not what COLUMNS and LINES said when it was another one."""
+        size = os.get_terminal_size(sys.stdout.fileno())
+        if size.columns and size.lines:  # some terminals do not know
+            self._console.size = size
+        return self._console.size
 
     def leave(self) -> None:
         """Do nothing: the next picture takes this one's place."""

@@ -13,9 +13,8 @@ import functools
 import hmac
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -26,7 +25,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bourne.connect.http_bodies import CONTENT_TYPES, BodyFormat, unzip
+from bourne.connect.http_bodies import BodyFormat
+from bourne.connect.http_requests import Place, Room, body_kind, idempotency_key, is_zipped
 from bourne.errors import (
     BourneError,
     Closed,
@@ -35,16 +35,11 @@ from bourne.errors import (
     UnknownName,
 )
 from bourne.limits import (
-    HTTP_BODY_BYTES_MAX,
     HTTP_BODY_S,
-    HTTP_BYTES_MAX,
     HTTP_CONNECTIONS_MAX,
     HTTP_IDLE_S,
-    HTTP_REQUESTS_MAX,
-    HTTP_RETRY_AFTER_S,
     HTTP_STOP_S,
     HTTP_WORKERS,
-    REQUEST_ID_CHARS_MAX,
 )
 from bourne.log.catalog import LogInfo
 from bourne.problems import Refused, problem, refusal
@@ -101,7 +96,7 @@ class Listener:
         """
         self._place = place
         self._doors: dict[str, Door] = {}
-        self._room = _Room()
+        self._room = Room()
         self._receiving: dict[asyncio.Timeout, Door] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
@@ -199,10 +194,11 @@ class Listener:
             Refused, BourneError: it is not taken.
         """
         door = self._door(request)
-        kind, is_zipped, key = _kind(request), _is_zipped(request), _key(request)
+        kind, key = body_kind(request.headers), idempotency_key(request.headers)
+        is_packed = is_zipped(request.headers)
         with door.working(), self._room.place() as place:
             body = await self._body(request, door, place)
-            work = functools.partial(_store, door, body, kind, key, place if is_zipped else None)
+            work = functools.partial(_store, door, body, kind, key, place if is_packed else None)
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _door(self, request: Request) -> Door:
@@ -234,7 +230,7 @@ class Listener:
             raise Refused(HTTPStatus.FORBIDDEN, error)
         return known[name]
 
-    async def _body(self, request: Request, door: Door, place: _Place) -> bytes:
+    async def _body(self, request: Request, door: Door, place: Place) -> bytes:
         """Return a body when all of it has come.
 
         Raises:
@@ -265,79 +261,12 @@ class Listener:
 
 
 def _store(
-    door: Door, body: bytes, kind: BodyFormat, key: str | None, unzipped: _Place | None
+    door: Door, body: bytes, kind: BodyFormat, key: str | None, unzipped: Place | None
 ) -> dict[str, Any]:
     """Store a body, which is to be unpacked first if there is a place for that."""
     if unzipped is not None:
-        unzipped.size = 0  # what it holds is bounded by itself from here on
-        body = unzip(body, unzipped.take)
+        body = unzipped.unzip(body)
     return door.store(body, kind, key)
-
-
-# --- room ----------------------------------------------------------------------------------------------------
-
-
-class _Room:
-    """What all requests in work have: so many of them, so many bytes. From any thread."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._requests = self._bytes = 0
-
-    @contextmanager
-    def place(self) -> Iterator[_Place]:
-        """Hold a place while the block runs.
-
-        Raises:
-            Refused: there is none.
-        """
-        self.change(1, 0)
-        place = _Place(self)
-        try:
-            yield place
-        finally:
-            self.change(-1, -place.held)
-
-    def change(self, requests: int, size: int) -> None:
-        """Take in, or give back.
-
-        Raises:
-            Refused: it is full.
-        """
-        with self._mutex:
-            is_full = requests > 0 and self._requests >= HTTP_REQUESTS_MAX
-            if is_full or (size > 0 and self._bytes + size > HTTP_BYTES_MAX):
-                busy = InputError(
-                    "too much is in work", expected=f"{HTTP_REQUESTS_MAX} requests and {HTTP_BYTES_MAX:,} bytes at once",
-                    found="more", hint=f"send it again in {HTTP_RETRY_AFTER_S} s, or send less at once",
-                )  # fmt: skip
-                raise Refused(HTTPStatus.TOO_MANY_REQUESTS, busy)
-            self._requests += requests
-            self._bytes += size
-
-
-class _Place:
-    """What one request has: `held` bytes, of which `size` count for the largest body there may be."""
-
-    def __init__(self, room: _Room) -> None:
-        self._room = room
-        self.held = self.size = 0
-
-    def take(self, size: int) -> None:
-        """Make room for so many more bytes.
-
-        Raises:
-            Refused: there is no room, or too much for one body.
-        """
-        if self.size + size > HTTP_BODY_BYTES_MAX:
-            large = InputError(
-                "the body is too large", expected=f"at most {HTTP_BODY_BYTES_MAX:,} bytes, also when it is unpacked",
-                found="more", hint="send it in parts; or put it into a file, and declare a source of files",
-            )  # fmt: skip
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, large)
-        self._room.change(0, size)
-        self.held += size
-        self.size += size
 
 
 # --- what the headers say ------------------------------------------------------------------------------------
@@ -349,37 +278,6 @@ def _is_let_in(request: Request, door: Door) -> bool:
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     is_same = hmac.compare_digest(given.strip().encode("latin-1"), door.token.encode())
     return is_same and kind.casefold() == "bearer"
-
-
-def _kind(request: Request) -> BodyFormat:
-    found = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
-    if found not in CONTENT_TYPES:
-        error = InputError(
-            "no such Content-Type" if found else "no Content-Type",
-            expected=", ".join(CONTENT_TYPES),
-            found=found or "none",
-        )
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error)
-    return CONTENT_TYPES[found]
-
-
-def _is_zipped(request: Request) -> bool:
-    found = request.headers.get("content-encoding", "identity").strip().casefold()
-    if found not in ("identity", "gzip"):
-        error = InputError("no such Content-Encoding", expected="gzip, or none", found=found)
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error, Accept_Encoding="gzip")
-    return found == "gzip"
-
-
-def _key(request: Request) -> str | None:
-    found = request.headers.get("idempotency-key")
-    if found is not None and not 0 < len(found) <= REQUEST_ID_CHARS_MAX:
-        error = InputError(
-            "an Idempotency-Key has a length", expected=f"1 to {REQUEST_ID_CHARS_MAX} characters",
-            found=f"{len(found)} characters", hint="use a UUID",
-        )  # fmt: skip
-        raise Refused(HTTPStatus.BAD_REQUEST, error)
-    return found
 
 
 # --- answers -------------------------------------------------------------------------------------------------

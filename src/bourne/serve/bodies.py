@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 from fastapi import Request
@@ -13,8 +14,10 @@ from bourne.limits import SERVE_BODY_BYTES_MAX, SERVE_BODY_S
 from bourne.problems import Refused
 
 
-async def read_body(request: Request, bytes_max: int = SERVE_BODY_BYTES_MAX) -> bytes:
-    """Return a body when all of it has come.
+async def read_body(
+    request: Request, bytes_max: int = SERVE_BODY_BYTES_MAX, take: Callable[[int], None] = lambda size: None
+) -> bytes:
+    """Return a body when all of it has come; `take` is told of the size of each piece, and may raise.
 
     Raises:
         BodyTooLarge: it is.
@@ -27,6 +30,7 @@ async def read_body(request: Request, bytes_max: int = SERVE_BODY_BYTES_MAX) -> 
             async for piece in request.stream():
                 pieces.append(piece)
                 size += len(piece)
+                take(len(piece))
                 if size > bytes_max:
                     raise BodyTooLarge(
                         "the body is too large", expected=f"at most {bytes_max:,} bytes", found="more",

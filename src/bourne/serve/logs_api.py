@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from bourne.connect.http_requests import body_kind, is_zipped
+from bourne.connect.http_requests import idempotency_key as checked_key
 from bourne.errors import InputError
 from bourne.limits import SERVED_ROWS, SERVED_ROWS_MAX
 from bourne.position import position_text
@@ -75,10 +77,13 @@ def add_logs(app: FastAPI) -> None:
     ) -> JSONResponse:  # fmt: skip
         """Append records; they are durable when this answers."""
         service = service_of(request)
-        kind = records.body_kind(request.headers.get("content-type", ""))
-        records.check_key(idempotency_key)
-        body = await records.receive(request)
-        found = await service.work(records.append, service.instance, name, body, kind, idempotency_key)
+        kind, is_packed = body_kind(request.headers), is_zipped(request.headers)
+        key = checked_key(request.headers)
+        with service.room.place() as place:
+            body = await records.receive(request, place)
+            if is_packed:
+                body = await service.work(place.unzip, body)
+            found = await service.work(records.append, service.instance, name, body, kind, key)
         return JSONResponse(found, headers={"Bourne-Position": found["position"]})
 
     @app.post("/logs/{name}/verify", tags=["logs"])

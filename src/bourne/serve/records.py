@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from contextlib import closing
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
 import pyarrow as pa
 from fastapi import Request
 
 from bourne.connect.arrival import Arrival
-from bourne.connect.http_bodies import CONTENT_TYPES, BodyFormat, read_body, unzip
+from bourne.connect.http_bodies import CONTENT_TYPES, BodyFormat, read_body
 from bourne.connect.http_push import offsets_of
-from bourne.errors import BodyTooLarge, InputError
+from bourne.connect.http_requests import Place
+from bourne.errors import InputError
 from bourne.instance import Instance
-from bourne.limits import HTTP_BODY_BYTES_MAX, REQUEST_ID_CHARS_MAX, SERVED_ROWS
+from bourne.limits import HTTP_BODY_BYTES_MAX, SERVED_ROWS
 from bourne.log.cursor import LogCursor, Piece
 from bourne.position import LogPosition
-from bourne.problems import Refused
 from bourne.reading import Reading
 from bourne.serve import bodies
 from bourne.serve.asked import names_of
@@ -118,60 +117,12 @@ def _shown_nothing(schema: pa.Schema, has_partition: bool) -> pa.Table:
 # --- appending -------------------------------------------------------------------------------------------------
 
 
-def body_kind(content_type: str) -> BodyFormat:
-    """Return how a body is written.
+async def receive(request: Request, place: Place) -> bytes:
+    """Return the body of an append, as it came, when all of it has.
 
-    Raises:
-        Refused: in no way that is known.
+    Raises: as `bodies.read_body`, and Refused where there is no room.
     """
-    found = content_type.partition(";")[0].strip().casefold()
-    if found not in CONTENT_TYPES:
-        error = InputError(
-            "no such Content-Type" if found else "no Content-Type", expected=", ".join(CONTENT_TYPES),
-            found=found or "none",
-        )  # fmt: skip
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error)
-    return CONTENT_TYPES[found]
-
-
-def check_key(key: str | None) -> None:
-    """Refuse an idempotency key that cannot be kept.
-
-    Raises:
-        InputError: it is empty or too long.
-    """
-    if key is not None and not 0 < len(key) <= REQUEST_ID_CHARS_MAX:
-        raise InputError(
-            "an Idempotency-Key has a length", expected=f"1 to {REQUEST_ID_CHARS_MAX} characters",
-            found=f"{len(key)} characters", hint="use a UUID",
-        )  # fmt: skip
-
-
-async def receive(request: Request) -> bytes:
-    """Return the body of an append, unpacked.
-
-    Raises: as `bodies.read_body`, and Refused for an encoding that is not known.
-    """
-    encoding = request.headers.get("content-encoding", "identity").strip().casefold()
-    if encoding not in ("identity", "gzip"):
-        error = InputError("no such Content-Encoding", expected="gzip, or none", found=encoding)
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error, Accept_Encoding="gzip")
-    body = await bodies.read_body(request, HTTP_BODY_BYTES_MAX)
-    if encoding == "identity":
-        return body
-    size = 0
-
-    def take(more: int) -> None:
-        nonlocal size
-        size += more
-        if size > HTTP_BODY_BYTES_MAX:
-            raise BodyTooLarge(
-                "the body is too large",
-                expected=f"at most {HTTP_BODY_BYTES_MAX:,} bytes unpacked",
-                found="more",
-            )
-
-    return unzip(body, take)
+    return await bodies.read_body(request, HTTP_BODY_BYTES_MAX, place.take)
 
 
 def append(instance: Instance, name: str, body: bytes, kind: BodyFormat, key: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
+from bourne.connect.http_requests import Room
 from bourne.errors import Closed, UnknownName
 from bourne.instance import Instance
 from bourne.limits import SERVE_SUBSCRIBERS_MAX, SERVE_WAITERS_MAX, SERVE_WORKERS
@@ -51,6 +52,7 @@ class Service:
         self.pool = ThreadPoolExecutor(SERVE_WORKERS, thread_name_prefix="bourne-serve")
         self.commits = Commits(self.reading.all_folders())
         self.queries = QueryProcesses(instance.folder, file, name)
+        self.room = Room()  # of bodies with records
         self._feeds: dict[bytes, Feed] = {}
         self._waiting = 0
         self._latest: dict[tuple[str, ...], tuple[int, Together]] = {}
