@@ -233,19 +233,21 @@ CONDITION_WORDS_MAX: Final = 2_000
 SERVED_ROWS: Final = 1_000
 SERVED_ROWS_MAX: Final = 100_000
 
-# What a feed of a view keeps ready for its subscribers: the last commits, and a snapshot that is not large. Who needs more
-# reads the log, so much of it at once.
-FEED_BYTES_MAX: Final = 32 << 20
+# What a feed of a view keeps ready for all of its subscribers: the last commits with what they mean to each selection,
+# snapshots that are not large, the keys that selections hold. Who needs more reads the log, so much of it at once.
+FEED_BYTES_MAX: Final = 64 << 20
 FEED_COMMITS_MAX: Final = 1_000
 FEED_SNAPSHOT_BYTES: Final = 8 << 20
+FEED_SNAPSHOTS_BYTES: Final = 32 << 20
+FEED_KEYS_MAX: Final = 500_000
 FEED_CATCH_UP_BYTES: Final = 4 << 20
+
+# Subscriptions of one view that differ in more than the value of a column: each is asked about each commit.
+FEED_ASKED_MAX: Final = 256
 
 # What a subscriber who is behind gets at once, about, and how many of such parts are kept for others who are as far behind.
 FEED_BATCH_CHARS: Final = 128 << 10
 FEED_BATCHES_MAX: Final = 16
-
-# Different subscriptions of one view: each is looked at with each commit.
-FEED_SELECTIONS_MAX: Final = 2_000
 
 # How long one subscriber keeps the server busy with one commit, about, in seconds: so often at most all are told.
 FEED_PACE_S: Final = 50e-6
@@ -290,9 +292,10 @@ SERVE_CLIENTS_MAX: Final = 10_000
 # Threads that read views and logs for requests.
 SERVE_WORKERS: Final = 8
 
-# Requests that wait for a position, and subscriptions of one server.
+# Requests that wait for a position; subscriptions, and those of one client.
 SERVE_WAITERS_MAX: Final = 256
-SERVE_SUBSCRIBERS_MAX: Final = 2_000
+SERVE_SUBSCRIBERS_MAX: Final = 3_000
+SERVE_SUBSCRIBERS_OF_ONE: Final = 2_000
 
 # The body of a question.
 SERVE_BODY_BYTES_MAX: Final = 1 << 20

@@ -76,9 +76,15 @@ def test_a_snapshot_then_changes(site: Served) -> None:
 
 @pytest.mark.parametrize("view", ["spend", "large", "best"])
 @pytest.mark.parametrize("seed", range(3))
-def test_replicas_equal_the_view_whatever_was_cut(tmp_path: Path, view: str, seed: int) -> None:
-    """Subscribers come and go at random; in the end each has what the view has."""
+def test_replicas_equal_the_view_whatever_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str, seed: int
+) -> None:
+    """Subscribers come and go at random; in the end each has what the view has, however little is kept ready."""
     random_ = random.Random(seed)
+    if seed:
+        monkeypatch.setattr("bourne.serve.channels.FEED_KEYS_MAX", 3)
+        monkeypatch.setattr("bourne.serve.feed.FEED_BYTES_MAX", 5_000)
+        monkeypatch.setattr("bourne.serve.feed.FEED_SNAPSHOTS_BYTES", 500)
     filters = ["", "?user=u1", "?where=total>40" if view != "large" else "?where=amount>70", "?columns=user"]
     with served(shop(), tmp_path) as site:
         followers: list[tuple[str, Subscriber]] = []
@@ -279,6 +285,29 @@ def test_who_takes_nothing_costs_nothing(site: Served, monkeypatch: pytest.Monke
     follower.close()
     lazy.close()
     until(lambda: site.get("/status").json()["subscribers"] == 0, what="the other one to be gone")
+
+
+def test_what_subscribers_may_have_is_bounded(site: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bourne.serve.service.SERVE_SUBSCRIBERS_OF_ONE", 5)
+    monkeypatch.setattr("bourne.serve.feed.FEED_ASKED_MAX", 2)
+    path = f"{site.url}/views/spend/changes"
+    there = [
+        Subscriber(f"{path}{each}") for each in ("", "?where=total>1", "?where=total>2", "?where=total>1")
+    ]
+    for each in there:
+        next(each.events())
+    refused = Subscriber(f"{path}?where=total>3")
+    event = next(refused.events())
+    assert (event.name, event.data["status"]) == ("error", 429)
+    refused.close()
+    until(lambda: site.get("/status").json()["subscribers"] == 4)
+    there.append(Subscriber(f"{path}?user=ann"))
+    next(there[-1].events())
+    busy = site.get("/views/spend/changes")
+    assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+    for each in there:
+        each.close()
+    until(lambda: site.get("/status").json()["subscribers"] == 0)
 
 
 def test_many_follow(site: Served) -> None:

@@ -1,7 +1,8 @@
 """The subscribers of a view who asked for the same, and which of them a commit concerns.
 
 Law: whom a commit does not concern it costs nothing. It concerns who selects one of its rows, and, by key, who holds a row
-that it replaces. Who selects by a value is found by that value; who selects by a condition has to be asked.
+that it replaces. Who selects by a value is found by that value; who selects by a condition has to be asked, and so has who
+holds more keys than are remembered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bourne.errors import BourneError
-from bourne.limits import FEED_BATCH_CHARS
+from bourne.limits import FEED_BATCH_CHARS, FEED_BATCHES_MAX, FEED_KEYS_MAX
 from bourne.serve.asked import Selected
 from bourne.serve.delta import Delta
 from bourne.serve.events import Event
@@ -29,14 +30,28 @@ class Channel:
 
     selected: Selected
     first: int  # `recent` has all that came after it
-    held: (
-        set[int] | None
-    )  # the keys that are selected at the feed's end; None: it selects all, or there are no keys
+    # The keys that are selected at the feed's end; None: it selects all, or there are no keys, or too many.
+    held: set[int] | None
     recent: deque[tuple[int, list[Change]]] = field(default_factory=deque)
     events: dict[int, tuple[int, list[Event]]] = field(default_factory=dict)  # after an offset, and how far
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     subscribers: int = 0
     failure: BourneError | None = None
+    is_asked: bool = False  # nothing says which commits concern it
+    counted: int = 0  # of the keys held
+
+    def keep(self, offset: int, end: int, events: list[Event]) -> None:
+        """Keep what came after an offset for others who are as far: many that are small, or one."""
+        is_large = sum(len(event.data) for event in events) > 2 * FEED_BATCH_CHARS
+        if is_large or len(self.events) >= FEED_BATCHES_MAX:
+            self.events.clear()
+        self.events[offset] = end, events
+
+    def skip(self, end: int) -> None:
+        """Keep nothing up to an offset."""
+        while self.recent and self.recent[0][0] <= end:
+            self.recent.popleft()
+        self.first = max(self.first, end)
 
     def after(self, offset: int) -> tuple[int | None, list[str]]:
         """Return what came after an offset, some of it at least, and the offset after that; None: it is all."""
@@ -63,41 +78,67 @@ class ChannelIndex:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._asked: dict[Channel, None] = {}  # those without a value to find them by
+        self._asked: dict[Channel, None] = {}
         self._by_value: dict[str, dict[str | None, dict[Channel, None]]] = {}
         self._by_key: dict[int, dict[Channel, None]] = {}
+        self._keys = 0  # that are held by all
 
     def add(self, channel: Channel) -> None:
         """Take in a channel with what it holds."""
         with self._mutex:
-            if channel.selected.filter:
-                (column, text), *_ = channel.selected.filter
-                self._by_value.setdefault(column, {}).setdefault(text, {})[channel] = None
-                for key in channel.held or ():
-                    self._by_key.setdefault(key, {})[channel] = None
-            else:
-                self._asked[channel] = None
+            channel.is_asked = not channel.selected.filter
+            self._add(channel)
+            self._bound(channel)
 
     def remove(self, channel: Channel) -> None:
         """Forget a channel."""
         with self._mutex:
-            self._asked.pop(channel, None)
-            if channel.selected.filter:
-                (column, text), *_ = channel.selected.filter
-                _drop(self._by_value.get(column, {}), text, channel)
-                for key in list(channel.held or ()):
-                    _drop(self._by_key, key, channel)
+            self._remove(channel)
 
     def hold(self, channel: Channel, changes: Sequence[Change]) -> None:
         """Note what a channel holds after these changes."""
-        if channel.held is None or not channel.selected.filter:
+        if channel.held is None:
             return
         with self._mutex:
-            for key, _ in changes:
-                if key is not None and key in channel.held:
-                    self._by_key.setdefault(key, {})[channel] = None
-                elif key is not None:
-                    _drop(self._by_key, key, channel)
+            if not channel.is_asked:
+                for key, _ in changes:
+                    if key is not None and key in channel.held:
+                        self._by_key.setdefault(key, {})[channel] = None
+                    elif key is not None:
+                        _drop(self._by_key, key, channel)
+            self._count(channel)
+            self._bound(channel)
+
+    def _add(self, channel: Channel) -> None:
+        if channel.is_asked:
+            self._asked[channel] = None
+        else:
+            (column, text), *_ = channel.selected.filter
+            self._by_value.setdefault(column, {}).setdefault(text, {})[channel] = None
+            for key in channel.held or ():
+                self._by_key.setdefault(key, {})[channel] = None
+        self._count(channel)
+
+    def _remove(self, channel: Channel) -> None:
+        self._asked.pop(channel, None)
+        if not channel.is_asked:
+            (column, text), *_ = channel.selected.filter
+            _drop(self._by_value.get(column, {}), text, channel)
+            for key in channel.held or ():
+                _drop(self._by_key, key, channel)
+        self._keys -= channel.counted
+
+    def _count(self, channel: Channel) -> None:
+        self._keys -= channel.counted
+        channel.counted = len(channel.held or ())
+        self._keys += channel.counted
+
+    def _bound(self, channel: Channel) -> None:
+        """Let a channel's keys go if all hold too many: it is told of every key then that it does not select."""
+        if self._keys > FEED_KEYS_MAX and channel.held:
+            self._remove(channel)
+            channel.held, channel.is_asked, channel.counted = None, True, 0
+            self._add(channel)
 
     def concerned(self, delta: Delta) -> list[Channel]:
         """Return the channels that a commit may concern, each once."""

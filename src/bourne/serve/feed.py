@@ -13,24 +13,27 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 import pyarrow as pa
 
 from bourne.errors import BourneError, InputError
 from bourne.limits import (
-    FEED_BATCHES_MAX,
+    FEED_ASKED_MAX,
     FEED_BYTES_MAX,
     FEED_CATCH_UP_BYTES,
     FEED_COMMITS_MAX,
     FEED_PACE_S,
     FEED_POSITION_S,
-    FEED_SELECTIONS_MAX,
     FEED_SIGN_S,
     FEED_SNAPSHOT_BYTES,
+    FEED_SNAPSHOTS_BYTES,
 )
 from bourne.log.reader import LogReader
 from bourne.log.relation import KEY_COLUMN
+from bourne.problems import busy
 from bourne.reading import Reading
 from bourne.serve.asked import Selected, select
 from bourne.serve.channels import Channel, ChannelIndex
@@ -47,6 +50,18 @@ _T = TypeVar("_T")
 # What commits mean to channels: the offset after each, and the changes.
 Found: TypeAlias = dict[Channel, list[tuple[int, list[Change]]]]
 
+# What a change takes in memory beside its text.
+_CHANGE_BYTES: Final = 128
+
+
+@dataclass
+class _Commit:
+    """What is kept of a commit, and by whom: about how many bytes."""
+
+    delta: Delta
+    size: int
+    channels: list[Channel] = field(default_factory=list)
+
 
 class Feed:
     """Follows one version of a view from its first subscriber on. Belongs to one event loop."""
@@ -58,13 +73,13 @@ class Feed:
         self._commits = commits
         self._pool = pool
         self._reader: LogReader | None = None
-        self._recent: deque[Delta] = deque()  # what came after `_first`
+        self._recent: deque[_Commit] = deque()  # what came after `_first`
         self._bytes = 0
         self._first = self._end = 0
         self._position = ""  # of the newest commit, with or without rows
         self._channels: dict[Selected, Channel] = {}
         self._index = ChannelIndex()
-        self._snapshots: dict[Selected, tuple[int, list[Event]]] = {}
+        self._snapshots: dict[Selected, tuple[int, list[Event]]] = {}  # the newest last
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # the channels, or what they have
         self._failure: BourneError | None = None
@@ -83,32 +98,35 @@ class Feed:
     # --- following -----------------------------------------------------------------------------------------
 
     async def follow(
-        self, selected: Selected, after: str | None, *, is_whole: bool = True
+        self, selected: Selected, after: str | None, *, is_whole: bool, place: AbstractContextManager[object]
     ) -> AsyncGenerator[Sequence[Event], None]:
         """Yield what becomes of some rows, one or more events at a time: from an id on; else all, then what changes.
 
-        Without `is_whole`, and without an id, only what changes from now on.
+        Without `is_whole`, and without an id, only what changes from now on. It has its `place` as long as it lasts.
 
         Raises:
             BourneError: the log cannot be read, or the condition not be evaluated.
+            Whatever `place` does.
         """
-        channel = await self._join(selected)
-        try:
-            offset = await self._offset(after)
-            if offset is None and not is_whole and after is None:
-                offset = self._end
-            if offset is None:
-                async for end, events in self._snapshot(selected):
-                    offset = end
+        with place:
+            channel = await self._join(selected)
+            try:
+                offset = await self._offset(after)
+                if offset is None and not is_whole and after is None:
+                    offset = self._end
+                if offset is None:
+                    async for end, events in self._snapshot(selected):
+                        offset = end
+                        yield events
+                assert offset is not None
+                async for events in self._changes(channel, offset):
                     yield events
-            assert offset is not None
-            async for events in self._changes(channel, offset):
-                yield events
-        finally:
-            channel.subscribers -= 1
-            if not channel.subscribers and self._channels.get(selected) is channel:
-                del self._channels[selected]
-                self._index.remove(channel)
+            finally:
+                channel.subscribers -= 1
+                if not channel.subscribers and self._channels.get(selected) is channel:
+                    del self._channels[selected]
+                    self._index.remove(channel)
+                    self._snapshots.pop(selected, None)
 
     async def _changes(self, channel: Channel, offset: int) -> AsyncGenerator[Sequence[Event], None]:
         loop = asyncio.get_running_loop()
@@ -139,12 +157,10 @@ class Feed:
     def _events(self, channel: Channel, offset: int) -> tuple[int, list[Event]]:
         """Return what came after an offset as events, the same ones for all who are there, and how far they go."""
         if offset not in channel.events:
-            if len(channel.events) >= FEED_BATCHES_MAX:
-                channel.events.clear()
             end, found = channel.after(offset)
             position = self._position if end is None else None
             end = self._end if end is None else end
-            channel.events[offset] = end, change_events(found, position, self._id(end)) if found else []
+            channel.keep(offset, end, change_events(found, position, self._id(end)) if found else [])
         return channel.events[offset]
 
     async def _snapshot(self, selected: Selected) -> AsyncIterator[tuple[int, Sequence[Event]]]:
@@ -164,10 +180,11 @@ class Feed:
                 events.append(event)
             yield end, [event]
         if size <= FEED_SNAPSHOT_BYTES and selected in self._channels:
-            self._snapshots = {
-                each: found for each, found in self._snapshots.items() if each in self._channels
-            }
+            self._snapshots.pop(selected, None)
             self._snapshots[selected] = end, events
+            sizes = [sum(len(event.data) for event in kept) for _, kept in self._snapshots.values()]
+            while sum(sizes) > FEED_SNAPSHOTS_BYTES:
+                del self._snapshots[next(iter(self._snapshots))], sizes[0]
 
     # --- channels --------------------------------------------------------------------------------------------
 
@@ -179,11 +196,9 @@ class Feed:
                 self._task = asyncio.create_task(self._run())
             channel = self._channels.get(selected)
             if channel is None:
-                if len(self._channels) >= FEED_SELECTIONS_MAX:
-                    raise InputError(
-                        "too many different subscriptions of this view", expected=f"at most {FEED_SELECTIONS_MAX:,}",
-                        found="more", hint="subscribe to more rows at once; or try again later",
-                    )  # fmt: skip
+                is_asked = not selected.filter and selected != Selected()
+                if is_asked and sum(not each.filter for each in self._channels) > FEED_ASKED_MAX:
+                    raise busy(f"at most {FEED_ASKED_MAX} different conditions on view {self.view.name!r}")
                 first, held = self._end, None
                 if self.view.changes == "upsert" and (selected.filter or selected.where is not None):
                     keys, _, first = await self._in_pool(self._select, selected)
@@ -260,19 +275,25 @@ class Feed:
         if not deltas:
             return
         self._position, self._end = position, deltas[-1].end
-        for delta in deltas:
-            if delta.table.num_rows:
-                self._recent.append(delta)
-                self._bytes += delta.size_bytes
-        while self._recent and (self._bytes > FEED_BYTES_MAX or len(self._recent) > FEED_COMMITS_MAX):
-            gone = self._recent.popleft()
-            self._bytes -= gone.size_bytes
-            self._first = gone.end
+        commits = {delta.end: _Commit(delta, delta.size_bytes) for delta in deltas if delta.table.num_rows}
         for channel, parts in found.items():
             channel.events.clear()
             channel.recent.extend(parts)
-            while channel.recent and channel.recent[0][0] <= self._first:
-                channel.first, _ = channel.recent.popleft()
+            for end, texts in parts:
+                commits[end].channels.append(channel)
+                commits[end].size += sum(_CHANGE_BYTES + len(text) for _, text in texts)
+        self._recent.extend(commits.values())
+        self._bytes += sum(commit.size for commit in commits.values())
+        # The last one stays, however large: made for each subscriber alone it would be larger.
+        while len(self._recent) > 1 and (
+            self._bytes > FEED_BYTES_MAX or len(self._recent) > FEED_COMMITS_MAX
+        ):
+            gone = self._recent.popleft()
+            self._bytes -= gone.size
+            self._first = gone.delta.end
+            for channel in gone.channels:
+                channel.skip(self._first)
+        for channel in found:
             channel.wake()
 
     # --- from further back -----------------------------------------------------------------------------------
@@ -300,7 +321,7 @@ class Feed:
         """Return what commits after an offset mean to a selection, and how far that goes."""
         if self._first <= offset and until <= self._end:
             near, size = list[Delta](), 0
-            for delta in self._recent:
+            for delta in (commit.delta for commit in self._recent):
                 if offset < delta.end <= until and size <= FEED_CATCH_UP_BYTES:
                     near.append(delta)
                     size += delta.size_bytes

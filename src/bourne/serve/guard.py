@@ -194,6 +194,14 @@ def token_of(request: HTTPConnection) -> str | None:
     return request.cookies.get(COOKIE)
 
 
+def who_asks(request: HTTPConnection) -> str:
+    """Return whose part of a bound a request takes: its token's, else its address's."""
+    token = request.scope.get(TOKEN)
+    if token is not None:
+        return str(token.name)
+    return request.client.host if request.client else "-"
+
+
 async def _refuse(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
     """Answer, also who wanted a WebSocket."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):

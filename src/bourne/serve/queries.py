@@ -190,12 +190,7 @@ class QueryProcesses:
         client.waiting += 1
         try:
             async with contextlib.AsyncExitStack() as held:
-                try:
-                    async with asyncio.timeout(QUERIES_WAIT_S):
-                        await held.enter_async_context(client.places)
-                        await held.enter_async_context(self._places)
-                except TimeoutError as error:
-                    raise busy(f"a place within {QUERIES_WAIT_S:g} s") from error
+                await _within_bounds(held, client.places, self._places)
                 return await self._ask(question)
         finally:
             self._waiting -= 1
@@ -210,7 +205,8 @@ class QueryProcesses:
                 answer = await (await self._living()).ask(question, time_s)
                 if not answer.is_memory:
                     return answer
-            async with self._alone:  # whose fault was it?
+            async with contextlib.AsyncExitStack() as held:  # whose fault was it?
+                await _within_bounds(held, self._alone)
                 process = _Process(self._arguments)
                 try:
                     await process.start()
@@ -254,3 +250,17 @@ class QueryProcesses:
         if self._process is not None:
             await self._process.close()
             self._process = None
+
+
+async def _within_bounds(held: contextlib.AsyncExitStack, *places: asyncio.Semaphore | asyncio.Lock) -> None:
+    """Take places, to be given back when `held` ends.
+
+    Raises:
+        Refused: not within the time that one waits for them.
+    """
+    try:
+        async with asyncio.timeout(QUERIES_WAIT_S):
+            for place in places:
+                await held.enter_async_context(place)
+    except TimeoutError as error:
+        raise busy(f"a place within {QUERIES_WAIT_S:g} s") from error

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bourne.serve.bodies import read_body
 from bourne.serve.encoding import MEDIA_TYPES
+from bourne.serve.guard import who_asks
 from bourne.serve.interface import ANSWER, QUESTION, Question, kind_of, not_understood, service_of
 from bourne.serve.streams import leaves
 
@@ -27,8 +28,7 @@ def add_query(app: FastAPI) -> None:
             raise not_understood(error.errors()[0]) from error
         kind = kind_of(request, question.format)
         asked = {**question.model_dump(exclude={"format"}), "format": kind}
-        who = request.client.host if request.client else ""
-        asking = asyncio.ensure_future(service_of(request).queries.ask(asked, who))
+        asking = asyncio.ensure_future(service_of(request).queries.ask(asked, who_asks(request)))
         leaving = asyncio.ensure_future(leaves(request.receive))
         try:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)

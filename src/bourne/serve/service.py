@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,12 +20,19 @@ import pyarrow as pa
 from bourne.connect.http_requests import Room
 from bourne.errors import Closed, UnknownName
 from bourne.instance import Instance
-from bourne.limits import SERVE_SUBSCRIBERS_MAX, SERVE_WAITERS_MAX, SERVE_WORKERS
+from bourne.limits import (
+    SERVE_SUBSCRIBERS_MAX,
+    SERVE_SUBSCRIBERS_OF_ONE,
+    SERVE_WAITERS_MAX,
+    SERVE_WORKERS,
+)
 from bourne.position import LogPosition, is_within
 from bourne.problems import busy
 from bourne.reading import Reading, Together, check_wait
 from bourne.running import Progress
+from bourne.serve.asked import Selected
 from bourne.serve.commits import Commits
+from bourne.serve.events import Event
 from bourne.serve.feed import Feed
 from bourne.serve.queries import QueryProcesses
 from bourne.views.catalog import ViewInfo
@@ -54,6 +63,7 @@ class Service:
         self.queries = QueryProcesses(instance.folder, file, name)
         self.room = Room()  # of bodies with records
         self._feeds: dict[bytes, Feed] = {}
+        self._subscribers = Counter[str]()
         self._waiting = 0
         self._latest: dict[tuple[str, ...], tuple[int, Together]] = {}
         self._is_ending = False
@@ -128,18 +138,40 @@ class Service:
     @property
     def subscribers(self) -> int:
         """How many follow views."""
-        return sum(feed.subscribers for feed in self._feeds.values())
+        return self._subscribers.total()
 
-    def feed(self, view: ViewInfo) -> Feed:
-        """Return the feed of a view.
+    def follow(
+        self, view: ViewInfo, selected: Selected, who: str, *, after: str | None, is_whole: bool
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """Return what becomes of some rows of a view; see `Feed.follow`.
 
         Raises:
-            Refused: too many follow.
+            Closed: the server ends.
+            Refused: too many follow. It may also come to that later, before the first event.
         """
         if self._is_ending:
             raise Closed("the server ends", hint="come again")
-        if self.subscribers >= SERVE_SUBSCRIBERS_MAX:
-            raise busy(f"at most {SERVE_SUBSCRIBERS_MAX:,} subscriptions")
+        self._check_subscribers(who)
+        return self._feed(view).follow(selected, after, is_whole=is_whole, place=self._subscriber(who))
+
+    @contextmanager
+    def _subscriber(self, who: str) -> Iterator[None]:
+        self._check_subscribers(who)
+        self._subscribers[who] += 1
+        try:
+            yield
+        finally:
+            self._subscribers[who] -= 1
+            if not self._subscribers[who]:
+                del self._subscribers[who]
+
+    def _check_subscribers(self, who: str) -> None:
+        if self.subscribers >= SERVE_SUBSCRIBERS_MAX or self._subscribers[who] >= SERVE_SUBSCRIBERS_OF_ONE:
+            raise busy(
+                f"at most {SERVE_SUBSCRIBERS_MAX:,} subscriptions, {SERVE_SUBSCRIBERS_OF_ONE:,} of one client"
+            )
+
+    def _feed(self, view: ViewInfo) -> Feed:
         feed = self._feeds.get(view.id)
         if feed is None or feed.has_failed:
             feed = self._feeds[view.id] = Feed(view, self.reading, self.commits, self.pool)

@@ -15,6 +15,7 @@ from bourne.errors import BourneError
 from bourne.problems import Refused, problem_text
 from bourne.serve.asked import read_selected
 from bourne.serve.events import Event
+from bourne.serve.guard import who_asks
 from bourne.serve.service import Service
 
 # What a WebSocket is closed with: our fault, a refusal, or the end of the server.
@@ -81,7 +82,8 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         items = parameters.multi_items()
         selected = await service.work(lambda: read_selected(view.schema, items, where=where, columns=columns))
         is_whole = parameters.get("snapshot", "true") not in ("false", "0")
-        events = service.feed(view).follow(selected, parameters.get("after"), is_whole=is_whole)
+        who = who_asks(socket)
+        events = service.follow(view, selected, who, after=parameters.get("after"), is_whole=is_whole)
     except (BourneError, Refused) as error:
         await socket.send_text(Event("error", problem_text(error)).message)
         await socket.close(_REFUSED)

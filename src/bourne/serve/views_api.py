@@ -13,6 +13,7 @@ from bourne.position import parse_position, position_text
 from bourne.serve import described, streams
 from bourne.serve.asked import Asked, answer, read_order, read_selected
 from bourne.serve.encoding import MEDIA_TYPES, columns_json, json_body, json_columns, rows_json, table_body
+from bourne.serve.guard import who_asks
 from bourne.serve.interface import (
     EQUAL,
     PAGE,
@@ -95,7 +96,9 @@ def add_views(app: FastAPI) -> None:
         selected = await service.work(
             lambda: read_selected(info.schema, parameters, where=where, columns=columns)
         )
-        events = service.feed(info).follow(selected, after or last_event_id, is_whole=snapshot)
+        events = service.follow(
+            info, selected, who_asks(request), after=after or last_event_id, is_whole=snapshot
+        )
         return streams.EventStream(events)
 
     @app.websocket("/views/{name}/changes")
