@@ -417,7 +417,15 @@ def test_close_ends_what_follows_at_once(site: Served, state: str) -> None:
         assert ended.is_set() and time.monotonic() - began_s < 5
 
 
-def test_ctrl_c_while_following(client: bourne.Client) -> None:
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard: a shell lets what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_following(client: bourne.Client, heard: None) -> None:
     changes = client.follow("spend")
     next(changes)
     main = threading.main_thread().ident or 0
