@@ -79,6 +79,31 @@ def test_a_view_that_began_where_records_were_gone_is_restored(
             assert it.query("SELECT n FROM counts").fetchall() == [(len(it.tail("events")),)]
 
 
+@pytest.mark.parametrize("asked", [0, 1, 3, 30])
+def test_a_log_asked_before_it_had_records_is_answered_as_far_as_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    monkeypatch.setattr(embedded, "LogWriter", partial(embedded.LogWriter, segment_bytes=2000))
+    clock = SimulatedClock(10**15)
+    with bourne.open(app_of({}, keep="9 seconds", key="k", partitions=3), data=tmp_path, clock=clock) as it:
+
+        def ask() -> list[tuple[int, int]]:
+            return it.query("SELECT min(n), count(*) FROM events").fetchall()
+
+        assert ask() == [(None, 0)]
+        for number in range(asked):  # some partitions have records, others none
+            it.append("events", [{"k": "ab"[number % 2], "n": number}])
+        assert ask()[0][1] == asked
+        for number in range(100, 130):
+            it.append("events", [{"k": each, "n": number} for each in "abcde" * 4])
+            clock.advance(10**6)
+        assert sum(each.deleted for each in it.maintain())
+        found = ask()
+        with bourne.open(data=tmp_path, clock=clock) as other:
+            assert found == ask() == other.query("SELECT min(n), count(*) FROM events").fetchall()
+        assert found[0][0] >= 100
+
+
 def test_a_view_that_was_away_while_its_log_was_compacted_is_not_restored_from_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -445,6 +445,8 @@ class LogReader:
             following = bisect_right(self._published_bases(), self._segment)
         if following == len(self._bases):
             self._damaged("its segment is missing")
+        if self._segment < 0 and self._bases[following] > self._offset:
+            raise self._gone(self._offset)  # it stood before a log that was empty then
         if self._bases[following] != self._offset:
             self._damaged(f"the next segment starts at offset {self._bases[following]}")
         self._enter(self._bases[following])

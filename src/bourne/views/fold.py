@@ -66,7 +66,9 @@ class Fold:
 
         O(new records); all anew after retention was at work.
         """
-        is_anew = not self._files <= self._file_names()
+        files = self._file_names()
+        is_anew = not self._files <= files
+        self._files = files
         try:
             pieces = [] if is_anew else self._reader.read(until=until)
         except InputError:  # retention was at work just now
