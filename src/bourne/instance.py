@@ -309,6 +309,19 @@ class Instance:
         _raise_first(errors)
         return rows
 
+    def start(self) -> None:
+        """Take the views' locks and restore their states, as `catch_up` and `run` do first.
+
+        What a view says before any record (`SELECT count(*)`: 0) is there when this returns, durably. A view that cannot be
+        restored stands still; `run` tells why.
+
+        Raises:
+            LogLocked: another process runs a view.
+            DefinitionError, StorageError: as of `run`.
+        """
+        self._check_open()
+        self._runners.start()
+
     def run(
         self,
         *,

@@ -256,6 +256,9 @@ FEED_PACE_S: Final = 50e-6
 FEED_POSITION_S: Final = 1.0
 FEED_SIGN_S: Final = 15.0
 
+# How often is looked whether a client that follows may still do so, in seconds: its token may be revoked.
+STREAM_LOOK_S: Final = 5.0
+
 # One event: large enough that its frame does not show, small beside memory; rows of a snapshot that are written at once.
 EVENT_BYTES: Final = 256 << 10
 EVENT_ROWS: Final = 2_000

@@ -459,7 +459,7 @@ def test_no_more_clients_are_remembered_than_there_is_room_for(monkeypatch: pyte
     monkeypatch.setattr("bourne.serve.guard.SERVE_CLIENTS_MAX", 10)
     monkeypatch.setattr("bourne.serve.guard.SERVE_RATE_BURST", 2)
     monkeypatch.setattr("bourne.serve.guard.SERVE_RATE", 1e-9)
-    guard = Guard(None, None, is_local=True)  # type: ignore[arg-type]
+    guard = Guard(None, None, local_host="127.0.0.1")  # type: ignore[arg-type]
 
     def is_let_in(address: str) -> bool:
         try:

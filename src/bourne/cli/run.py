@@ -84,6 +84,7 @@ def run(
                     from bourne.serve.server import Server
 
                     _log_access(access_log, opened_beside)
+                    instance.start()  # first: nobody is served what another process runs
                     server = opened_beside.enter_context(Server(instance, place, file=file, name=name))
                     note = server.note
                     console.print(f"serves {server.url}", soft_wrap=True)

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bourne.duck import cursor
 from bourne.errors import InputError, QueryError, UnknownColumn
@@ -30,6 +31,10 @@ RESERVED: Final = frozenset(
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 # A slice of a table is cheaper than `take`, which may have to put all of its pieces together.
 _FEW_ROWS: Final = 16
+
+# Of these, equal values may have different texts: 0.0 and -0.0, 30 days and one month; also within others.
+_MANY_TEXTS: Final = re.compile(r"\b(FLOAT|DOUBLE|INTERVAL|MAP)\b")
+_FLOATS: Final = {"FLOAT", "DOUBLE"}
 
 _INTEGERS: Final = {
     "TINYINT",
@@ -50,6 +55,11 @@ class Selected:
     filter: tuple[tuple[str, str], ...] = ()
     where: str | None = None
     columns: tuple[str, ...] = ()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether no value of a column alone says which rows are selected, though not all are, whole."""
+        return self.where is not None or (not self.filter and bool(self.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,7 @@ def select(table: pa.Table, schema: Schema, selected: Selected) -> pa.Table:
             rest.append((name, text))
         else:
             table = _taken(table, pc.indices_nonzero(pc.equal(values, pa.scalar(value, values.type))))
-    conditions = [f"{quote(name)}::VARCHAR = ?" for name, _ in rest]
+    conditions = [f"{quote(name)} = CAST(? AS {_type(schema, name)})" for name, _ in rest]
     if selected.where is not None:
         conditions.append(f"({selected.where})")
     if not conditions:
@@ -160,6 +170,17 @@ def select(table: pa.Table, schema: Schema, selected: Selected) -> pa.Table:
     return _by_duckdb(
         table, schema, f"WHERE {' AND '.join(conditions)} ORDER BY __number", [text for _, text in rest]
     )
+
+
+def meeting(table: pa.Table, schema: Schema, conditions: Sequence[str]) -> list[NDArray[np.bool_]]:
+    """Return of each of some checked conditions which rows meet it.
+
+    Raises:
+        QueryError: one cannot be evaluated on some row.
+    """
+    columns = ", ".join(f"coalesce(({each}), false) AS c{number}" for number, each in enumerate(conditions))
+    found = _said(table, schema, f"{columns}, __number", "ORDER BY __number", [])
+    return [found.column(number).to_numpy(zero_copy_only=False) for number in range(len(conditions))]
 
 
 def _taken(table: pa.Table, numbers: pa.Array) -> pa.Table:
@@ -172,27 +193,35 @@ def _taken(table: pa.Table, numbers: pa.Array) -> pa.Table:
 
 
 def _by_duckdb(table: pa.Table, schema: Schema, tail: str, parameters: Sequence[str]) -> pa.Table:
-    """Return what a SELECT over the rows says; `__number` is where each is."""
+    """Return the rows that a SELECT says; `__number` is where each is."""
+    return table.take(_said(table, schema, "__number", tail, parameters).column(0))
+
+
+def _said(table: pa.Table, schema: Schema, what: str, tail: str, parameters: Sequence[str]) -> pa.Table:
+    """Return what a SELECT over the rows says."""
     columns = ", ".join(cast_back(column) for column in schema.columns)
     numbered = table.append_column("__number", pa.array(np.arange(table.num_rows)))
     with cursor() as connection:
         connection.register("__rows", numbered)
         try:
-            found = connection.sql(
-                f"SELECT __number FROM (SELECT {columns}, __number FROM __rows) {tail}",
-                params=list(parameters),
+            return connection.sql(
+                f"SELECT {what} FROM (SELECT {columns}, __number FROM __rows) {tail}", params=list(parameters)
             ).to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(f"the rows cannot be compared: {explained(error)}") from error
-    return table.take(found.column(0))
 
 
 def as_text(column: Column, text: str) -> str:
-    """Return the text that DuckDB writes for the value that it reads from a text.
+    """Return the text that DuckDB writes for the value that it reads from a text, of equal values the same.
 
     Raises:
-        QueryError: it is no value of the column's type.
+        QueryError: it is no value of the column's type, or equal values of that have different texts.
     """
+    if _MANY_TEXTS.search(column.type) and column.type not in _FLOATS:
+        raise QueryError(
+            f"values of type {column.type} cannot be told by a text", where=f"column {column.name}",
+            hint=f"write a condition: where={column.name} = …",
+        )  # fmt: skip
     if column.type == "VARCHAR":
         return text
     if column.type == "BIGINT" and _WHOLE.fullmatch(text):  # most are, and all of these are some
@@ -206,7 +235,18 @@ def as_text(column: Column, text: str) -> str:
                 hint="write it as DuckDB does",
             ) from error  # fmt: skip
     assert row is not None
-    return str(row[0])
+    return one_text(column.type, str(row[0]))
+
+
+def one_text(type_: str, text: str) -> str:
+    """Return the text that stands for a value and all that equal it."""
+    return text.removeprefix("-") if type_ in _FLOATS and text in ("-0.0", "-nan") else text
+
+
+def _type(schema: Schema, name: str) -> str:
+    column = schema.column(name)
+    assert column is not None
+    return column.type
 
 
 def _names(text: str | None) -> list[str]:

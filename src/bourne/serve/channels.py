@@ -24,15 +24,24 @@ from bourne.serve.selection import Change, together
 _Entry = TypeVar("_Entry")
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a commit means to a selection: the output's offset and the position after it, and the changes."""
+
+    end: int
+    position: str
+    changes: list[Change]
+
+
 @dataclass(eq=False)
 class Channel:
-    """The subscribers of one selection, and what the last commits mean to it: (offset after each, changes)."""
+    """The subscribers of one selection, and what the last commits mean to it."""
 
     selected: Selected
     first: int  # `recent` has all that came after it
     # The keys that are selected at the feed's end; None: it selects all, or there are no keys, or too many.
     held: set[int] | None
-    recent: deque[tuple[int, list[Change]]] = field(default_factory=deque)
+    recent: deque[Part] = field(default_factory=deque)
     events: dict[int, tuple[int, list[Event]]] = field(default_factory=dict)  # after an offset, and how far
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     subscribers: int = 0
@@ -49,23 +58,23 @@ class Channel:
 
     def skip(self, end: int) -> None:
         """Keep nothing up to an offset."""
-        while self.recent and self.recent[0][0] <= end:
+        while self.recent and self.recent[0].end <= end:
             self.recent.popleft()
         self.first = max(self.first, end)
 
-    def after(self, offset: int) -> tuple[int | None, list[str]]:
-        """Return what came after an offset, some of it at least, and the offset after that; None: it is all."""
-        parts: list[tuple[int, list[Change]]] = []
-        for entry in reversed(self.recent):
-            if entry[0] <= offset:
+    def after(self, offset: int) -> tuple[Part | None, list[str]]:
+        """Return what came after an offset, some of it at least, and the last part of that; None: it is all."""
+        parts: list[Part] = []
+        for part in reversed(self.recent):
+            if part.end <= offset:
                 break
-            parts.append(entry)
-        taken, size = [], 0
+            parts.append(part)
+        taken: list[Part] = []
+        size = 0
         while parts and size < FEED_BATCH_CHARS:
-            end, found = parts.pop()
-            taken.append(found)
-            size += sum(len(text) for _, text in found)
-        return (end if parts else None), together(taken)
+            taken.append(parts.pop())
+            size += sum(len(text) for _, text in taken[-1].changes)
+        return (taken[-1] if parts else None), together(part.changes for part in taken)
 
     def wake(self) -> None:
         """Let the subscribers look."""

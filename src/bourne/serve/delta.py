@@ -5,6 +5,7 @@ By key, a row is what its key's row is from now on, or None: it is gone. By cont
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,21 +14,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bourne.connect.row_texts import text_columns
+from bourne.errors import QueryError
 from bourne.log.catalog import LogInfo
 from bourne.log.reader import Frame
 from bourne.log.relation import is_keyed, relation_schema, signed_rows
-from bourne.position import LogPosition
 from bourne.schema import Schema
+from bourne.serve.asked import Selected, meeting, one_text, places
 from bourne.serve.encoding import json_columns, rows_json
 
 
 @dataclass
 class Delta:
-    """A commit: the output's offsets before and after it, and its rows. `keys` are there if the view has keys."""
+    """A commit: the output's offsets before and after it, the position after it, its rows; their keys if the view has keys."""
 
     start: int
     end: int
-    inputs: LogPosition
+    position: str
     schema: Schema
     table: pa.Table
     weights: NDArray[np.int64]
@@ -48,6 +50,10 @@ class Delta:
         return {}
 
     @cached_property
+    def _meeting(self) -> dict[str, NDArray[np.bool_]]:
+        return {}
+
+    @cached_property
     def _json(self) -> dict[tuple[str, ...], list[str]]:
         return {}
 
@@ -56,7 +62,8 @@ class Delta:
         if column not in self._texts:
             kind = self.schema.column(column)
             assert kind is not None
-            self._texts[column] = text_columns(self.table.select([column]))[0].to_pylist()
+            texts = text_columns(self.table.select([column]))[0].to_pylist()
+            self._texts[column] = [text if text is None else one_text(kind.type, text) for text in texts]
         return self._texts[column]
 
     def places(self, column: str) -> dict[str | None, list[int]]:
@@ -75,18 +82,39 @@ class Delta:
             self._json[columns] = rows_json(table, json_columns(self.schema) & set(table.column_names))
         return self._json[columns]
 
+    def ask(self, conditions: Collection[str]) -> None:
+        """Evaluate conditions for `meets`, all at once."""
+        asked = [each for each in conditions if each not in self._meeting]
+        if len(asked) < 2 or not self.table.num_rows:
+            return
+        try:
+            found = meeting(self.table, self.schema, asked)
+        except QueryError:
+            return  # some row that perhaps nobody asks about: each is evaluated on those that it is asked about
+        self._meeting.update(zip(asked, found, strict=True))
+
+    def meets(self, condition: str, numbers: Sequence[int]) -> list[int]:
+        """Return those of some rows, by their numbers, that meet a condition.
+
+        Raises:
+            QueryError: it cannot be evaluated on them.
+        """
+        if (known := self._meeting.get(condition)) is not None:
+            return [number for number, is_met in zip(numbers, known[numbers].tolist(), strict=True) if is_met]
+        chosen = self.table.take(pa.array(numbers, pa.int64()))
+        return [numbers[place] for place in places(chosen, self.schema, Selected(where=condition))]
+
     @property
     def size_bytes(self) -> int:
         """About how much memory it takes."""
         return 512 + 4 * int(self.table.nbytes)
 
 
-def delta_of(info: LogInfo, frame: Frame) -> Delta:
+def delta_of(info: LogInfo, frame: Frame, position: str) -> Delta:
     """Return what a frame of a view's output changed."""
-    inputs = {name: tuple(offsets) for name, offsets in frame.meta.get("positions", {}).items()}
     change = signed_rows(info, frame.batch)
     weights = np.ones(change.table.num_rows, np.int64) if change.weights is None else change.weights
     keys = change.keys.to_numpy() if is_keyed(info) and change.keys is not None else None
     return Delta(
-        frame.base_offset, frame.next_offset, inputs, relation_schema(info), change.table, weights, keys
+        frame.base_offset, frame.next_offset, position, relation_schema(info), change.table, weights, keys
     )

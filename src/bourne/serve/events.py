@@ -41,14 +41,13 @@ class Event:
         return f'{{"event": "{self.name}"{id_member}, {self.data[1:]}'
 
 
-def change_events(changes: Sequence[str], position: str | None, id_: str) -> list[Event]:
-    """Return changes, each a JSON object, as events; without a position where it is not known."""
+def change_events(changes: Sequence[str], position: str, id_: str) -> list[Event]:
+    """Return changes, each a JSON object, as events; the last one says the position after them."""
     parts = list(_parts(changes))
-    at = {} if position is None else {"position": position}
     found = []
     for number, part in enumerate(parts, 1):
         is_last = number == len(parts)
-        head = _members(at if is_last else {})
+        head = _members({"position": position} if is_last else {})
         data = f'{{{head}"changes": [{", ".join(part)}], "more": {_json(not is_last)}}}'
         found.append(Event("change", data, id_ if is_last else None))
     return found

@@ -31,24 +31,24 @@ from bourne.limits import (
     FEED_SNAPSHOT_BYTES,
     FEED_SNAPSHOTS_BYTES,
 )
-from bourne.log.reader import LogReader
+from bourne.log.reader import Frame, LogReader
 from bourne.log.relation import KEY_COLUMN
 from bourne.problems import busy
 from bourne.reading import Reading
 from bourne.serve.asked import Selected, select
-from bourne.serve.channels import Channel, ChannelIndex
+from bourne.serve.channels import Channel, ChannelIndex, Part
 from bourne.serve.commits import Commits
 from bourne.serve.delta import Delta, delta_of
 from bourne.serve.events import Event, change_events, position_event, snapshot_events
-from bourne.serve.selection import Change, changes, together
+from bourne.serve.selection import changes, together
 from bourne.views.catalog import ViewInfo
 
 _ID: Final = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
 
 _T = TypeVar("_T")
 
-# What commits mean to channels: the offset after each, and the changes.
-Found: TypeAlias = dict[Channel, list[tuple[int, list[Change]]]]
+# What commits mean to channels.
+Found: TypeAlias = dict[Channel, list[Part]]
 
 # What a change takes in memory beside its text.
 _CHANGE_BYTES: Final = 128
@@ -123,10 +123,6 @@ class Feed:
                     yield events
             finally:
                 channel.subscribers -= 1
-                if not channel.subscribers and self._channels.get(selected) is channel:
-                    del self._channels[selected]
-                    self._index.remove(channel)
-                    self._snapshots.pop(selected, None)
 
     async def _changes(self, channel: Channel, offset: int) -> AsyncGenerator[Sequence[Event], None]:
         loop = asyncio.get_running_loop()
@@ -136,10 +132,9 @@ class Feed:
             if failure := channel.failure or self._failure:
                 raise failure
             if offset < channel.first:
-                end, found = await self._catch_up(channel.selected, offset, channel.first)
+                offset, position, found = await self._catch_up(channel.selected, offset, channel.first)
                 if found:
-                    yield change_events(found, None, self._id(end))
-                offset = end
+                    yield change_events(found, position, self._id(offset))
             elif (batch := self._events(channel, offset))[1]:
                 offset = batch[0]
                 if offset == self._end:
@@ -157,9 +152,8 @@ class Feed:
     def _events(self, channel: Channel, offset: int) -> tuple[int, list[Event]]:
         """Return what came after an offset as events, the same ones for all who are there, and how far they go."""
         if offset not in channel.events:
-            end, found = channel.after(offset)
-            position = self._position if end is None else None
-            end = self._end if end is None else end
+            last, found = channel.after(offset)
+            end, position = (self._end, self._position) if last is None else (last.end, last.position)
             channel.keep(offset, end, change_events(found, position, self._id(end)) if found else [])
         return channel.events[offset]
 
@@ -194,10 +188,10 @@ class Feed:
             if self._task is None:
                 await self._in_pool(self._open)
                 self._task = asyncio.create_task(self._run())
+            self._sweep()
             channel = self._channels.get(selected)
             if channel is None:
-                is_asked = not selected.filter and selected != Selected()
-                if is_asked and sum(not each.filter for each in self._channels) > FEED_ASKED_MAX:
+                if selected.is_asked and sum(each.is_asked for each in self._channels) >= FEED_ASKED_MAX:
                     raise busy(f"at most {FEED_ASKED_MAX} different conditions on view {self.view.name!r}")
                 first, held = self._end, None
                 if self.view.changes == "upsert" and (selected.filter or selected.where is not None):
@@ -208,20 +202,31 @@ class Feed:
             channel.subscribers += 1
             return channel
 
+    def _sweep(self) -> None:
+        """Forget the channels that nobody follows any more. Nothing else may be looking at them."""
+        for selected, channel in [each for each in self._channels.items() if not each[1].subscribers]:
+            del self._channels[selected]
+            self._snapshots.pop(selected, None)
+            self._index.remove(channel)
+
     def _find_changes(self, deltas: Sequence[Delta]) -> Found:
         """Return what commits mean to the channels that they concern, which know then what they hold. In the pool."""
         found: Found = {}
         for delta in deltas:
-            for channel in self._index.concerned(delta):
-                if delta.end <= channel.first or channel.failure is not None:
-                    continue
+            concerned = [
+                each
+                for each in self._index.concerned(delta)
+                if delta.end > each.first and each.failure is None
+            ]
+            delta.ask({each.selected.where for each in concerned if each.selected.where is not None})
+            for channel in concerned:
                 try:
                     texts = changes(delta, channel.selected, channel.held)
                     self._index.hold(channel, texts)
                 except BourneError as error:
                     channel.failure, texts = error, []
                 if texts or channel.failure is not None:
-                    found.setdefault(channel, []).append((delta.end, texts))
+                    found.setdefault(channel, []).append(Part(delta.end, delta.position, texts))
         return found
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -245,8 +250,9 @@ class Feed:
                     for channel in self._channels.values():
                         channel.wake()
                 async with self._changing:
-                    deltas, position, found = await self._in_pool(self._read)
-                    self._take(deltas, position, found)
+                    self._sweep()
+                    deltas, found = await self._in_pool(self._read)
+                    self._take(deltas, found)
                 pace_s = FEED_PACE_S * self.subscribers - (loop.time() - began_s)
                 if deltas and pace_s > 0:
                     await asyncio.sleep(pace_s)
@@ -259,29 +265,33 @@ class Feed:
         for channel in self._channels.values():
             channel.wake()
 
-    def _read(self) -> tuple[list[Delta], str, Found]:
-        """Return the next commits, the position after them, and what they mean to the channels. In the pool."""
+    def _read(self) -> tuple[list[Delta], Found]:
+        """Return the next commits, and what they mean to the channels. In the pool."""
         assert self._reader is not None
-        frames = self._reader.read(bytes_max=FEED_CATCH_UP_BYTES)
+        deltas = self._deltas(self._reader.read(bytes_max=FEED_CATCH_UP_BYTES))
         self._reader.rest()
-        if not frames:
-            return [], self._position, {}
-        deltas = [delta_of(self._info, frame) for frame in frames]
-        position = self._reading.position_text_of(self.view, deltas[-1].inputs)
-        return deltas, position, self._find_changes(deltas)
+        return deltas, self._find_changes(deltas)
 
-    def _take(self, deltas: Sequence[Delta], position: str, found: Found) -> None:
+    def _deltas(self, frames: Sequence[Frame]) -> list[Delta]:
+        found = []
+        for frame in frames:
+            inputs = {name: tuple(offsets) for name, offsets in frame.meta.get("positions", {}).items()}
+            position = self._reading.position_text_of(self.view, inputs)
+            found.append(delta_of(self._info, frame, position))
+        return found
+
+    def _take(self, deltas: Sequence[Delta], found: Found) -> None:
         """Make commits known, all at once."""
         if not deltas:
             return
-        self._position, self._end = position, deltas[-1].end
+        self._position, self._end = deltas[-1].position, deltas[-1].end
         commits = {delta.end: _Commit(delta, delta.size_bytes) for delta in deltas if delta.table.num_rows}
         for channel, parts in found.items():
             channel.events.clear()
             channel.recent.extend(parts)
-            for end, texts in parts:
-                commits[end].channels.append(channel)
-                commits[end].size += sum(_CHANGE_BYTES + len(text) for _, text in texts)
+            for part in parts:
+                commits[part.end].channels.append(channel)
+                commits[part.end].size += sum(_CHANGE_BYTES + len(text) for _, text in part.changes)
         self._recent.extend(commits.values())
         self._bytes += sum(commit.size for commit in commits.values())
         # The last one stays, however large: made for each subscriber alone it would be larger.
@@ -317,8 +327,8 @@ class Feed:
         finally:
             reader.close()
 
-    async def _catch_up(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
-        """Return what commits after an offset mean to a selection, and how far that goes."""
+    async def _catch_up(self, selected: Selected, offset: int, until: int) -> tuple[int, str, list[str]]:
+        """Return what commits after an offset mean to a selection, the offset how far that goes and the position there."""
         if self._first <= offset and until <= self._end:
             near, size = list[Delta](), 0
             for delta in (commit.delta for commit in self._recent):
@@ -326,22 +336,23 @@ class Feed:
                     near.append(delta)
                     size += delta.size_bytes
             end = near[-1].end if size > FEED_CATCH_UP_BYTES else until
-            return end, await self._in_pool(_texts, near, selected)
+            texts = await self._in_pool(_texts, near, selected)
+            return end, near[-1].position if near else "", texts
         return await self._in_pool(self._read_from, selected, offset, until)
 
-    def _read_from(self, selected: Selected, offset: int, until: int) -> tuple[int, list[str]]:
+    def _read_from(self, selected: Selected, offset: int, until: int) -> tuple[int, str, list[str]]:
         reader = LogReader(self.view.folder, self._info, is_durable=True)
         try:
             reader.seek(offset)
             deltas: list[Delta] = []
             while not any(delta.table.num_rows for delta in deltas):
                 frames = reader.read(until=until, bytes_max=FEED_CATCH_UP_BYTES)
-                deltas += [delta_of(self._info, frame) for frame in frames]
+                deltas += self._deltas(frames)
                 if not frames:
-                    return until, []
+                    return until, "", []
         finally:
             reader.close()
-        return deltas[-1].end, _texts(deltas, selected)
+        return deltas[-1].end, deltas[-1].position, _texts(deltas, selected)
 
     def _select(self, selected: Selected) -> tuple[list[int] | None, pa.Table, int]:
         """Return the selected rows as they are now, with their keys, and the offset that they are of."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections import OrderedDict
@@ -46,6 +47,9 @@ COOKIE: Final = "bourne_session"
 # What an application finds in the scope: the token that a request brought, if tokens are set up.
 TOKEN: Final = "bourne.token"
 
+# And this looks whether who has asked may still do so; raises Refused.
+LET_IN: Final = "bourne.let_in"
+
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _HEADERS: Final = (
@@ -75,11 +79,11 @@ class _Allowance:
 class Guard:
     """An ASGI application before another one."""
 
-    def __init__(self, app: Asgi, tokens: Tokens, *, is_local: bool) -> None:
-        """`is_local`: it is reached at a loopback address."""
+    def __init__(self, app: Asgi, tokens: Tokens, *, local_host: str | None) -> None:
+        """`local_host`: the loopback address at which it is reached, if only that."""
         self._app = app
         self._tokens = tokens
-        self._is_local = is_local
+        self._local_names = frozenset() if local_host is None else _LOCAL_NAMES | {local_host}
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()  # who has asked last is last
         self._unsent = _Unsent()
 
@@ -116,9 +120,14 @@ class Guard:
         """
         self._check_rate(request)
         self._check_site(request)
+        request.scope[LET_IN] = functools.partial(self._who, request)
+        return self._who(request)
+
+    def _who(self, request: HTTPConnection) -> str:
+        """Return who asks, as of now. Raises: as `_let_in`."""
         path: str = request.scope["path"]  # not of the URL: the header Host is a part of that
         method = request.scope.get("method", "GET")
-        if self._is_local and not self._tokens.are_set_up:
+        if self._local_names and not self._tokens.are_set_up:
             return "local"
         given = token_of(request)
         token = None if given is None else self._tokens.find(given)
@@ -161,7 +170,7 @@ class Guard:
     def _check_site(self, request: HTTPConnection) -> None:
         """Refuse what a page of another site has sent, and names of this machine that others have given it."""
         host = _host(f"//{request.headers.get('host', '')}")
-        if self._is_local and not self._tokens.are_set_up and host not in _LOCAL_NAMES:
+        if self._local_names and not self._tokens.are_set_up and host not in self._local_names:
             error = InputError(
                 "this is served to this machine only", where="header Host", expected="localhost or 127.0.0.1",
                 found=host or "none", hint="open it under that name; or set up tokens: bourne token create",

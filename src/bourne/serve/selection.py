@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-import pyarrow as pa
-
-from bourne.serve.asked import Selected, places
+from bourne.serve.asked import Selected
 from bourne.serve.delta import Delta
 
 
@@ -29,8 +27,7 @@ def selected_rows(delta: Delta, selected: Selected) -> Sequence[int]:
             texts = delta.texts(name)
             numbers = [number for number in numbers if texts[number] == text]
     if selected.where is not None and numbers:
-        chosen = delta.table.take(pa.array(numbers, pa.int64()))
-        numbers = [numbers[place] for place in places(chosen, delta.schema, Selected(where=selected.where))]
+        numbers = delta.meets(selected.where, numbers)
     return numbers
 
 

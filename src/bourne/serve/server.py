@@ -75,7 +75,7 @@ class Server:
             return Service(instance, file=file, name=name, progress=self.progress)
 
         inner = make_app(make_service, tokens)
-        app: Any = Guard(inner, tokens, is_local=is_local)
+        app: Any = Guard(inner, tokens, local_host=host if is_local else None)
         config = uvicorn.Config(
             app, loop="asyncio", http=Connection, ws=Messages, lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, backlog=_BACKLOG, limit_concurrency=SERVE_CONNECTIONS_MAX,

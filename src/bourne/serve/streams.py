@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from typing import Any
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from bourne.errors import BourneError
+from bourne.errors import BourneError, InputError
+from bourne.limits import STREAM_LOOK_S
 from bourne.problems import Refused, problem_text
 from bourne.serve.asked import read_selected
 from bourne.serve.events import Event
-from bourne.serve.guard import who_asks
+from bourne.serve.guard import LET_IN, who_asks
 from bourne.serve.service import Service
 
 # What a WebSocket is closed with: our fault, a refusal, or the end of the server.
 _FAILED, _REFUSED, _GOING_AWAY = 1011, 1008, 1001
+
+# What a parameter may say, as those of requests may.
+_TRUTHS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
+    **dict.fromkeys(("false", "0", "no", "off", "f", "n"), False),
+}
 
 
 class EventStream(Response):
@@ -37,9 +45,9 @@ class EventStream(Response):
         """Send events, and let the view go when the client has gone."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with contextlib.aclosing(self._events) as events:
-            await _first(self._send(events, send), leaves(receive))
+            await _first(self._send(_allowed(scope, events), send), leaves(receive))
 
-    async def _send(self, events: AsyncGenerator[Sequence[Event], None], send: Send) -> None:
+    async def _send(self, events: AsyncIterator[Sequence[Event]], send: Send) -> None:
         try:
             async for some in events:
                 for event in some:
@@ -48,6 +56,23 @@ class EventStream(Response):
             body = Event("error", problem_text(error)).sse
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _allowed(
+    scope: Mapping[str, Any], events: AsyncGenerator[Sequence[Event], None]
+) -> AsyncIterator[Sequence[Event]]:
+    """Yield events as long as the client may have them: its token may be revoked meanwhile.
+
+    Raises:
+        Refused: it may not any more.
+    """
+    look: Callable[[], object] = scope.get(LET_IN, lambda: None)
+    look_at_s = time.monotonic() + STREAM_LOOK_S
+    async for some in events:
+        if time.monotonic() >= look_at_s:
+            look()
+            look_at_s = time.monotonic() + STREAM_LOOK_S
+        yield some
 
 
 async def leaves(receive: Receive) -> None:
@@ -81,7 +106,7 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         where, columns = parameters.get("where"), parameters.get("columns")
         items = parameters.multi_items()
         selected = await service.work(lambda: read_selected(view.schema, items, where=where, columns=columns))
-        is_whole = parameters.get("snapshot", "true") not in ("false", "0")
+        is_whole = _truth(parameters.get("snapshot", "true"))
         who = who_asks(socket)
         events = service.follow(view, selected, who, after=parameters.get("after"), is_whole=is_whole)
     except (BourneError, Refused) as error:
@@ -90,10 +115,18 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         return
     async with contextlib.aclosing(events):
         with contextlib.suppress(WebSocketDisconnect):
-            await _first(_send(socket, events), leaves(socket.receive))
+            await _first(_send(socket, _allowed(socket.scope, events)), leaves(socket.receive))
 
 
-async def _send(socket: WebSocket, events: AsyncGenerator[Sequence[Event], None]) -> None:
+def _truth(text: str) -> bool:
+    if text.casefold() not in _TRUTHS:
+        raise InputError(
+            "this is neither true nor false", where="snapshot", expected="true or false", found=text
+        )
+    return _TRUTHS[text.casefold()]
+
+
+async def _send(socket: WebSocket, events: AsyncIterator[Sequence[Event]]) -> None:
     try:
         async for some in events:
             for event in some:
