@@ -139,7 +139,7 @@ class Replica:
             for change in each.data.get("rows", []) + each.data.get("changes", []):
                 self._change(change)
         self.pending = []
-        self.id, self.position = event.id, event.data.get("position", self.position)
+        self.id, self.position = event.id, event.data["position"]
         assert all(weight > 0 for weight in self.rows.values() if isinstance(weight, int)), event
 
     def _change(self, change: dict[str, Any]) -> None:

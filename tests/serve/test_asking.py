@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 import bourne
 from bourne.connect import http_requests
 from bourne.loading import load_app
-from serve.served import Served, served
+from serve.served import Served, Subscriber, served
 
 
 def shop() -> bourne.App:
@@ -294,6 +295,55 @@ def test_what_is_appended_at_once_is_bounded(tmp_path: Path, monkeypatch: pytest
             assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
         assert site.http.post("/logs/orders", content=b"no gzip", headers=headers).status_code == 400
         assert site.instance.log("orders").end_offsets() == (150,)
+
+
+def test_a_filter_is_equality_as_sql_has_it(tmp_path: Path) -> None:
+    app = bourne.App("kinds")
+    app.log(
+        "a",
+        schema={
+            "d": "double",
+            "f": "float",
+            "i": "interval",
+            "t": "timestamptz",
+            "s": "struct(x double)",
+            "b": "blob",
+        },
+    )
+    app.view("v", "SELECT d, f, i, t, s, b, 1 AS n FROM a")
+    rows = [
+        {"d": d, "f": d, "i": i, "t": "2026-03-29 01:00:00+00", "s": {"x": d}, "b": b"\x00a"}
+        for d, i in [
+            (0.0, "30 days"),
+            (-0.0, "1 month"),
+            (float("inf"), "720 hours"),
+            (float("nan"), "0 days"),
+        ]
+    ]
+    with served(app, tmp_path) as site:
+        follower = Subscriber(f"{site.url}/views/v/changes?d=-0")
+        next(follower.events())
+        table = pa.table(
+            {
+                "d": [row["d"] for row in rows], "f": pa.array([row["f"] for row in rows], pa.float32()),
+                "t": [datetime(2026, 3, 29, 1, tzinfo=UTC)] * 4, "s": [row["s"] for row in rows], "b": [b"\x00a"] * 4,
+            }
+        )  # fmt: skip
+        position = site.instance.append("a", table).position
+        for name, text, count in [
+            ("d", "0", 2), ("d", "-0", 2), ("f", "0.0", 2), ("d", "inf", 1), ("d", "nan", 1), ("d", "-nan", 1), ("d", "1e-9", 0),
+            ("t", "2026-03-29 03:00:00+02", 4), ("b", "\\x00a", 4),
+        ]:  # fmt: skip
+            found = site.get("/views/v", at_least=position, wait=20, **{name: text}).json()["rows"]
+            asked = site.query(f"SELECT coalesce(sum(n), 0)::INT AS n FROM v WHERE {name} = '{text}'").json()[
+                "rows"
+            ]
+            assert sum(row["n"] for row in found) == count == asked[0]["n"], (name, text)
+        assert sum(follower.read_until(position).rows.values()) == 2
+        follower.close()
+        for name in ("i", "s"):
+            refused = site.get("/views/v", **{name: "30 days"})
+            assert refused.status_code == 422 and "where=" in refused.json()["hint"]
 
 
 def test_how_all_is(site: Served) -> None:

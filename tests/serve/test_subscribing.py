@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import socket
@@ -14,6 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 import bourne
+from bourne.serve.feed import Feed
 from serve.served import Event, Replica, Served, Subscriber, served, texts
 from waiting import until
 
@@ -308,6 +310,58 @@ def test_what_subscribers_may_have_is_bounded(site: Served, monkeypatch: pytest.
     for each in there:
         each.close()
     until(lambda: site.get("/status").json()["subscribers"] == 0)
+
+
+def test_who_leaves_leaves_nothing_behind(site: Served) -> None:
+    """Subscribers come and go while commits move the rows that they hold."""
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            append(site, *((f"u{number}", 1) for number in range(3_000)))
+
+    def follow(number: int) -> None:
+        while not stop.is_set():
+            follower = Subscriber(f"{site.url}/views/spend/changes?user=u{number}&where=total>={number}")
+            for _ in zip(range(5), follower.events(), strict=False):
+                pass
+            follower.close()
+
+    threads = [
+        threading.Thread(target=write),
+        *(threading.Thread(target=follow, args=(n,)) for n in range(4)),
+    ]
+    for each in threads:
+        each.start()
+    until(lambda: site.instance.log("orders").end_offsets()[0] > 60_000)
+    stop.set()
+    for each in threads:
+        each.join()
+    [feed] = [
+        each for each in gc.get_objects() if isinstance(each, Feed) and each._reading is site.instance.reading
+    ]
+    index = feed._index
+    until(lambda: not feed._channels, what="the channels to be forgotten")
+    assert (index._keys, index._asked, index._by_key, feed._snapshots) == (0, {}, {}, {})
+    assert not any(index._by_value.values())
+
+
+@pytest.mark.parametrize("ways", [1, 40])
+def test_conditions_are_evaluated_on_the_rows_that_they_are_about(site: Served, ways: int) -> None:
+    """Together, or, where one of them fails on a row that it is not about, each on its own."""
+    asked = [f"?where=amount>{50 + number}" for number in range(ways)]
+    asked += [f"?user=u{number}&where=-amount<{-number - 51}" for number in range(ways)]
+    followers = [Subscriber(f"{site.url}/views/large/changes{each}") for each in asked]
+    for follower in followers:
+        assert next(follower.events()).name == "snapshot"
+    no_opposite = ("nobody", -(2**63))
+    append(site, no_opposite, *((f"u{number}", number) for number in range(100)))
+    position = append(site, *((f"u{number}", number + 51) for number in range(100)))
+    for path, follower in zip(asked, followers, strict=True):
+        parameters = dict(part.split("=", 1) for part in path[1:].split("&"))
+        whole = rows_of(site, "large", at_least=position, wait=20, **parameters)
+        assert follower.read_until(position).sorted() == whole, path
+        follower.close()
 
 
 def test_many_follow(site: Served) -> None:

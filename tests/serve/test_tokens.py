@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 import bourne
 from bourne import limits
 from bourne.serve import tokens as tokens_module
 from bourne.serve.tokens import Role, Tokens
 from bourne.testing import FaultyFiles, SimulatedClock
+from serve.served import Subscriber, served
 
 CLOCK = SimulatedClock(1_700_000_000_123_456)
 
@@ -300,3 +303,36 @@ def test_a_power_cut_at_any_call_leaves_the_tokens_before_or_after(folder: Path)
         assert found == {name} if is_done else found <= {name}
         if is_done:
             return
+
+
+def test_who_is_revoked_is_let_go_while_he_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bourne.serve.streams.STREAM_LOOK_S", 0.0)
+    monkeypatch.setattr("bourne.serve.feed.FEED_SIGN_S", 0.05)
+    monkeypatch.setattr("bourne.serve.feed.FEED_POSITION_S", 0.05)
+    app = bourne.App("shop")
+    app.log("orders", schema={"user": "varchar"})
+    app.view("users", "SELECT DISTINCT user FROM orders")
+    with served(app, tmp_path) as site:
+        path = f"{site.url}/views/users/changes"
+        nobody = Subscriber(path)
+        next(nobody.events())
+        tokens = Tokens(site.instance.folder)
+        secrets = [tokens.create(f"r{number}", Role.READER, CLOCK) for number in range(2)]
+        last = list(nobody.events())[-1]
+        assert (last.name, last.data["status"], last.data["title"]) == ("error", 401, "this needs a token")
+        nobody.close()
+        headers = [{"Authorization": f"Bearer {secret}"} for secret in secrets]
+        revoked, kept = (Subscriber(path, headers=each) for each in headers)
+        with connect(path.replace("http", "ws"), additional_headers=headers[0]) as socket:
+            tokens.revoke("r0")
+            assert list(revoked.events())[-1].data["status"] == 401
+            messages = []
+            with pytest.raises(ConnectionClosedError) as closed:
+                while True:
+                    messages.append(json.loads(socket.recv()))
+        assert (messages[-1]["event"], messages[-1]["status"]) == ("error", 401)
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        site.instance.append("orders", [{"user": "ann"}])
+        assert kept.read_until("orders:1").sorted() == ['{"user": "ann"}']
+        kept.close()
+        revoked.close()

@@ -134,4 +134,4 @@ async def _send(socket: WebSocket, events: AsyncIterator[Sequence[Event]]) -> No
         await socket.close(_GOING_AWAY)
     except (BourneError, Refused) as error:
         await socket.send_text(Event("error", problem_text(error)).message)
-        await socket.close(_FAILED)
+        await socket.close(_REFUSED if isinstance(error, Refused) else _FAILED)
