@@ -1,7 +1,7 @@
 """The browser's client, in a browser: what a page shows is one whole state of a view, and in the end the newest.
 
 The page and the module are handed to the browser here, not by the server: so they are there when the server is not, as they
-are for a page with a service worker.
+are for a page with a service worker. Nothing else is: the module is one file, which can be copied alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import BrowserContext, Page, expect
 
 ROOT = Path(__file__).parents[2]
-STATIC = ROOT / "src" / "bourne" / "serve" / "static"
+MODULE = ROOT / "src" / "bourne" / "serve" / "static" / "bourne.js"
 SEEDS = 10 if os.environ.get("BOURNE_LONG") else 1
 SPEND = {"user": "VARCHAR", "total": "BIGINT"}
 
@@ -58,14 +58,8 @@ window.ready = true;
 
 def visit(page: Page, server: FakeServer) -> Page:
     """Open the page, whether the server is there or not."""
-    types = {".js": "text/javascript", "": "text/html"}
-
-    def hand_out(route: Any) -> None:
-        name = route.request.url.removeprefix(server.url)
-        body = PAGE if name == "/page" else (STATIC / Path(name).name).read_text(encoding="utf-8")
-        route.fulfill(body=body, content_type=types[Path(name).suffix])
-
-    page.route(re.compile(rf"{server.url}/(page|static/.*)$"), hand_out)
+    page.route(f"{server.url}/page", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+    page.route(f"{server.url}/static/bourne.js", lambda route: route.fulfill(path=MODULE))
     page.goto(f"{server.url}/page")
     page.wait_for_function("window.ready")
     return page
@@ -704,7 +698,9 @@ def test_events_are_read_however_they_are_cut(page, server):
         "data:no event: 앤 🦊\r\revent:two\nretry: 5\nunknown: x\ndata: {}\nid:2\n\nevent: nothing\n\ndata: never ended\n"
     )
     read = """async ([said, sizes]) => {
-        const { serverSentEvents } = await import("./static/events.js");
+        const code = await (await fetch("./static/bourne.js")).text();
+        const opened = new Blob([code, "export { serverSentEvents };"], { type: "text/javascript" });
+        const { serverSentEvents } = await import(URL.createObjectURL(opened));
         const bytes = new TextEncoder().encode(said);
         let start = 0;
         const pull = (out) => {
@@ -813,7 +809,7 @@ def sums_of(server: FakeServer) -> None:
 
 
 def test_the_example_of_the_module_runs(page, server):
-    code = (STATIC / "bourne.js").read_text(encoding="utf-8")
+    code = MODULE.read_text(encoding="utf-8")
     lines = re.search(r"@example\n(.*?)\n \*/", code, re.DOTALL)[1].splitlines()
     example = "\n".join(line.removeprefix(" * ").removeprefix(" *") for line in lines)
     server.commit(spend("ann", 3), spend("bob", 4))
