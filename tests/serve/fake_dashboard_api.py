@@ -124,6 +124,9 @@ class Shop:
     signed_in: set[str] = field(default_factory=set)
     letters: list[dict[str, Any]] = field(default_factory=list)
     asked: list[tuple[str, Any]] = field(default_factory=list)
+    followed: list[dict[str, str]] = field(default_factory=list)
+    """What each stream was asked for with."""
+    followers: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(7)
@@ -293,6 +296,7 @@ def make_app(shop: Shop) -> Starlette:
         if order := request.query_params.get("order"):
             name, _, way = order.partition(".")
             rows = sorted(rows, key=lambda row: (row[name] is not None, row[name]), reverse=way == "desc")
+        rows = rows[: int(request.query_params.get("limit", 1000))]
         return _json({"position": shop.position, "columns": columns, "rows": rows, "more": False})
 
     async def log_rows(request: Request) -> Response:
@@ -322,6 +326,7 @@ def make_app(shop: Shop) -> Starlette:
         return _json({"text": text, "operators": operators, "mermaid": "flowchart LR"})
 
     async def changes(request: Request) -> Response:
+        shop.followed.append(dict(request.query_params))
         where = request.query_params.get("where")
         wanted = set(shop.spend)
         if where:
@@ -339,6 +344,14 @@ def make_app(shop: Shop) -> Starlette:
             wanted = {key for key, row in shop.spend.items() if row["name"] in kept}
 
         async def stream() -> AsyncIterator[str]:
+            shop.followers += 1
+            try:
+                async for each in events():
+                    yield each
+            finally:
+                shop.followers -= 1
+
+        async def events() -> AsyncIterator[str]:
             at = shop.ticks
             if request.query_params.get("after") is None:
                 rows = [{"key": key, "row": row} for key, row in shop.spend.items() if key in wanted]

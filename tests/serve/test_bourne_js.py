@@ -574,6 +574,42 @@ def test_a_refused_token_is_not_tried_again(page, server):
     catches_up(page, server)
 
 
+def test_a_watcher_hears_why_there_is_nothing(page, server):
+    server.stop()
+    visit(page, server)
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            window.replica = make().replica("spend");
+            replica.watch(({ state }) => heard.push([state, replica.error?.title ?? null]));
+            void replica.open();
+        }"""
+    )
+    page.wait_for_function("heard.length === 2")
+    assert page.evaluate("heard") == [["offline", None], ["offline", "the server cannot be reached"]]
+
+
+def test_numbers_may_be_read_in_another_way(page, bag):
+    visit(page, bag)
+    page.evaluate(
+        """() => {
+            const parse = (text) => JSON.parse(text, (name, value, { source }) => (name === "total" ? source : value));
+            window.bourne = make({ parse });
+            window.replica = bourne.replica("spend");
+            void replica.open();
+        }"""
+    )
+    bag.commit(times("ann", 1.0, 2), times("bob", 2**70))
+    page.wait_for_function("replica.entries.length === 2")
+    assert page.evaluate("replica.entries.map(({ text, row, weight }) => [text, row.total, weight])") == [
+        ['{"user":"ann","total":"1.0"}', "1.0", 2],
+        ['{"user":"bob","total":"1180591620717411303424"}', "1180591620717411303424", 1],
+    ]
+    bag.commit(times("ann", 1.0, -1))
+    page.wait_for_function("replica.rows.length === 2")
+    assert page.evaluate("bourne.view('spend')")["rows"][0]["total"] == "1.0"
+
+
 def test_a_view_that_is_declared_later(page, server):
     server.view.name = "another"
     replicate(visit(page, server))

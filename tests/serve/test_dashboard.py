@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serve.fake_dashboard_api import EVIL, HUGE, FakeApi, Shop, serving
+from waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -174,6 +175,7 @@ def test_rows_are_live_and_keep_their_digits(seen: Page, api: FakeApi) -> None:
     rows = seen.locator("table.records tbody tr")
     expect(rows).to_have_count(30)
     expect(rows.nth(3).locator("td").nth(2)).to_have_text(str(HUGE))
+    expect(rows.nth(3).locator("td").nth(3)).to_have_text(re.compile(r"^\d+\.50$"))
     expect(rows.nth(10).locator(".null")).to_have_text("NULL")
     expect(seen.locator("tr.changed").first).to_be_attached()
     changes(seen, seen.locator("section .foot .note"))
@@ -212,6 +214,30 @@ def test_of_a_large_view_only_what_is_shown_is_asked_for(seen: Page, api: FakeAp
     assert ("/views/spend", {"order": "orders.desc", "limit": "200"}) in shop.asked
 
 
+def test_a_view_that_grows_too_large_is_not_followed_any_more(seen: Page, api: FakeApi, shop: Shop) -> None:
+    shop.is_moving = False
+    shop.spend = {number: {"name": "ann", "total": number} for number in range(20_001)}
+    shop.rows_said = 30
+    visit(seen, api, "view/spend")
+    expect(seen.locator("section .foot .note")).to_contain_text("the first 200 of 30 rows")
+    expect(seen.locator("table.records tbody tr")).to_have_count(200)
+    assert ("/views/spend", {"limit": "200"}) in shop.asked
+    until(lambda: shop.followers == 0, what="the end of the stream")
+
+
+def test_a_view_is_followed_while_it_is_looked_at(seen: Page, api: FakeApi, shop: Shop) -> None:
+    visit(seen, api, "view/spend")
+    expect(seen.locator("table.records tbody tr")).to_have_count(30)
+    where = seen.get_by_label("Where")
+    where.fill("name = 'ann'")
+    where.press("Enter")
+    expect(seen.locator("table.records tbody tr")).to_have_count(3)
+    until(lambda: shop.followers == 1, what="the end of the other stream")
+    assert shop.followed == [{}, {"where": "name = 'ann'"}]
+    seen.locator('nav a[data-page="sql"]').click()
+    until(lambda: shop.followers == 0, what="the end of the stream")
+
+
 def test_charts_say_their_values_by_keyboard(seen: Page, api: FakeApi) -> None:
     visit(seen, api, "view/spend")
     chart = seen.get_by_role("group", name=re.compile("Lag in records"))
@@ -223,16 +249,18 @@ def test_charts_say_their_values_by_keyboard(seen: Page, api: FakeApi) -> None:
     expect(seen.locator(".chart-tip").nth(1)).to_be_empty()
 
 
-def test_a_server_that_goes_and_comes_back(seen: Page, api: FakeApi) -> None:
+def test_a_server_that_goes_and_comes_back(seen: Page, api: FakeApi, shop: Shop) -> None:
     visit(seen, api, "view/spend")
     expect(seen.locator("table.records tbody tr")).to_have_count(30)
     api.stop()
     expect(seen.locator("#banner")).to_contain_text("Not reachable since")
+    expect(seen.locator("section .foot .note")).to_have_text("waiting for the server…")
     expect(seen.locator("table.records tbody tr")).to_have_count(30)
     expect(seen.locator(".figures")).to_contain_text("4,210 rows")
     api.start()
     expect(seen.locator("#banner")).to_be_hidden()
     expect(seen.locator("section .foot .note")).to_contain_text("30 rows, at")
+    assert "after" in shop.followed[-1]
     changes(seen, seen.locator("section .foot .note"))
 
 
@@ -407,32 +435,6 @@ def test_lines_of_the_picture_do_not_cross_where_they_need_not(seen: Page, api: 
         }"""
     )
     assert all(abs(left - right) < 1 for left, right in heights)
-
-
-def test_streams_add_up(seen: Page, api: FakeApi) -> None:
-    visit(seen, api)
-    found = seen.evaluate(
-        """async () => {
-            const { makeState } = await import("/static/rows.js");
-            const state = makeState();
-            const columns = [{ name: "n", type: "BIGINT" }];
-            const row = (n, weight) => ({ row: { n }, weight });
-            const shown = () => state.take(null).rows.map((each) => each.row.n);
-            const seen = [];
-            state.apply({ event: "snapshot", data: { columns, keyed: false, position: "a:1", rows: [row(1, 1), row(2, 2)], more: true } });
-            seen.push(state.columns, state.id);
-            state.apply({ event: "snapshot", id: "x-1", data: { columns, keyed: false, position: "a:1", rows: [row(3, 1)], more: false } });
-            seen.push(shown(), state.id);
-            state.apply({ event: "change", data: { position: "a:2", changes: [row(1, -1)], more: true } });
-            seen.push(shown());
-            state.apply({ event: "change", id: "x-2", data: { position: "a:2", changes: [row(2, -1), row(4, 1)], more: false } });
-            seen.push(shown(), state.id, state.position);
-            state.apply({ event: "position", id: "x-2", data: { position: "a:9" } });
-            seen.push(state.position);
-            return seen;
-        }"""
-    )
-    assert found == [None, None, [1, 2, 2, 3], "x-1", [1, 2, 2, 3], [2, 3, 4], "x-2", "a:2", "a:9"]
 
 
 def test_numbers_keep_their_digits(seen: Page, api: FakeApi) -> None:

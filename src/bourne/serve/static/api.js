@@ -1,10 +1,9 @@
-// Asking the server: errors in its own words, and streams of events. Nothing here knows what is shown.
+// Asking the server; errors in its own words. Nothing here knows what is shown.
 
 import { h } from "./dom.js";
 import { parseExact } from "./format.js";
 
 const PATIENCE_MS = 15_000;
-const SILENCE_MS = 45_000; // three times as long as a stream may say nothing
 
 /** What the server refused, and why (RFC 9457). */
 export class Problem extends Error {
@@ -48,44 +47,6 @@ export async function ask(path, { exact = false, ...options } = {}) {
   const text = await response.text();
   if (!text) return {};
   return exact ? parseExact(text) : JSON.parse(text);
-}
-
-/** Follow a stream of Server-Sent Events: calls `onEvent({event, id, data})` until it ends or `signal` stops it. */
-export async function follow(path, { signal, onEvent }) {
-  const response = await request(path, { accept: "text/event-stream", signal });
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    // A connection that died without a word is ended here, and looks like the end of the stream.
-    const silence = setTimeout(() => void reader.cancel(), SILENCE_MS);
-    let piece;
-    try {
-      piece = await reader.read();
-    } catch (error) {
-      if (signal.aborted) throw error;
-      throw new Unreachable("The stream was cut.", { cause: error });
-    } finally {
-      clearTimeout(silence);
-    }
-    if (piece.done) return;
-    text += piece.value.replaceAll("\r", "");
-    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
-      const event = parseEvent(text.slice(0, end));
-      text = text.slice(end + 2);
-      if (event.data !== undefined) onEvent({ ...event, data: parseExact(event.data) });
-    }
-  }
-}
-
-function parseEvent(text) {
-  const event = { event: "message" };
-  for (const line of text.split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon <= 0) continue; // a comment: a sign of life
-    const [name, value] = [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, "")];
-    event[name] = name === "data" && event.data !== undefined ? `${event.data}\n${value}` : value;
-  }
-  return event;
 }
 
 /** An error in words: what is wrong, where, what was expected and found, what to do. */

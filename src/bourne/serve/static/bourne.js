@@ -43,12 +43,14 @@
 export class Bourne {
   /**
    * @param {string | URL} [url] the server's address; by default where this module came from
-   * @param {{ token?: string | (() => string | Promise<string>), limits?: Partial<typeof LIMITS> }} [options]
+   * @param {{ token?: string | (() => string | Promise<string>), limits?: Partial<typeof LIMITS>, parse?: typeof exact }}
+   *   [options] `parse` reads the JSON of answers: one of your own may keep what numbers cannot hold, such as decimals
    */
-  constructor(url = import.meta.url.replace(/(static\/)?[^/]*$/, ""), { token, limits } = {}) {
+  constructor(url = import.meta.url.replace(/(static\/)?[^/]*$/, ""), { token, limits, parse = exact } = {}) {
     this.url = String(url).replace(/\/+$/, "");
     this.token = token;
     this.limits = { ...LIMITS, ...limits };
+    this.parse = parse;
   }
 
   /**
@@ -166,7 +168,7 @@ function offsets(/** @type {string} */ position) {
 /** A copy of a view that follows the server. */
 export class Replica {
   /** @type {State} */ state = "offline";
-  /** Why it is offline, and null while it is not. @type {BourneError | null} */ error = null;
+  /** Why it is not live; null if it is, or if nothing failed. @type {BourneError | null} */ error = null;
   /** What the copy reflects. */ position = "";
   /** Whether the copy outlives the page. */ stored = false;
   /** @type {Column[]} */ columns = [];
@@ -179,8 +181,7 @@ export class Replica {
   /** @type {Row[] | null} */ #rows = null;
   /** @type {Set<(seen: Seen) => void>} */ #watchers = new Set();
   /** What the watchers saw of entries that changed since. @type {Map<string, Entry | null>} */ #seen = new Map();
-  #due = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** Until they are told. @type {ReturnType<typeof setTimeout> | null} */ #timer = null;
   /** @type {Set<PromiseWithResolvers<void> & { position: string }>} */ #waiting = new Set();
   /** What is not stored yet; all: all of it. @type {Map<string, Entry | null> | "all" | null} */ #unsaved = null;
   /** @type {Store | null} */ #store = null;
@@ -191,8 +192,7 @@ export class Replica {
   #server;
   #path;
   #asked;
-  #kind;
-  #name; // of what is stored
+  #name; // of what is stored, if anything is
 
   /**
    * @param {Bourne} server @param {string} view
@@ -202,14 +202,18 @@ export class Replica {
     this.#server = server;
     this.#path = `/views/${encodeURIComponent(view)}/changes`;
     this.#asked = asked;
-    this.#kind = kind;
-    this.#name = `bourne ${server.url}${this.#path}?${new URLSearchParams(asked)}`;
+    this.#name = kind === "indexeddb" ? `bourne ${server.url}${this.#path}?${new URLSearchParams(asked)}` : "";
   }
 
   /** The rows, in the order in which they came; the array stays the same until they change. */
   get rows() {
     const times = (/** @type {Entry} */ { row, weight }) => (weight === 1 ? row : Array(weight).fill(row));
-    return (this.#rows ??= [...this.#entries.values()].flatMap(times));
+    return (this.#rows ??= this.entries.flatMap(times));
+  }
+
+  /** Each row once, with how often it is there, and the text that tells it from the others. */
+  get entries() {
+    return [...this.#entries.values()];
   }
 
   /** A key's row. @param {any} key @returns {Row | undefined} */
@@ -228,7 +232,7 @@ export class Replica {
     this.#run = run;
     this.#become("offline");
     await this.#closing;
-    if (this.#kind === "indexeddb" && !this.#store) await this.#load(run);
+    if (this.#name && !this.#store) await this.#load(run);
     if (stop.signal.aborted) return this;
     const again = () => {
       run.hurry = true;
@@ -247,7 +251,7 @@ export class Replica {
   /** Be told of the state now (all rows are changes), and of each later one. @param {(seen: Seen) => void} watcher */
   watch(watcher) {
     this.#show();
-    const changes = [...this.#entries.values()].flatMap((entry) => difference(null, entry));
+    const changes = this.entries.flatMap((entry) => difference(null, entry));
     this.#watchers.add(watcher);
     this.#tell(watcher, changes);
     return () => void this.#watchers.delete(watcher);
@@ -296,7 +300,7 @@ export class Replica {
     this.#entries = new Map();
     [this.#rows, this.#id, this.position] = [null, "", ""];
     this.#later();
-    if (this.#kind === "indexeddb") await Store.forget(this.#name);
+    if (this.#name) await Store.forget(this.#name);
   }
 
   async #follow(/** @type {Run} */ run) {
@@ -306,8 +310,8 @@ export class Replica {
       const reason = await this.#stream(run).catch((reason) => reason);
       if (run.stop.signal.aborted) return;
       const broke = () => new BourneError({ title: "the stream broke" }, { cause: reason });
-      const error = (this.error = reason instanceof BourneError ? reason : broke());
-      this.#become("offline");
+      const error = reason instanceof BourneError ? reason : broke();
+      this.#become("offline", error);
       if (isFinal(error.status)) return this.#end(error);
       const pause = error.status === 404 ? limits.missing : delay(limits, run.failures++, error.retryAfter);
       if (!run.hurry) await new Promise((wake) => ((run.wake = () => wake(null)), setTimeout(wake, pause)));
@@ -331,10 +335,10 @@ export class Replica {
       const response = await send(this.#server, this.#path, { asked, headers, signal });
       if (!response.headers.get("Content-Type")?.startsWith("text/event-stream") || !response.body)
         throw new BourneError({ title: "somebody else answered: this is not a stream of events" });
-      this.#become("catching up");
+      this.#become("catching up", this.error);
       /** @type {any} */ let gathered = null;
       for await (const { event, id, data } of serverSentEvents(response.body, alive)) {
-        const said = parse(data);
+        const said = this.#server.parse(data);
         if (event === "position") {
           if (gathered || !this.#id) continue; // it is not about what is here
           [this.#id, this.position] = [id || this.#id, said.position];
@@ -393,7 +397,6 @@ export class Replica {
 
   /** After each whole event: all who wait for it. */
   #after() {
-    this.error = null;
     // At least the position, and that this tab is alive; but what nobody stores must not pile up.
     this.#unsaved = this.#store && (this.#unsaved ?? new Map());
     this.#become("live");
@@ -407,26 +410,26 @@ export class Replica {
     for (const { position, resolve } of this.#waiting) if (covers(this.position, position)) resolve();
   }
 
-  #become(/** @type {State} */ state) {
-    if (this.state !== state) this.#later();
-    this.state = state;
+  /** @param {State} state @param {BourneError | null} [error] */
+  #become(state, error = null) {
+    if (this.state !== state || this.error?.message !== error?.message) this.#later();
+    [this.state, this.error] = [state, error];
   }
 
   /** Tell the watchers with the next frame, or soon where there are none. */
   #later() {
-    if (this.#due) return;
-    this.#due = true;
+    if (this.#timer) return;
     const show = () => this.#show();
     globalThis.requestAnimationFrame?.(show);
     this.#timer = setTimeout(show, this.#server.limits.frame);
   }
 
   #show() {
-    if (!this.#due) return;
+    if (!this.#timer) return;
     const seen = this.#watchers.size ? [...this.#seen] : [];
     const changes = seen.flatMap(([text, before]) => difference(before, this.#entries.get(text) ?? null));
     clearTimeout(this.#timer);
-    [this.#due, this.#seen] = [false, new Map()];
+    [this.#timer, this.#seen] = [null, new Map()];
     for (const watcher of [...this.#watchers]) this.#tell(watcher, changes); // a watcher may add others
   }
 
@@ -621,7 +624,7 @@ async function answer(server, path, options) {
     try {
       const text = await received(await send(server, path, { ...options, signal }));
       try {
-        return parse(text);
+        return server.parse(text);
       } catch (cause) {
         const found = text.slice(0, 100);
         throw new BourneError({ title: "the answer is not JSON", status: 200, found }, { cause });
@@ -660,7 +663,7 @@ async function send(server, path, { asked = {}, json, headers, signal }) {
   const text = await received(response);
   let problem = null;
   try {
-    problem = parse(text);
+    problem = exact(text);
   } catch {} // a proxy's, say
   if (typeof problem !== "object") problem = null;
   problem ??= { title: text.slice(0, 500) || response.statusText };
@@ -722,14 +725,14 @@ async function* serverSentEvents(/** @type {ReadableStream<any>} */ body, /** @t
 // ---- JSON -----------------------------------------------------------------------------------------------------------
 
 /** JSON, where integers that a number cannot hold are BigInts (rounded, where a browser keeps the source to itself). */
-function parse(/** @type {string} */ text) {
+function exact(/** @type {string} */ text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   /** @type {(key: string, value: any, context?: { source: string }) => any} */
-  const exact = (_, value, context) =>
+  const reviver = (_, value, context) =>
     typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
       ? BigInt(/** @type {any} */ (context).source)
       : value;
-  return JSON.parse(text, exact);
+  return JSON.parse(text, reviver);
 }
 
 /** JSON, where BigInts are numbers. */

@@ -1,14 +1,17 @@
 // The rows of a view as they are now. Small views are followed change by change; of large ones only the rows that are
 // looked at are asked for, again whenever the view has moved on.
 
-import { Problem, ask, follow } from "./api.js";
-import { compareValues } from "./format.js";
+import { Problem, ask } from "./api.js";
+import { Bourne } from "./bourne.js";
+import { compareValues, parseExact } from "./format.js";
 import { live, subscribe } from "./live.js";
 
 export const SHOWN_MAX = 200;
 const FOLLOWED_ROWS_MAX = 5_000; // more would cost the browser more than it shows
-const RETRY_MS = 1_000;
 const SHOW_EVERY_MS = 150;
+const IS_GONE = [0, 502, 503, 504]; // no answer, or a proxy's before a server that is gone
+
+const bourne = new Bourne(undefined, { parse: parseExact, limits: { retryMost: 1_000 } });
 
 /**
  * Follow a view. `onRows({columns, rows: [{id, row, isNew}], total, position})` is called at most a few times a second,
@@ -22,7 +25,7 @@ export function liveRows(name, { where, onRows, onState, onProblem }) {
   let again = () => {};
   const known = live.status?.views.find((each) => each.name === name)?.rows ?? 0;
   if (known > FOLLOWED_ROWS_MAX) paged();
-  else void followed();
+  else followed();
   return {
     sort(to) {
       order = to;
@@ -31,40 +34,44 @@ export function liveRows(name, { where, onRows, onState, onProblem }) {
     close: () => stopping.abort(),
   };
 
-  async function followed() {
-    const state = makeState();
+  function followed() {
+    const replica = bourne.replica(name, { store: "memory", where });
+    const changed = new Set(); // since the rows were shown
+    let isKnown = false;
     let timer = 0;
     const show = () => {
       timer = 0;
-      if (!stopping.signal.aborted && state.columns) onRows(state.take(order));
+      if (stopping.signal.aborted || !isKnown) return;
+      const { columns, rows, position } = replica;
+      onRows({ columns, rows: first(replica.entries, columns, order, changed), total: rows.length, position });
+      changed.clear();
+      say();
     };
-    const soon = () => (timer ||= setTimeout(show, SHOW_EVERY_MS));
+    const say = () => {
+      if (replica.state === "live") onState("live");
+      else if (replica.error) failed(replica.error);
+      else if (!isKnown) onState("loading");
+    };
     again = show;
-    for (;;) {
-      try {
-        const after = state.id ? `after=${encodeURIComponent(state.id)}` : "";
-        const query = [filter, after].filter(Boolean).join("&");
-        onState(state.id ? "live" : "loading");
-        await follow(`${path}/changes${query && `?${query}`}`, {
-          signal: stopping.signal,
-          onEvent: (event) => {
-            state.apply(event);
-            onState("live");
-            soon();
-          },
-        });
-      } catch (error) {
-        if (stopping.signal.aborted) return;
-        if (error instanceof Problem && error.status !== 503) {
-          onProblem(error);
-          if (error.status !== 401) return;
-        }
+    stopping.signal.addEventListener("abort", () => void replica.close());
+    replica.watch(({ rows, changes, state }) => {
+      if (state === "closed") return;
+      if (rows.length > FOLLOWED_ROWS_MAX * 4) {
+        void replica.close();
+        return paged();
       }
-      if (stopping.signal.aborted) return;
-      if (state.size() > FOLLOWED_ROWS_MAX * 4) return void paged();
-      onState("waiting for the server");
-      await new Promise((done) => setTimeout(done, RETRY_MS));
-    }
+      if (isKnown) for (const { key, row } of changes) changed.add(JSON.stringify(key === undefined ? row : key));
+      isKnown ||= state === "live";
+      say();
+      if (isKnown) timer ||= setTimeout(show, SHOW_EVERY_MS);
+    });
+    void replica.open();
+  }
+
+  function failed(error) {
+    if (IS_GONE.includes(error.status)) return onState("waiting for the server");
+    if (error.status === 401) document.dispatchEvent(new Event("bourne:sign-in"));
+    onProblem(new Problem(error.status, error));
   }
 
   function paged() {
@@ -110,66 +117,21 @@ function numbered(text, seen) {
   return number === 1 ? text : `${text}#${number}`;
 }
 
-/** What the events of a stream add up to: `snapshot` starts anew, `more` counts only with the event that ends it. */
-export function makeState() {
-  let rows = new Map(); // by key, or by content if there are no keys: {row, weight}
-  let changed = new Set();
-  let open = null;
-  const state = { id: null, columns: null, position: "", isKeyed: false, apply, take, size: () => rows.size };
-  return state;
-
-  function apply({ event, id, data }) {
-    if (event === "snapshot") {
-      open ??= { isSnapshot: true, first: data, list: [] };
-      open.list.push(...data.rows);
-    } else if (event === "change") {
-      open ??= { isSnapshot: false, list: [] };
-      open.list.push(...(data.changes ?? []));
-    }
-    if (data.more) return;
-    if (open?.isSnapshot) {
-      rows = new Map();
-      changed = new Set();
-      Object.assign(state, { columns: open.first.columns, isKeyed: open.first.keyed });
-    }
-    for (const change of open?.list ?? []) one(change, !open.isSnapshot);
-    open = null;
-    state.position = data.position ?? state.position;
-    state.id = id ?? state.id;
+/** The first of the rows in the order asked for, NULL last. */
+function first(entries, columns, order, changed) {
+  if (order) {
+    const type = columns.find((each) => each.name === order.column)?.type ?? "";
+    const isNull = (value) => value === null || value === undefined;
+    entries.sort((a, b) => {
+      const [left, right] = [a.row[order.column], b.row[order.column]];
+      const result = compareValues(left, right, type);
+      return order.descending && !isNull(left) && !isNull(right) ? -result : result;
+    });
   }
-
-  function one({ key, row, weight = 1 }, isChange) {
-    const at = state.isKeyed ? JSON.stringify(key) : JSON.stringify(row);
-    if (state.isKeyed) {
-      if (row === null) rows.delete(at);
-      else rows.set(at, { row, weight: 1 });
-    } else {
-      const now = (rows.get(at)?.weight ?? 0) + weight;
-      if (now > 0) rows.set(at, { row, weight: now });
-      else rows.delete(at);
-    }
-    if (isChange) changed.add(at);
+  const shown = [];
+  for (const { text, row, weight } of entries) {
+    for (let time = 0; time < weight && shown.length < SHOWN_MAX; time += 1) shown.push({ id: `${text}#${time}`, row, isNew: changed.has(text) });
+    if (shown.length >= SHOWN_MAX) break;
   }
-
-  /** Return what to show, and forget what has changed. */
-  function take(order) {
-    let entries = [...rows];
-    if (order) {
-      const type = state.columns.find((each) => each.name === order.column)?.type ?? "";
-      const isNull = (value) => value === null || value === undefined;
-      entries.sort(([, a], [, b]) => {
-        const [left, right] = [a.row[order.column], b.row[order.column]];
-        const result = compareValues(left, right, type);
-        return order.descending && !isNull(left) && !isNull(right) ? -result : result; // NULL stays last
-      });
-    }
-    const total = state.isKeyed ? rows.size : entries.reduce((sum, [, each]) => sum + each.weight, 0);
-    const shown = [];
-    for (const [id, { row, weight }] of entries) {
-      for (let time = 0; time < weight && shown.length < SHOWN_MAX; time += 1) shown.push({ id: `${id}#${time}`, row, isNew: changed.has(id) });
-      if (shown.length >= SHOWN_MAX) break;
-    }
-    changed = new Set();
-    return { columns: state.columns, rows: shown, total, position: state.position };
-  }
+  return shown;
 }
