@@ -290,7 +290,7 @@ export class Replica {
     await this.#saving;
     const store = this.#store;
     [this.#store, this.stored] = [null, false];
-    await store?.close();
+    store?.close();
   }
 
   /** Close it, and delete the copy, here and where it is stored, for all tabs. */
@@ -445,7 +445,7 @@ export class Replica {
     try {
       const store = await Store.open(this.#name, this.#server.limits.lease, () => this.#unstored());
       const { about, entries } = await store.take();
-      if (run.stop.signal.aborted) return void (await store.close());
+      if (run.stop.signal.aborted) return store.close();
       [this.#store, this.stored] = [store, true];
       this.#unsaved = "all";
       if (this.#id || !about?.id) return; // opened again: what is here is newer
@@ -510,6 +510,7 @@ function difference(/** @type {Entry | null} */ before, /** @type {Entry | null}
 class Store {
   #lease;
   #writer = random();
+  #writes = false; // as far as it knows
 
   /** @param {IDBDatabase} database @param {number} lease */
   constructor(database, lease) {
@@ -541,7 +542,7 @@ class Store {
   async take() {
     return this.#transact(async (about, entries) => {
       const [found, all] = await Promise.all([result(about.get(0)), result(entries.getAll())]);
-      about.put({ ...found, writer: this.#writer, at: Date.now() }, 0);
+      this.#sign(about);
       return { about: found, entries: all.sort((one, other) => one.turn - other.turn) };
     });
   }
@@ -552,11 +553,12 @@ class Store {
    */
   async write(batch) {
     await this.#transact(async (stored, entries) => {
-      const found = await result(stored.get(0));
+      const found = await result(stored.get(1));
       const { about, changed, entries: all } = batch();
       const mine = found?.writer === this.#writer;
       // Not only "before": a clock may have been set back.
-      if (!mine && found?.writer && Math.abs(Date.now() - found.at) < this.#lease) return;
+      this.#writes = mine || !found?.writer || Math.abs(Date.now() - found.at) >= this.#lease;
+      if (!this.#writes) return;
       // What this one stored last is what is there: otherwise another writer's name would be.
       if (mine && changed !== "all")
         for (const [text, entry] of changed) entry ? entries.put(entry) : entries.delete(text);
@@ -564,20 +566,31 @@ class Store {
         entries.clear();
         for (const entry of all.values()) entries.put(entry);
       }
-      stored.put({ ...about, writer: this.#writer, at: Date.now() }, 0);
+      stored.put(about, 0);
+      this.#sign(stored);
     });
   }
 
-  /** Another tab may write. */
-  async release() {
-    await this.#transact(async (about) => {
-      const found = await result(about.get(0));
-      if (found?.writer === this.#writer) about.put({ ...found, writer: "" }, 0);
-    }).catch(() => {}); // it may do so after the lease anyhow
+  #sign(/** @type {IDBObjectStore} */ about) {
+    about.put({ writer: this.#writer, at: Date.now() }, 1);
+    this.#writes = true;
   }
 
-  async close() {
-    await this.release();
+  /**
+   * Another tab may write. Nothing is asked first, for a page that is left hears no answers: if another tab has begun to
+   * write meanwhile, it writes everything once more.
+   */
+  release() {
+    if (!this.#writes) return;
+    try {
+      const transaction = this.database.transaction("about", "readwrite");
+      transaction.objectStore("about").put({ writer: "" }, 1);
+      transaction.commit();
+    } catch {} // it may do so after the lease anyhow
+  }
+
+  close() {
+    this.release();
     this.database.close();
   }
 
