@@ -24,18 +24,20 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from bourne.connect.states import SinkState, SourceState
 from bourne.errors import Span
 from bourne.log.retention import Pin
 from bourne.status import Status
 from bourne.views.status import LogStatus, OperatorStatus, ViewStatus, WatermarkStatus
+from serve.quick_server import QuickServer
 
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 STATIC = Path(__file__).resolve().parents[2] / "src" / "bourne" / "serve" / "static"
 POLICY = "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'"
+_HEADERS = {"Content-Security-Policy": POLICY}
 TICK_S = 0.2
 EVIL = '<script>window.evil = 1</script><img src=x onerror="window.evil = 2">'
 HUGE = 9_223_372_036_854_775_807
@@ -442,24 +444,21 @@ def make_app(shop: Shop) -> Starlette:
             return answer
         return _json({"name": "ann" if shop.token else None, "role": shop.role})
 
-    async def page(_: Request) -> Response:
-        return FileResponse(STATIC / "index.html")
+    async def file(request: Request) -> Response:
+        found = STATIC / request.path_params.get("path", "index.html")
+        return Response(found.read_bytes(), media_type=_TYPES[found.suffix], headers=_HEADERS)
 
     async def guard(request: Request, call_next: Any) -> Response:
         path = request.url.path
-        is_open = (
-            path == "/" or path.startswith("/static") or (path == "/session" and request.method != "GET")
-        )
+        is_open = path == "/session" and request.method != "GET"
         if shop.token and not is_open and request.cookies.get("bourne") != shop.token:
             return _problem(401, "a token is asked for")
         answer: Response = await call_next(request)
-        answer.headers["Content-Security-Policy"] = POLICY
+        answer.headers.update(_HEADERS)
         return answer
 
-    return Starlette(
+    guarded = Starlette(
         routes=[
-            Route("/", page),
-            Mount("/static", StaticFiles(directory=STATIC)),
             Route("/status", status),
             Route("/views", views),
             Route("/logs", logs),
@@ -475,6 +474,8 @@ def make_app(shop: Shop) -> Starlette:
         ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)],
     )
+    # The page's own files do without the guard: there are twenty of them, for each test.
+    return Starlette(routes=[Route("/", file), Route("/static/{path:path}", file), Mount("/", guarded)])
 
 
 def _event(event: str, id: str | None, data: Any) -> str:
@@ -500,9 +501,9 @@ class FakeApi:
             host="127.0.0.1",
             port=self._port,
             log_level="critical",
-            timeout_graceful_shutdown=0,
+            lifespan="off",
         )
-        self._server = uvicorn.Server(config)
+        self._server = QuickServer(config)
         started = threading.Event()
 
         async def serve() -> None:
@@ -526,7 +527,6 @@ class FakeApi:
         if self._thread is None:
             return
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join(30)
         self._thread = None
 

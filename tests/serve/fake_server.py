@@ -24,6 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serve.quick_server import QuickServer
+
 Row = dict[str, Any]
 Change = dict[str, Any]  # as it is sent: {"key", "row"} with keys, {"row", "weight"} without
 
@@ -139,9 +141,9 @@ class FakeServer:
             Route("/status", self._status),
         ]
         config = uvicorn.Config(
-            Starlette(routes=routes), port=self.port, log_level="critical", timeout_graceful_shutdown=5
+            Starlette(routes=routes), port=self.port, log_level="critical", lifespan="off"
         )
-        self._uvicorn = uvicorn.Server(config)
+        self._uvicorn = QuickServer(config)
         self._thread = threading.Thread(target=self._uvicorn.run, daemon=True)
         self._thread.start()
         while not self._uvicorn.started:
