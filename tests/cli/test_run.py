@@ -48,6 +48,16 @@ def test_a_signal_ends_it_cleanly_with_everything_committed(
     assert bourne_here("run", shop, "--until-caught-up").returncode == 0  # the locks are free
 
 
+def test_who_comes_second_serves_nothing(shop, bourne_here, start_bourne):
+    first = start_bourne("run", shop, "--serve", "--address", "127.0.0.1:0")
+    until(lambda: "serves http" in first.stdout.readline())
+    second = bourne_here("run", shop, "--serve", "--address", "127.0.0.1:0")
+    assert second.returncode == 5
+    assert "another process" in second.stderr and "serves" not in second.stdout
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=60) == 0
+
+
 def test_final_needs_an_end(shop, bourne_here):
     done = bourne_here("run", shop, "--final")
     assert done.returncode == 2

@@ -21,6 +21,7 @@ import pytest
 
 import bourne
 from bourne.client.following import Change
+from bourne.errors import InputError
 from bourne.serve.server import Server
 from bourne.serve.tokens import Role, Tokens
 from bourne.testing import SimulatedClock
@@ -441,3 +442,10 @@ def test_ctrl_c_while_following(client: bourne.Client, heard: None) -> None:
         next(changes)
     assert time.monotonic() - began_s < 5
     assert list(changes) == []  # it has ended, and its connection with it
+
+
+def test_a_replica_that_nobody_entered(client: bourne.Client) -> None:
+    replica = client.replica("spend")
+    with pytest.raises(InputError, match="nothing keeps this replica current"):
+        replica.reaches("")
+    replica.close()

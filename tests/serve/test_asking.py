@@ -15,6 +15,7 @@ import pytest
 import bourne
 from bourne.connect import http_requests
 from bourne.loading import load_app
+from bourne.serve.server import Server
 from serve.served import Served, Subscriber, served
 
 
@@ -218,20 +219,20 @@ def test_queries_that_are_refused(site: Served, sql: str, title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "status"),
     [
-        b"",
-        b"x",
-        b"[]",
-        b'{"sql": 1}',
-        b'{"sql": "SELECT 1", "more": 2}',
-        b'{"sql": "SELECT 1", "wait": 1e9}',
-        b"\xff",
+        (b"", 400),
+        (b"x", 400),
+        (b"\xff", 400),
+        (b"[]", 422),
+        (b'{"sql": 1}', 422),
+        (b'{"sql": "SELECT 1", "more": 2}', 422),
+        (b'{"sql": "SELECT 1", "wait": 1e9}', 422),
     ],
 )
-def test_questions_that_are_none(site: Served, body: bytes) -> None:
+def test_questions_that_are_none(site: Served, body: bytes, status: int) -> None:
     found = site.http.post("/query", content=body)
-    assert found.status_code == 422
+    assert found.status_code == status
     assert found.json()["title"] == "the request is not understood"
 
 
@@ -423,3 +424,11 @@ def test_functions_of_the_app_in_queries(tmp_path: Path) -> None:
         assert found.status_code == 500
         assert found.json()["title"] == "the process that answers queries cannot begin"
         assert site.get("/logs/orders").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "::1"])
+def test_each_address_of_this_machine_is_a_name_of_it(tmp_path: Path, host: str) -> None:
+    with bourne.open(shop(), data=tmp_path / "data") as instance, Server(instance, (host, 0)) as server:
+        assert httpx.get(f"{server.url}/views").status_code == 200
+        port = server.address[1]
+        assert httpx.get(f"{server.url}/views", headers={"Host": f"other:{port}"}).status_code == 403

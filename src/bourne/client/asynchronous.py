@@ -180,6 +180,8 @@ class AsyncReplica(Copied):
     async def reaches(self, position: str | HasPosition, timeout_s: float = 30.0) -> None:
         """Wait until it reflects a position. Raises: as `Replica.reaches`."""
         wanted = text_of(position)
+        if self._task is None:
+            raise self._not_entered()
         try:
             async with asyncio.timeout(timeout_s):
                 while self._fault is None and not self._has(wanted):

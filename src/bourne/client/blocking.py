@@ -212,6 +212,8 @@ class Replica(Copied):
             BourneError: it never will: why the replica has ended.
         """
         wanted = text_of(position)
+        if self._thread.ident is None:
+            raise self._not_entered()
         with self._changed:
             if not self._changed.wait_for(lambda: self._fault is not None or self._has(wanted), timeout_s):
                 raise self._late(wanted)

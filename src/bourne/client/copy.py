@@ -13,7 +13,7 @@ import pyarrow as pa
 from bourne.client.asking import HasPosition
 from bourne.client.following import Change
 from bourne.client.texts import Row, Texts
-from bourne.errors import Behind, BourneError, Closed, ServerRefused
+from bourne.errors import Behind, BourneError, Closed, InputError, ServerRefused
 from bourne.position import is_within, parse_position
 from bourne.result import Result
 
@@ -146,6 +146,12 @@ class Copied:
         if self.state == "closed":
             raise Closed("the replica is closed")
         return False
+
+    def _not_entered(self) -> InputError:
+        return InputError(
+            "nothing keeps this replica current", expected="a with block (async with, of an AsyncClient)",
+            found="a replica that was not entered", hint="with client.replica(…) as replica: …",
+        )  # fmt: skip
 
     def _late(self, position: str) -> Behind:
         return Behind(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Path, Query, Request, WebSocket
 from pydantic import BaseModel, ConfigDict, Field
 
-from bourne.errors import InputError
+from bourne.errors import InputError, MalformedInput
 from bourne.limits import AT_LEAST_S, AT_LEAST_S_MAX, SERVED_ROWS, SERVED_ROWS_MAX
 from bourne.serve.encoding import MEDIA_TYPES, BodyFormat
 from bourne.serve.service import Service
@@ -161,8 +161,9 @@ def kind_of(request: Request, asked: BodyFormat | None) -> BodyFormat:
     return found
 
 
-def not_understood(first: Mapping[str, Any]) -> InputError:
+def not_understood(first: Mapping[str, Any]) -> InputError | MalformedInput:
     """Return what to say of the first thing that is wrong with a request."""
     where = " ".join(str(part) for part in first.get("loc", ())) or "the body"
     found = str(first.get("input"))[:200]
-    return InputError("the request is not understood", where=where, expected=first.get("msg"), found=found)
+    kind = MalformedInput if first.get("type") == "json_invalid" else InputError
+    return kind("the request is not understood", where=where, expected=first.get("msg"), found=found)
