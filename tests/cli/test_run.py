@@ -53,7 +53,7 @@ def test_who_comes_second_serves_nothing(shop, bourne_here, start_bourne):
     until(lambda: "serves http" in first.stdout.readline())
     second = bourne_here("run", shop, "--serve", "--address", "127.0.0.1:0")
     assert second.returncode == 5
-    assert "another process" in second.stderr and "serves" not in second.stdout
+    assert "another process" in second.stderr and "serves http" not in second.stdout
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=60) == 0
 
