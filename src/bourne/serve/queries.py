@@ -190,7 +190,7 @@ class QueryProcesses:
         client.waiting += 1
         try:
             async with contextlib.AsyncExitStack() as held:
-                await _within_bounds(held, client.places, self._places)
+                await _within_bounds(held, QUERIES_WAIT_S, client.places, self._places)
                 return await self._ask(question)
         finally:
             self._waiting -= 1
@@ -206,7 +206,7 @@ class QueryProcesses:
                 if not answer.is_memory:
                     return answer
             async with contextlib.AsyncExitStack() as held:  # whose fault was it?
-                await _within_bounds(held, self._alone)
+                await _within_bounds(held, QUERIES_WAIT_S + QUERY_S, self._alone)
                 process = _Process(self._arguments)
                 try:
                     await process.start()
@@ -252,15 +252,17 @@ class QueryProcesses:
             self._process = None
 
 
-async def _within_bounds(held: contextlib.AsyncExitStack, *places: asyncio.Semaphore | asyncio.Lock) -> None:
+async def _within_bounds(
+    held: contextlib.AsyncExitStack, wait_s: float, *places: asyncio.Semaphore | asyncio.Lock
+) -> None:
     """Take places, to be given back when `held` ends.
 
     Raises:
         Refused: not within the time that one waits for them.
     """
     try:
-        async with asyncio.timeout(QUERIES_WAIT_S):
+        async with asyncio.timeout(wait_s):
             for place in places:
                 await held.enter_async_context(place)
     except TimeoutError as error:
-        raise busy(f"a place within {QUERIES_WAIT_S:g} s") from error
+        raise busy(f"a place within {wait_s:g} s") from error

@@ -8,6 +8,7 @@ Speaks over one socket, in messages of a length, a JSON object, a length, and by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -43,6 +44,9 @@ from bourne.views.catalog import Catalog
 
 LENGTHS: Final = struct.Struct("!IQ")
 
+# How often what was cancelled is interrupted until it has ended, in seconds.
+_INTERRUPT_S: Final = 0.05
+
 
 class Worker:
     """Answers what comes over a socket, several at once."""
@@ -53,9 +57,12 @@ class Worker:
         self._sending = threading.Lock()
         self._mutex = threading.Lock()
         self._cursors: dict[int, duckdb.DuckDBPyConnection | None] = {}
+        self._cancelled: dict[int, duckdb.DuckDBPyConnection] = {}
+        self._to_interrupt = threading.Condition(self._mutex)
 
     def run(self) -> None:
         """Serve until the other side closes."""
+        threading.Thread(target=self._interrupt, name="interrupt", daemon=True).start()
         with (
             ThreadPoolExecutor(QUERIES_AT_ONCE, thread_name_prefix="query") as pool,
             self._channel.makefile("rb") as stream,
@@ -75,9 +82,18 @@ class Worker:
 
     def _cancel(self, number: int) -> None:
         with self._mutex:
-            cursor = self._cursors.pop(number, None)
-            if cursor is not None:
-                cursor.interrupt()
+            if (cursor := self._cursors.pop(number, None)) is not None:
+                self._cancelled[number] = cursor
+                self._to_interrupt.notify()
+
+    def _interrupt(self) -> None:
+        """Interrupt what was cancelled, again and again: DuckDB forgets it of a query that is just about to begin."""
+        with self._mutex:
+            while True:
+                self._to_interrupt.wait(_INTERRUPT_S if self._cancelled else None)
+                for cursor in self._cancelled.values():
+                    with contextlib.suppress(duckdb.ConnectionException):  # it has just ended
+                        cursor.interrupt()
 
     def _started(self, number: int, cursor: duckdb.DuckDBPyConnection) -> None:
         with self._mutex:
@@ -105,6 +121,7 @@ class Worker:
         finally:
             with self._mutex:
                 self._cursors.pop(number, None)
+                self._cancelled.pop(number, None)
         send(self._channel, {"id": number, **head}, body, self._sending)
 
     def _ask(self, message: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
