@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.ports import free_ports
 from servers.proxy import Proxy
 from waiting import until
 
@@ -115,7 +115,7 @@ class KafkaServer:
 
     def __init__(self, jars: Path, folder: Path) -> None:
         """Format the storage; nothing runs yet."""
-        port, controller_port, behind = _free_ports(3)
+        port, controller_port, behind = free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
         self.proxy = Proxy(behind)
         self._jars = jars
@@ -191,14 +191,6 @@ class KafkaServer:
             except subprocess.TimeoutExpired:
                 pass
             self.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="session")

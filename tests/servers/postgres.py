@@ -10,12 +10,12 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from servers.ports import free_ports
 from waiting import until
 
 PACKAGE = "postgresql-15"
@@ -77,7 +77,7 @@ class PostgresServer:
 
     def start(self, **settings: str) -> None:
         """Start, and return when it takes connections; after the first time on the same port."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_ports(1)[0]
         options = {
             **_SETTINGS,
             **settings,
@@ -148,12 +148,6 @@ def _unprivileged() -> pwd.struct_passwd:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise AssertionError("no user to run PostgreSQL as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from servers.ports import free_ports
 from waiting import until
 
 
@@ -39,9 +40,7 @@ class RedisServer:
         """Start it."""
         program = find()
         assert program is not None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        [self.port] = free_ports(1)
         self.folder = folder
         self._command = [
             program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder), "--save", "",
