@@ -68,7 +68,7 @@ def test_what_is_read_together_is_of_one_moment_while_it_changes(tmp_path: Path,
             each.start()
         seen = []
         try:
-            for number in range(60):
+            for number in range(30):
                 if number % 5 == 0:
                     it.query("SELECT * FROM large")  # this one goes ahead of the others
                 found = it.query(ALL, together=True, wait_s=20)

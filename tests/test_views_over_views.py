@@ -99,7 +99,7 @@ class AppendingRounds(Rounds):
         return super()._step(name, *given, **options)
 
 
-@pytest.mark.parametrize("seed", range(30 if os.environ.get("BOURNE_LONG") else 2))
+@pytest.mark.parametrize("seed", range(30 if os.environ.get("BOURNE_LONG") else 1))
 def test_each_commit_reflects_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 5)
     monkeypatch.setattr(running, "_Rounds", AppendingRounds)

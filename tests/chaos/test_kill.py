@@ -16,7 +16,7 @@ import bourne
 from bourne.loading import load_app
 
 HERE = Path(__file__).parent
-KILLS = 50 if os.environ.get("BOURNE_LONG") else 5
+KILLS = 50 if os.environ.get("BOURNE_LONG") else 3
 SEED = int(os.environ.get("BOURNE_SEED", "1"))
 
 RUN = [

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 psycopg = pytest.importorskip("psycopg")
 
-SECONDS = 600 if os.environ.get("BOURNE_LONG") else 30
+SECONDS = 600 if os.environ.get("BOURNE_LONG") else 15
 SEED = int(os.environ.get("BOURNE_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 CHANGES = (

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,10 +20,11 @@ from pathlib import Path
 import httpx
 
 from serve.served import Event, Replica, texts
+from servers.ports import free_ports
 
 IS_LONG = "BOURNE_LONG" in os.environ
 SUBSCRIBERS = 100
-KILLS = 60 if IS_LONG else 3
+KILLS = 60 if IS_LONG else 2
 PATIENCE_S = 120
 
 APP = """
@@ -54,8 +54,7 @@ class Site:
     """`bourne run` on a port that stays the same, to be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        [self.port] = free_ports(1)
         (folder / "app.py").write_text(APP)
         self._command = [
             sys.executable, "-c", "from bourne.cli import main; main()", "run", str(folder / "app.py"),

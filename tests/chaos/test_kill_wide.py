@@ -20,7 +20,7 @@ from chaos.lives import feeding, live
 from engine.oracle import ask_duckdb, difference, rows_of
 
 HERE = Path(__file__).parent
-LIVES = 60 if os.environ.get("BOURNE_LONG") else 2
+LIVES = 60 if os.environ.get("BOURNE_LONG") else 1
 SEED = int(os.environ.get("BOURNE_SEED", "1"))
 CITIES = ["Seoul", "서울", "Berlin", "Köln", ""]
 

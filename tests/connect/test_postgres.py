@@ -729,7 +729,7 @@ def test_any_load_with_crashes_of_both_sides(postgres, database, follow, case, s
         )
     load, followed = Load(database, chance), follow(info)
     kills = 0
-    for _ in range(400):
+    for _ in range(400 if LONG else 200):
         what = chance.random()
         if what < 0.6:
             load.step()

@@ -28,7 +28,7 @@ from bourne.testing import SimulatedClock
 
 _LONG = bool(os.environ.get("BOURNE_LONG"))
 _SETTINGS = settings(
-    max_examples=int(os.environ.get("BOURNE_EXAMPLES", "2000" if _LONG else "45")),
+    max_examples=int(os.environ.get("BOURNE_EXAMPLES", "2000" if _LONG else "30")),
     derandomize=not _LONG,
     deadline=None,
     print_blob=True,
