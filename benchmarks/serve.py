@@ -231,7 +231,8 @@ async def _subscribe(
             line = await reader.readline()
             now_us = time.monotonic_ns() // 1_000
             if line.startswith(b"data: ") and b'"changes"' in line and now_us > began_us + 1e6 * _WARM_S:
-                found = np.array([int(text) for text in re.findall(rb'"sent_us": ([0-9]+)', line)])
+                # With its end: where a large event is cut into chunks, a number may be.
+                found = np.array([int(text) for text in re.findall(rb'"sent_us": ([0-9]+)}', line)])
                 delays.append(now_us - found)
     finally:
         writer.close()
