@@ -5,7 +5,8 @@ By key, a row is what its key's row is from now on, or None: it is gone. By cont
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,16 +83,19 @@ class Delta:
             self._json[columns] = rows_json(table, json_columns(self.schema) & set(table.column_names))
         return self._json[columns]
 
-    def ask(self, conditions: Collection[str]) -> None:
-        """Evaluate conditions for `meets`, all at once."""
-        asked = [each for each in conditions if each not in self._meeting]
-        if len(asked) < 2 or not self.table.num_rows:
-            return
+    @contextmanager
+    def asked(self, conditions: Collection[str]) -> Iterator[None]:
+        """Evaluate conditions all at once, and know which rows meet them while the block runs."""
+        asked = list(conditions)
         try:
-            found = meeting(self.table, self.schema, asked)
-        except QueryError:
-            return  # some row that perhaps nobody asks about: each is evaluated on those that it is asked about
-        self._meeting.update(zip(asked, found, strict=True))
+            if len(asked) > 1 and self.table.num_rows:
+                # Where one fails on some row that perhaps nobody asks about, each is evaluated on those that it is asked about.
+                with suppress(QueryError):
+                    found = meeting(self.table, self.schema, asked)
+                    self._meeting.update(zip(asked, found, strict=True))
+            yield
+        finally:
+            self._meeting.clear()
 
     def meets(self, condition: str, numbers: Sequence[int]) -> list[int]:
         """Return those of some rows, by their numbers, that meet a condition.

@@ -218,15 +218,15 @@ class Feed:
                 for each in self._index.concerned(delta)
                 if delta.end > each.first and each.failure is None
             ]
-            delta.ask({each.selected.where for each in concerned if each.selected.where is not None})
-            for channel in concerned:
-                try:
-                    texts = changes(delta, channel.selected, channel.held)
-                    self._index.hold(channel, texts)
-                except BourneError as error:
-                    channel.failure, texts = error, []
-                if texts or channel.failure is not None:
-                    found.setdefault(channel, []).append(Part(delta.end, delta.position, texts))
+            with delta.asked({each.selected.where for each in concerned if each.selected.where is not None}):
+                for channel in concerned:
+                    try:
+                        texts = changes(delta, channel.selected, channel.held)
+                        self._index.hold(channel, texts)
+                    except BourneError as error:
+                        channel.failure, texts = error, []
+                    if texts or channel.failure is not None:
+                        found.setdefault(channel, []).append(Part(delta.end, delta.position, texts))
         return found
 
     # --- reading -----------------------------------------------------------------------------------------------
