@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import httpx
 import pyarrow as pa
 import pytest
 
 import bourne
 from bourne.connect import http_requests
+from bourne.errors import QueryError
 from bourne.loading import load_app
+from bourne.schema import Column
+from bourne.serve.asked import as_text
 from bourne.serve.server import Server
 from serve.served import Served, Subscriber, served
 
@@ -432,3 +436,19 @@ def test_each_address_of_this_machine_is_a_name_of_it(tmp_path: Path, host: str)
         assert httpx.get(f"{server.url}/views").status_code == 200
         port = server.address[1]
         assert httpx.get(f"{server.url}/views", headers={"Host": f"other:{port}"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "kind", ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"]
+)
+@pytest.mark.parametrize("bits", [0, 7, 8, 15, 16, 31, 32, 59, 63, 64])
+def test_whole_numbers_are_read_as_duckdb_reads_them(kind: str, bits: int) -> None:
+    for number in (1 << bits, (1 << bits) - 1, -(1 << bits), -(1 << bits) - 1):
+        for text in (str(number), f"{number:+05d}", f" {number} "):
+            try:
+                [(expected,)] = duckdb.execute(f"SELECT CAST(? AS {kind})::VARCHAR", [text]).fetchall()
+            except duckdb.Error:
+                with pytest.raises(QueryError):
+                    as_text(Column("k", kind), text)
+            else:
+                assert as_text(Column("k", kind), text) == expected
