@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bourne
-from bourne.errors import Behind, InputError, QueryError
+from bourne.errors import Behind, InputError, LogLocked, QueryError
 from bourne.log.wake import WakingEvent
 
 
@@ -84,6 +84,20 @@ def test_what_is_read_together_is_of_one_moment_while_it_changes(tmp_path: Path,
                 each.join()
         assert seen == sorted(seen)
         assert seen[-1] > seen[0]
+
+
+def test_what_views_say_of_nothing_is_there_before_they_run(tmp_path: Path) -> None:
+    app = bourne.App("counts")
+    app.log("orders", schema={"amount": "bigint"})
+    app.view("counts", "SELECT count(*) AS n, sum(amount) AS total FROM orders")
+    with bourne.open(app, data=tmp_path) as it:
+        it.start()
+        assert it.query("FROM counts", together=True).fetchall() == [(0, None)]
+        with bourne.open(app, data=tmp_path) as other, pytest.raises(LogLocked):
+            other.start()
+        it.append("orders", [{"amount": 3}])
+        it.catch_up()
+        assert it.query("FROM counts", together=True).fetchall() == [(1, 3)]
 
 
 def test_who_asks_reads_his_own_writes(tmp_path: Path) -> None:
