@@ -154,10 +154,10 @@ def select(table: pa.Table, schema: Schema, selected: Selected) -> pa.Table:
         value: Any = text if column.type == "VARCHAR" else int(text) if column.type in _INTEGERS else None
         values = table.column(name)
         if value is None or pa.types.is_dictionary(values.type):
-            rest.append((name, text))
+            rest.append((column, text))
         else:
             table = _taken(table, pc.indices_nonzero(pc.equal(values, pa.scalar(value, values.type))))
-    conditions = [f"{quote(name)} = CAST(? AS {_type(schema, name)})" for name, _ in rest]
+    conditions = [f"{quote(column.name)} = CAST(? AS {column.type})" for column, _ in rest]
     if selected.where is not None:
         conditions.append(f"({selected.where})")
     if not conditions:
@@ -238,12 +238,6 @@ def as_text(column: Column, text: str) -> str:
 def one_text(type_: str, text: str) -> str:
     """Return the text that stands for a value and all that equal it."""
     return text.removeprefix("-") if type_ in _FLOATS and text in ("-0.0", "-nan") else text
-
-
-def _type(schema: Schema, name: str) -> str:
-    column = schema.column(name)
-    assert column is not None
-    return column.type
 
 
 def _names(text: str | None) -> list[str]:

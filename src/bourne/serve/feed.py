@@ -328,7 +328,7 @@ class Feed:
             reader.close()
 
     async def _catch_up(self, selected: Selected, offset: int, until: int) -> tuple[int, str, list[str]]:
-        """Return what commits after an offset mean to a selection, the offset how far that goes and the position there."""
+        """Return what commits after an offset mean to a selection, after the offset and the position to which that goes."""
         if self._first <= offset and until <= self._end:
             near, size = list[Delta](), 0
             for delta in (commit.delta for commit in self._recent):
