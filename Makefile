@@ -8,7 +8,7 @@ WORKERS ?= 2
 # The tests start hundreds of processes: compiled modules are kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors bench-serve nexmark clean
+.PHONY: help demo test check servers fuzz fuzz-sql chaos bench bench-cost bench-peers bench-flat bench-connectors bench-serve bench-jobs bench-replay nexmark clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -56,6 +56,12 @@ bench-connectors: .venv/dev servers ## Measure sources and sinks next to DuckDB,
 
 bench-serve: .venv/dev ## Measure appends to subscribers, point reads, a thousand subscribers, and write docs/benchmarks_serve.md
 	@$(BIN)/python -m benchmarks.serve
+
+bench-jobs: .venv/dev servers ## Load a CSV into PostgreSQL by a job, by psql and by pandas, and write docs/benchmarks_jobs.md
+	@$(BIN)/python -m benchmarks.jobs
+
+bench-replay: .venv/dev ## Replay a view of 10 M records beside the live one, with appends and readers, and write docs/benchmarks_replay.md (RECORDS=)
+	@$(BIN)/python -m benchmarks.replay $(RECORDS)
 
 nexmark: .venv/dev ## Run all queries of Nexmark next to DuckDB
 	@$(BIN)/python -m benchmarks.nexmark

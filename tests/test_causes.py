@@ -33,7 +33,7 @@ UNFRIEND = [{"pair": "ann-bob", "person": "ann", "friend": "bob", "gone": True}]
 
 def ever_told(instance: Any) -> set[tuple[int, str]]:
     """Return all rows that the view ever had: what somebody who follows it has seen."""
-    view = instance._views["told"]
+    view = instance.reading.views()["told"]
     reader = LogReader(view.folder, view.output)
     rows = [row for frame in reader.read() for row in frame.batch.to_pylist()]
     reader.close()

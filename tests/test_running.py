@@ -72,7 +72,7 @@ def test_an_append_wakes_it_whoever_appends(tmp_path: Path, partitions: int) -> 
 def test_it_does_nothing_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, rounds = [], []
 
-    class Rounds(running._Rounds):  # type: ignore[name-defined,misc]
+    class Rounds(running.Rounds):  # type: ignore[name-defined,misc]
         def step(self, *given: Any) -> dict[str, int]:
             rounds.append(1)
             return super().step(*given)
@@ -86,7 +86,7 @@ def test_it_does_nothing_while_nothing_comes(tmp_path: Path, monkeypatch: pytest
             return woken
 
     monkeypatch.setattr(running, "Wake", Wake)
-    monkeypatch.setattr(running, "_Rounds", Rounds)
+    monkeypatch.setattr(running, "Rounds", Rounds)
     monkeypatch.setattr(running, "_LOOK_S", 3600.0)
     stop = threading.Event()
     with bourne.open(app_of(), data=tmp_path) as it:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import bourne
-from bourne import running
+from bourne import rounds, running
 from bourne.engine import runner
 from bourne.engine.circuit import Circuit
 from bourne.errors import DefinitionError, DiskFull, ViewFailed
@@ -32,7 +32,7 @@ def app_of(views: dict[str, str], **log: Any) -> bourne.App:
 
 
 def commits(it: bourne.Instance, view: str) -> list[dict[str, list[int]]]:
-    info = it._views[view]
+    info = it.reading.views()[view]
     reader = LogReader(info.folder, info.output)
     try:
         return [frame.meta["positions"] for found in iter(reader.read, []) for frame in found]
@@ -130,7 +130,7 @@ def test_one_step_of_the_lower_views_is_one_commit_of_the_upper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rows the lower ones make of it, and however far behind the upper one is."""
-    for module in (running, runner):
+    for module in (rounds, runner):
         monkeypatch.setattr(module, "EPOCH_ROWS_MIN", 20)
         monkeypatch.setattr(module, "EPOCH_ROWS_MAX", 40)
     views = {
@@ -143,7 +143,7 @@ def test_one_step_of_the_lower_views_is_one_commit_of_the_upper(
             it.append("events", [{"n": number} for number in range(90)])
             it.catch_up()
             for view in set(declared) - {"wide"}:
-                info = it._views[view]
+                info = it.reading.views()[view]
                 reader = LogReader(info.folder, info.output)
                 rows = [
                     row

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import bourne
-from bourne import running
+from bourne import rounds, running
 from bourne.errors import DefinitionError, SqlError, ViewFailed
 from bourne.log.reader import LogReader
 from engine.oracle import ask_duckdb, difference, rows_of
@@ -60,7 +60,7 @@ def check(it: bourne.Instance) -> None:
 
 def frames(it: bourne.Instance, view: str) -> list[tuple[int, dict[str, list[int]]]]:
     """Return where each of a view's commits ends in its output log, and the positions that it reflects."""
-    info = it._views[view]
+    info = it.reading.views()[view]
     reader = LogReader(info.folder, info.output)
     try:
         found = [
@@ -86,7 +86,7 @@ def check_commits(it: bourne.Instance) -> None:
         assert positions["events"] in reflected(it, "big", big) or big == 0, positions
 
 
-Rounds = running._Rounds
+Rounds = running.Rounds
 
 
 class AppendingRounds(Rounds):
@@ -101,8 +101,8 @@ class AppendingRounds(Rounds):
 
 @pytest.mark.parametrize("seed", range(30 if os.environ.get("BOURNE_LONG") else 1))
 def test_each_commit_reflects_one_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 5)
-    monkeypatch.setattr(running, "_Rounds", AppendingRounds)
+    monkeypatch.setattr(rounds, "EPOCH_ROWS_MIN", 5)
+    monkeypatch.setattr(running, "Rounds", AppendingRounds)
     random_ = random.Random(seed)
     app = app_of(VIEWS)
     for _ in range(6):
@@ -112,17 +112,17 @@ def test_each_commit_reflects_one_state(tmp_path: Path, monkeypatch: pytest.Monk
                 it.append("events", some(random_))
                 it.append("others", [{"x": 1}])
                 it.catch_up()
-            monkeypatch.setattr(running, "_Rounds", Rounds)
+            monkeypatch.setattr(running, "Rounds", Rounds)
             it.catch_up()
             check(it)
-            monkeypatch.setattr(running, "_Rounds", AppendingRounds)
+            monkeypatch.setattr(running, "Rounds", AppendingRounds)
             check_commits(it) if len(frames(it, "top")) > 3 else None
             # As if killed: some of the views have committed more than the others.
             it.append("events", some(random_))
             it._runners.start()
             for name in random_.sample(["sums", "big"], random_.choice([0, 1, 1])):
-                it._runners._started[name].step()
-    monkeypatch.setattr(running, "_Rounds", Rounds)
+                it._runners._started[f"{name}/1"].step()
+    monkeypatch.setattr(running, "Rounds", Rounds)
     with bourne.open(app, data=tmp_path) as it:
         it.catch_up()
         check(it)

@@ -9,9 +9,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 
+from bourne.batch.job import Job, declare_job
+from bourne.batch.misfire import Policy
+from bourne.batch.scheduled import Params, ScheduleDefinition, When, schedule
+from bourne.batch.window import BatchWindow
 from bourne.dataframes import sql_of, unbound_table
 from bourne.declaration import Changes, Durability, LogDefinition, checked
 from bourne.errors import DefinitionError
+from bourne.limits import HISTORY_KEEP, POOL_SLOTS_MAX
 from bourne.schema import Schema, check_name, declare_schema, interval_us
 from bourne.table_function import TableFunction, declare_table_function
 from bourne.udf import Udf, declare_udf
@@ -96,6 +101,9 @@ class App:
         self.functions: dict[str, Udf] = {}
         self.sources: list[SourceDefinition] = []
         self.sinks: list[SinkDefinition] = []
+        self.jobs: dict[str, Job] = {}
+        self.pools: dict[str, int] = {}
+        self.schedules: dict[str, ScheduleDefinition] = {}
 
     def __repr__(self) -> str:
         return f"App({self.name!r}, logs={list(self.logs)}, views={list(self.views)})"
@@ -389,6 +397,106 @@ class App:
             )  # fmt: skip
         columns = (key,) if isinstance(key, str) else tuple(key)
         self.sinks.append(SinkDefinition(view, url, columns, name, delivery, dead_letters))
+
+    def job(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        keep: str | None = HISTORY_KEEP,
+    ) -> Any:
+        """Declare a batch job; a decorator of a function that returns its steps (docs/jobs.md).
+
+        The function's parameters are the job's, checked by their types before a run begins. Those before a `*` identify an
+        instance: one that has completed is not run again by accident, one that failed goes on where it was.
+
+        Args:
+            function: from parameters to steps: `return extract >> [load, report]`. It only declares: it is called for each run.
+            name: the job's name; by default the function's.
+            description: what it is for; by default the first line of the function's docstring.
+            keep: how long the history remembers its runs after they ended, None for ever. The last run of each instance, and
+                what has to be known to go on with it, are remembered for ever; of older ones not their chunks and messages.
+
+        Raises:
+            DefinitionError: its name or a parameter cannot be used.
+        """
+        keep_us = _age_us(keep, where=f"job {name or 'without a name'!r}, keep")
+
+        def declare(function: Callable[..., Any]) -> Job:
+            job = declare_job(function, name=name, description=description, keep_us=keep_us)
+            if job.name in self.jobs:
+                raise DefinitionError(f"job {job.name!r} is declared twice", where=f"app {self.name!r}",
+                                      hint="give one another name: @app.job(name=…)")  # fmt: skip
+            self.jobs[job.name] = job
+            return job
+
+        return declare if function is None else declare(function)
+
+    def schedule(
+        self,
+        job: Job | str,
+        when: When,
+        *,
+        name: str | None = None,
+        params: Params | None = None,
+        window: BatchWindow | None = None,
+        misfire: Policy = "once",
+        grace: str = "1 minute",
+        catch_up: str | int | None = "7 days",
+        parallel_max: int = 1,
+        priority: int = 0,
+        after: str | Sequence[str] = (),
+    ) -> None:
+        """Declare when runs of a job begin, while the app runs (`bourne run`; docs/jobs_schedule.md).
+
+        Args:
+            job: the job, or its name. Each fire is a run from the beginning.
+            when: `cron(…)`, `every(…)`, `calendar(…)`, or an event: `file_arrived(…)`, `view_reached(…)`, `job_ended(…)`,
+                `http_call(…)`, all of `bourne.batch`.
+            name: what the schedule is called; by default as its job.
+            params: the job's parameters, or a function that makes them, of the local datetime that a run is for, or of the
+                `Event` that it follows: `lambda at: {"day": at.date()}`.
+            window: outside of it runs do not begin, and those at work pause at its end, after their chunks.
+            misfire: what becomes of times that were missed while nothing ran: one run for all of them (`"once"`), one each
+                (`"all"`), or none (`"skip"`).
+            grace: so late a run still counts as on time.
+            catch_up: how far back, or how many missed times, are made up for at most.
+            parallel_max: how many runs of it at once.
+            priority: the highest begins first, where several wait.
+            after: the names of schedules whose newest fire, at this one's time or before, has to be done first.
+
+        Raises:
+            DefinitionError: something in this does not fit together.
+        """
+        called = job.name if isinstance(job, Job) else job
+        if called not in self.jobs:
+            raise DefinitionError(f"there is no job {called!r}", where=f"app {self.name!r}", expected=", ".join(self.jobs) or "@app.job",
+                                  found=called)  # fmt: skip
+        found = schedule(
+            name or called, called, when, params=params, window=window, misfire=misfire, grace=grace, catch_up=catch_up,
+            parallel_max=parallel_max, priority=priority, after=(after,) if isinstance(after, str) else after,
+        )  # fmt: skip
+        if found.name in self.schedules:
+            raise DefinitionError(f"schedule {found.name!r} is declared twice", where=f"app {self.name!r}",
+                                  hint="give one another name: name=…")  # fmt: skip
+        self.schedules[found.name] = found
+
+    def pool(self, name: str, *, most: int) -> None:
+        """Declare a resource that steps of jobs share, such as a database that bears two loads at once.
+
+        Args:
+            name: what steps call it: `chunk(…, pools="warehouse")`.
+            most: how many steps may use it at once, over all jobs and processes of the data folder.
+
+        Raises:
+            DefinitionError: the name is taken, or nobody could use it.
+        """
+        check_name(name, kind="pool")
+        if name in self.pools or not 1 <= most <= POOL_SLOTS_MAX:
+            raise DefinitionError("that is no pool", where=f"pool {name!r}", expected=f"a new name, and 1 to {POOL_SLOTS_MAX} slots",
+                                  found=f"most={most}" if name not in self.pools else "declared twice")  # fmt: skip
+        self.pools[name] = most
 
     def _check_free(self, name: str, kind: str) -> None:
         check_name(name, kind=kind)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
@@ -31,10 +32,12 @@ from bourne.log.embedded import EmbeddedLog
 from bourne.log.relation import is_keyed, only_grows, relation_schema
 from bourne.ports import Clock, Files
 from bourne.schema import quote
-from bourne.views.catalog import Catalog, ViewInfo
+from bourne.views.catalog import Catalog
 from bourne.views.reach import Reach
+from bourne.views.versions import Versions
 
 OnState = Callable[[SourceState | SinkState], None]
+Followed = Callable[[], tuple[Path, LogInfo] | None]
 
 
 def side_logs(app: App, relations: Mapping[str, LogInfo]) -> dict[str, LogInfo]:
@@ -54,7 +57,7 @@ def side_logs(app: App, relations: Mapping[str, LogInfo]) -> dict[str, LogInfo]:
             )  # fmt: skip
         named.add((name, each.into))
     files = dict.fromkeys(each.into for each in app.sources if reads_files(each.url))
-    logs = [*(DEAD_LETTER_LOGS if app.sources or app.sinks else ()), *map(files_log, files)]
+    logs = [*(DEAD_LETTER_LOGS if app.sources or app.sinks or app.jobs else ()), *map(files_log, files)]
     for log in logs:
         if log.name in relations or log.name in app.views:
             raise DefinitionError(
@@ -132,12 +135,13 @@ class Connectors:
     """Sources and sinks at work, from entering to leaving. `raise_first` says afterwards what failed."""
 
     def __init__(
-        self, app: App | None, log: Callable[[str], EmbeddedLog], views: Mapping[str, ViewInfo],
+        self, app: App | None, log: Callable[[str], EmbeddedLog], versions: Versions,
         catalog: Catalog, rows: Callable[[str], pa.Table], *, files: Files, clock: Clock, is_patient: bool, on_state: OnState | None,
     ) -> None:  # fmt: skip
         """`rows` says what a log has now. `is_patient`: whoever is away is waited for without end."""
         self._log = log
-        self._views = views
+        self._versions = versions
+        self._targets = versions.targets()
         self._catalog = catalog
         self._rows_of = rows
         self._files = files
@@ -170,16 +174,17 @@ class Connectors:
         return FilesTaken(source, log.append, lambda: (batch.records for batch in log.batches()))
 
     def _delivery(self, declared: SinkDefinition) -> Delivering:
-        if declared.view in self._views:
-            view = self._views[declared.view]
-            folder, info = view.folder, view.output
+        if declared.view in self._targets:
+            info = self._targets[declared.view].output
+            followed: Followed = functools.partial(self._followed, declared.view)
         else:
             log = self._log(declared.view)
-            folder, info = log.folder, log.info
+            info = log.info
+            followed = lambda: (log.folder, log.info)  # noqa: E731
         shape = _shape(declared, info)
         sink = open_sink(declared.url, shape)
         outlet = Outlet(
-            parse_url(declared.url).text, sink, shape, check_delivery(declared.delivery, sink, shape.name), folder, info,
+            parse_url(declared.url).text, sink, shape, check_delivery(declared.delivery, sink, shape.name), info.name, followed,
             functools.partial(self._catalog.versions, info.name), functools.partial(self._reach, declared.view),
             self._letters(shape.name, info.name, declared.dead_letters),
         )  # fmt: skip
@@ -189,8 +194,18 @@ class Connectors:
             outlet, note, folder, files=self._files, is_patient=self._is_patient, on_state=self._on_state
         )
 
+    def _followed(self, view: str) -> tuple[Path, LogInfo] | None:
+        """Return where the served version of a view is, and what is in it."""
+        served = self._versions.served().get(view)
+        return None if served is None else (served.folder, served.output)
+
     def _reach(self, view: str) -> Reach:
-        return Reach(self._views[view], self._views, lambda log: self._log(log.name).end_offsets())
+        served = self._versions.served()
+        if (
+            self._versions.standing(view) is not None
+        ):  # it goes on no more: what it has is what there is to be had
+            return Reach(served[view], {}, lambda log: (0,) * log.partitions)
+        return Reach(served[view], served, lambda log: self._log(log.name).end_offsets())
 
     def _letters(self, origin: str, log: str, declared: float | str) -> DeadLetters:
         largest = share(declared, where=repr(origin))

@@ -4,8 +4,8 @@ Law: what a sink holds is what its view said at the sink's position, and the sin
 delivers exactly once keeps it with its rows; for any other it is kept here, after each write (at least once) or before
 it (at most once).
 
-A sink whose other side is away waits and tries again, ever less often, and delays nobody else. When a view's definition
-changes, its sink keeps what it has until the new version has taken in what is in the logs, and then gets the difference.
+A sink whose other side is away waits and tries again, ever less often, and delays nobody else. It follows the version of its
+view that is served; when another one is, it gets the difference, once that version has taken in what is in the logs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from bourne.connect.dead_letters import DeadLetters
+from bourne.connect.rejected import part_of, without_rejected
 from bourne.connect.sink import Change, Shape, Sink
 from bourne.connect.source import Delivery, Position
 from bourne.connect.states import SinkState, StateFile
@@ -30,6 +30,7 @@ from bourne.limits import DELIVERY_BYTES
 from bourne.log.at_work import take
 from bourne.log.catalog import LogInfo, partition_folder
 from bourne.log.disk import disk_errors
+from bourne.log.relation import only_grows, relation_schema
 from bourne.log.wake import Wake
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.sink_changes import KeyCounts
@@ -41,21 +42,29 @@ from bourne.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """A sink, the log or view that it follows, and all versions of that: by the id of the log, where it is.
+    """A sink, the name of the log or view that it follows, and all versions of that: by the id of the log, where it is.
 
-    `delivery` is what was asked for, at most what the sink can. `reach` begins to watch until a version has taken in what is
-    in its logs.
+    `followed` says where the log is, or the version that is served, if there is one. `delivery` is what was asked for, at most
+    what the sink can. `reach` begins to watch until a version has taken in what is in its logs.
     """
 
     url: str
     sink: Sink
     shape: Shape
     delivery: Delivery
-    folder: Path
-    info: LogInfo
+    name: str
+    followed: Callable[[], tuple[Path, LogInfo] | None]
     versions: Callable[[], dict[str, tuple[Path, LogInfo]]]
     reach: Callable[[], Reach]
     dead_letters: DeadLetters
+
+    def served(self) -> tuple[Path, LogInfo] | None:
+        """Return where what the sink follows is now; None as long as that has other columns than the sink is made for."""
+        found = self.followed()
+        if found is None or relation_schema(found[1]) != self.shape.schema:
+            return None
+        is_told = bool(self.shape.key) or self.shape.has_weights != only_grows(found[1])
+        return found if is_told else None
 
 
 class Delivering(Worker[SinkState]):
@@ -71,7 +80,7 @@ class Delivering(Worker[SinkState]):
         """
         self._outlet = outlet
         self.name = outlet.shape.name
-        now = SinkState(self.name, outlet.url, outlet.info.name, outlet.delivery)
+        now = SinkState(self.name, outlet.url, outlet.name, outlet.delivery)
         super().__init__(f"sink {self.name!r}", now, state, is_patient=is_patient, on_state=on_state)
         self._folder = folder
         self._files = files
@@ -81,21 +90,29 @@ class Delivering(Worker[SinkState]):
         self._held: Position | None = None
         self._has_begun = False
         self._awaited: Reach | None = None
+        self._served: tuple[Path, LogInfo] | None = None  # what it follows now
 
     def is_behind(self) -> bool:
         """Say whether something is still to be delivered, of what the view has committed until now."""
         if not self.is_alive:
             return False
-        if not self._has_begun:
+        served = self._outlet.served()
+        if served is None:
+            return False
+        if not self._has_begun or self._is_other(served):
             awaited = self._awaited
             return awaited is None or awaited.is_reached()
-        position, changes = self._position, Changes(self._outlet.folder, self._outlet.info)
+        position, changes = self._position, Changes(*served)
         with contextlib.closing(changes):
             end: int = changes.lag() + sum(changes.positions)
         if position is None:
             return end > 0
         at: int = sum(position["offsets"])
-        return at < end or position["of"] != self._outlet.info.id.hex()
+        return at < end or position["of"] != served[1].id.hex()
+
+    def _is_other(self, served: tuple[Path, LogInfo] | None) -> bool:
+        """Say whether that is not what it follows."""
+        return served is None or self._served is None or served[1].id != self._served[1].id
 
     # --- its thread --------------------------------------------------------------------------------------
 
@@ -113,20 +130,27 @@ class Delivering(Worker[SinkState]):
             os.close(descriptor)
 
     def _work(self) -> None:
-        try:
-            self._deliver()
-        finally:
-            self._outlet.sink.close()
+        while not self._stopping.is_set():
+            self._has_begun = False
+            served = self._served = self._outlet.served()
+            if served is None:
+                name = self._outlet.name
+                self._show(
+                    "waiting", SinkFailed(f"no version of view {name!r} is served that has these columns")
+                )
+                self._stopping.wait(_SERVED_LOOK_S)
+                continue
+            try:
+                self._deliver(*served)
+            finally:
+                self._outlet.sink.close()
 
-    def _deliver(self) -> None:
-        """Bring the sink to what the view says, again and again, until stopped."""
-        self._has_begun = False
+    def _deliver(self, folder: Path, info: LogInfo) -> None:
+        """Bring the sink to what the view says, again and again, until stopped, or another version is served."""
         position = self._open()
-        folders = [
-            partition_folder(self._outlet.folder, number) for number in range(self._outlet.info.partitions)
-        ]
+        folders = [partition_folder(folder, number) for number in range(info.partitions)]
         with (
-            contextlib.closing(Changes(self._outlet.folder, self._outlet.info)) as changes,
+            contextlib.closing(Changes(folder, info)) as changes,
             contextlib.closing(Wake(folders, stop=self._stopping)) as wake,
         ):
             counts = KeyCounts(self._outlet.shape)
@@ -138,7 +162,7 @@ class Delivering(Worker[SinkState]):
                 return
             position = self._position = self._begin(position, changes, counts)
             self._has_begun = True
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not self._is_other(self._outlet.served()):
                 change = changes.read(bytes_max=DELIVERY_BYTES)
                 if change is None:
                     self._runs()
@@ -151,16 +175,16 @@ class Delivering(Worker[SinkState]):
                 self._runs()
 
     def _is_rebuilt(self, wake: Wake) -> bool:
-        """Wait until the view's new version has taken in what is in its logs; False if stopped before.
+        """Wait until the version has taken in what is in its logs; False if stopped, or another one is served, before.
 
         Before that, rows would go from the sink only to come back.
         """
         awaited = self._awaited = self._outlet.reach()
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not self._is_other(self._outlet.served()):
                 if awaited.is_reached():
                     return True
-                name = self._outlet.info.name
+                name = self._outlet.name
                 self._show("waiting", SinkFailed(f"view {name!r} has a new definition, and is computed anew"))
                 wake.wait(_LOOK_S)
             return False
@@ -222,7 +246,7 @@ class Delivering(Worker[SinkState]):
         if found is None:
             raise SinkFailed(
                 f"sink {self.name!r} holds the rows of another log or view", where=self._outlet.url,
-                expected=f"a version of {self._outlet.info.name!r}", found="one that is not in this data folder",
+                expected=f"a version of {self._outlet.name!r}", found="one that is not in this data folder",
                 hint="give the sink another name and target, or delete what the target holds, with its position; a `bourne pipe` "
                 "that is to go on needs --data",
             )  # fmt: skip
@@ -249,7 +273,7 @@ class Delivering(Worker[SinkState]):
             good, bad = self._without_rejected(change, error)
             rate = self._outlet.dead_letters.rate
             letters = as_letters(
-                bad, self._outlet.shape, view=self._outlet.info.name, before=before, reason=f"{error.what}: {error.found}"
+                bad, self._outlet.shape, view=self._outlet.name, before=before, reason=f"{error.what}: {error.found}"
             )  # fmt: skip
             if not rate.is_within(good.size, len(letters)):
                 raise SinkFailed(
@@ -267,47 +291,11 @@ class Delivering(Worker[SinkState]):
         self._position = self._held = position
 
     def _without_rejected(self, change: Change, error: Rejected) -> tuple[Change, Change]:
-        """Return a change without the rows that the other side refuses, and these.
-
-        First those that it refuses alone, found by halving; then those that it refuses beside the ones before them.
-
-        Raises:
-            SinkFailed: it does not let keys go, or does not say which rows it refuses.
-        """
-        accepts, rate = self._outlet.sink.accepts, self._outlet.dead_letters.rate
-        if not accepts(_part(change, [])):
-            raise SinkFailed(
-                f"sink {self.name!r} refuses that rows go away", where=self._outlet.url, found=f"{error.what}: {error.found}",
-                hint="does something else there refer to them? mend the target",
-            ) from error  # fmt: skip
-        rejected = self._refused_alone(change)
-        kept = [number for number in range(change.rows.num_rows) if number not in rejected]
-        while not accepts(_part(change, kept)) and rate.is_within(len(kept), len(rejected)):
-            good, bad = 0, len(kept)  # it takes so many of them, but not so many
-            while bad - good > 1:
-                middle = (good + bad) // 2
-                good, bad = (middle, bad) if accepts(_part(change, kept[:middle])) else (good, middle)
-            rejected.add(kept.pop(good))
-        if not rejected:
-            raise SinkFailed(
-                f"sink {self.name!r} refuses a change, but takes its rows when it is asked", where=self._outlet.url,
-                found=f"{error.what}: {error.found}", hint="does somebody else write there? mend the target",
-            ) from error  # fmt: skip
-        return _part(change, kept), replace(_part(change, sorted(rejected)), gone=None)
-
-    def _refused_alone(self, change: Change) -> set[int]:
-        rejected: set[int] = set()
-        waiting = [(0, change.rows.num_rows)]
-        while waiting:
-            start, end = waiting.pop()
-            if start == end or self._outlet.sink.accepts(_part(change, np.arange(start, end))):
-                continue
-            if end - start == 1:
-                rejected.add(start)
-                continue
-            middle = (start + end) // 2
-            waiting += [(middle, end), (start, middle)]
-        return rejected
+        """Return a change without the rows that the other side refuses, and these."""
+        return without_rejected(
+            self._outlet.sink, change, error, allows=self._outlet.dead_letters.rate.is_within, name=self.name,
+            where=self._outlet.url,
+        )  # fmt: skip
 
     # --- rows that were refused, once more ---------------------------------------------------------------
 
@@ -325,7 +313,8 @@ class Delivering(Worker[SinkState]):
         """
         with self._alone(), contextlib.closing(self._outlet.sink) as sink:
             position = self._open()
-            if position is None or position["of"] != self._outlet.info.id.hex():
+            served = self._served = self._outlet.served()
+            if position is None or served is None or position["of"] != served[1].id.hex():
                 raise SinkFailed(
                     f"sink {self.name!r} does not stand where its view does", where=self._outlet.url,
                     hint="run the app first, so that the sink gets what the view says now",
@@ -363,8 +352,9 @@ class Delivering(Worker[SinkState]):
         rows = from_letters(texts, shape)
         if not shape.key:
             numbers = range(len(texts))
-            return [_part(rows, [number]) for number in numbers], numbers
-        with contextlib.closing(Changes(self._outlet.folder, self._outlet.info)) as changes:
+            return [part_of(rows, [number]) for number in numbers], numbers
+        assert self._served is not None
+        with contextlib.closing(Changes(*self._served)) as changes:
             now = changes.read(until=position["offsets"]) or RowChange(
                 changes.schema.to_arrow().empty_table()
             )
@@ -402,7 +392,8 @@ class Delivering(Worker[SinkState]):
     def _now(self, state: str, error: BourneError | None) -> SinkState:
         why = None if error is None else error.what if error.found is None else f"{error.what}: {error.found}"
         position = self._position
-        is_this = position is not None and position["of"] == self._outlet.info.id.hex()
+        served = self._served
+        is_this = position is not None and served is not None and position["of"] == served[1].id.hex()
         return replace(
             self._state, state=state, records=self._records, dead_letters=self._outlet.dead_letters.count, error=why,
             position=sum(position["offsets"]) if position is not None and is_this else 0,
@@ -415,12 +406,8 @@ class Delivering(Worker[SinkState]):
 # How long it sleeps at most before it looks for more, where the system does not tell of appends.
 _LOOK_S = 1.0
 
-
-def _part(change: Change, rows: Sequence[int] | Any) -> Change:
-    """Return a change with some of its rows; all that goes away, goes: what comes may need its place."""
-    index = pa.array(rows, pa.int64())
-    weights = None if change.weights is None else change.weights.take(index)
-    return Change(change.rows.take(index), change.gone, weights)
+# How often it looks whether a version is served that it can follow.
+_SERVED_LOOK_S = 0.1
 
 
 def _together(changes: Sequence[Change]) -> Change:

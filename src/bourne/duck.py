@@ -7,8 +7,18 @@ files, on extensions that happen to be installed, or on Python variables in scop
 from __future__ import annotations
 
 import functools
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
 
 import duckdb
+
+# One for each file that this process has written to.
+_WRITING: Final[defaultdict[Path, threading.Lock]] = defaultdict(threading.Lock)
+_WRITING_MUTEX: Final = threading.Lock()
 
 
 def connect(*, threads: int = 1, may_spill: bool = True) -> duckdb.DuckDBPyConnection:
@@ -29,6 +39,19 @@ def connect(*, threads: int = 1, may_spill: bool = True) -> duckdb.DuckDBPyConne
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL python_enable_replacements = false")
     return connection
+
+
+@contextmanager
+def written(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Hold a database file for the block, to write to it, beside no other thread of this process.
+
+    While one thread opens or closes a file, DuckDB lets another fail ("Unique file handle conflict") or have a connection that
+    does not know Arrow ("python_arrow_scan does not exist").
+    """
+    with _WRITING_MUTEX:
+        mutex = _WRITING[path.resolve()]
+    with mutex, closing(duckdb.connect(path)) as database:
+        yield database
 
 
 def cursor() -> duckdb.DuckDBPyConnection:

@@ -208,6 +208,44 @@ class LogLocked(BourneError):
         )
 
 
+class JobFailed(BourneError):
+    """A run of a job failed. What its chunks committed holds; `run` is its number, to restart it by."""
+
+    exit_code = 12
+
+    def __init__(
+        self, what: str, *, run: int, where: str | None = None, found: object = None, hint: str | None = None
+    ) -> None:
+        self.run = run
+        super().__init__(what, where=where, found=found, hint=hint)
+
+
+class JobRunning(BourneError):
+    """The same instance of a job is running already: its lease is held. `run` is that run's number."""
+
+    exit_code = 5
+
+    def __init__(self, what: str, *, run: int, where: str | None = None, found: object = None) -> None:
+        self.run = run
+        super().__init__(
+            what, where=where, expected="one run of an instance at a time", found=found,
+            hint=f"wait for it, or stop it: bourne jobs stop {run}",
+        )  # fmt: skip
+
+
+class JobCompleted(BourneError):
+    """The same instance of a job has completed already. `run` is that run's number."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, run: int, where: str | None = None) -> None:
+        self.run = run
+        super().__init__(
+            what, where=where, expected="an instance that has not completed", found=f"run {run} did",
+            hint="give it other parameters; or, to do all of it once more: --again",
+        )  # fmt: skip
+
+
 class Closed(BourneError):
     """A method was called on something that is closed."""
 

@@ -42,9 +42,10 @@ from bourne.errors import (
     StorageError,
     UnknownName,
 )
+from bourne.housekeeping import Housekeeping
 from bourne.html_table import html_table
+from bourne.jobs.jobs import Jobs
 from bourne.letters import Letters
-from bourne.limits import MAINTAIN_INTERVAL_S
 from bourne.log.catalog import LogInfo, Retention
 from bourne.log.causes import check_seen, with_seen
 from bourne.log.embedded import EmbeddedLog
@@ -52,9 +53,11 @@ from bourne.log.partition import check_partition_key
 from bourne.log.protocol import Appended
 from bourne.log.reader import LogReader
 from bourne.log.relation import relation_schema, stored_schema
-from bourne.log.retention import Maintained, Pin
+from bourne.log.retention import Maintained
 from bourne.ports import Clock, Files, OsFiles, SystemClock
+from bourne.position import position_text
 from bourne.reading import Reading
+from bourne.rebuilding import Rebuilding
 from bourne.result import Result
 from bourne.running import Progress, Runners
 from bourne.sql.bind import bind
@@ -65,8 +68,15 @@ from bourne.udf import register
 from bourne.views.catalog import Catalog, ViewInfo
 from bourne.views.compiling import Compiling, side_log_owners
 from bourne.views.families import check_side_logs
-from bourne.views.pins import view_pins
-from bourne.views.status import LogStatus, log_status, output_ends, view_state, view_status
+from bourne.views.serving import Build, Outcome
+from bourne.views.status import (
+    BuildingStatus,
+    building_status,
+    output_ends,
+    view_state,
+    view_status,
+)
+from bourne.views.versions import Versions
 
 
 def open_app(
@@ -93,6 +103,11 @@ def open_app(
     return instance
 
 
+def open_data(folder: Path) -> Instance:
+    """Open a data folder as it is, in a process that works for another one."""
+    return open_app(data=folder)
+
+
 class Instance:
     """What `bourne.open` returns. Use it as a context manager, or call `close`; calling it twice is fine."""
 
@@ -101,17 +116,19 @@ class Instance:
         self.folder = folder
         self._home = Path.cwd()  # of the tables' files
         self.clock = clock
-        self._files = files
+        self.files = files
         self._catalog = Catalog(folder)
         self._logs: dict[str, EmbeddedLog] = {}
         self._open_connectors: Connectors | None = None
+        self._open_jobs: Jobs | None = None
         self._mutex = threading.RLock()
         self._is_closed = False
+        self._at_work = 0  # how many threads run the views here
         self._functions = app.functions if app is not None else {}
         self._databases = Databases(self._connect)
+        self._compiling = Compiling(app or App("none"), folder, self._databases)
+        self._versions = Versions(self._catalog, self._compiling, files)
         self._declared: dict[str, LogInfo] = {}
-        self._views: dict[str, ViewInfo] = {}
-        self._bound: dict[str, BoundQuery] = {}
         self._growing: list[GrowingState] = []
         if app is None:
             if self._catalog.check() is None:
@@ -121,15 +138,15 @@ class Instance:
                 )  # fmt: skip
         else:
             self._declare(app)
-        side_logs = {name: self._side_logs(view) for name, view in self._views.items()}
-        self._runners = Runners(
-            self._views, self._bound, self._catalog, self._databases, files, self.clock, side_logs
-        )
-        self.reading = Reading(self._catalog, self._views_by_name, self._log, lambda: self._databases.linear)
+        self._runners = Runners(self._versions, self._databases, files, self.clock, self._side_logs)
+        self._housekeeping = Housekeeping(self._versions, self.log, self._runners.release)
+        self.reading = Reading(
+            self._catalog, self._versions.served, self._versions.all_served, self._log, lambda: self._databases.linear
+        )  # fmt: skip
 
-    def _side_logs(self, view: ViewInfo) -> SideLogs:
+    def _side_logs(self, view: ViewInfo, query: BoundQuery) -> SideLogs:
         """Return where records go that a view goes on without."""
-        closes, takes_failures = self._bound[view.name].emit.closes, view.on_error == "log"
+        closes, takes_failures = query.emit.closes, view.on_error == "log"
 
         def log(name: str, is_wanted: bool) -> ErrorLog | None:
             return ErrorLog(view.version, self.log(name).append) if is_wanted else None
@@ -150,35 +167,17 @@ class Instance:
         check_seen(relations)
         for log in logs:
             check_punctuation(log)
-        compiled = Compiling(app, self.folder, self._databases).views(relations)
+        compiled = self._compiling.views(relations)
         views = [each.info for each in compiled]
-        self._bound = {each.info.name: each.query for each in compiled}
         self._growing = [each.growing for each in compiled if each.growing is not None]
         check_side_logs({view.name: view for view in views}, owners)
         check_sinks(app, relations | {view.name: view.output for view in views})
         with self._catalog.alone():
-            self._catalog.create(app.name, self._files)
-            self._declared = {log.name: self._catalog.declare_log(log, self._files) for log in logs}
-            self._declare_views(views)
+            self._catalog.create(app.name, self.files)
+            self._declared = {log.name: self._catalog.declare_log(log, self.files) for log in logs}
+            self._versions.declare(compiled, self._declared)
         for content in tables:
             self._store_table(content)
-
-    def _declare_views(self, views: Iterable[ViewInfo]) -> None:
-        made = dict(self._declared)
-        for view in views:
-            info = self._catalog.declare_view(
-                view.name,
-                view.sql,
-                [made[each.name] for each in view.inputs],
-                view.schema,
-                view.changes,
-                self._files,
-                functions=view.functions,
-                on_error=view.on_error,
-                bounds=view.bounds,
-            )
-            self._views[view.name] = info
-            made[view.name] = info.output
 
     def _read_table(self, table: TableDefinition, *, is_fixed: bool = False) -> TableContent:
         log = self._declared.get(table.name) or self._catalog.log(table.name)
@@ -189,7 +188,7 @@ class Instance:
     def _store_table(self, content: TableContent) -> None:
         """Bring a table's log to what its file said."""
         info = self._declared[content.info.name]
-        store_table(replace(content, info=info), self._catalog.log_folder(info.name), self._files, self.clock)
+        store_table(replace(content, info=info), self._catalog.log_folder(info.name), self.files, self.clock)
 
     def _take_over_tables(self) -> list[BourneError]:
         """Look at the tables' files again; return what is wrong with some, which then stay as they were."""
@@ -215,7 +214,7 @@ class Instance:
             info = self._log(name)
             if info.name not in self._logs:
                 folder = self._catalog.log_folder(info.name)
-                self._logs[info.name] = EmbeddedLog(folder, info, files=self._files, clock=self.clock)
+                self._logs[info.name] = EmbeddedLog(folder, info, files=self.files, clock=self.clock)
             return self._logs[info.name]
 
     def append(
@@ -303,7 +302,8 @@ class Instance:
         errors = self._take_over_tables()
         rows = 0
         try:
-            rows = self._runners.catch_up(is_end=final)
+            with self._working():
+                rows = self._runners.catch_up(is_end=final)
         except BourneError as error:
             errors.insert(0, error)
         _raise_first(errors)
@@ -355,14 +355,15 @@ class Instance:
         _raise_first(self._take_over_tables())
         stop = stop or threading.Event()
         with (
-            self._maintenance(),
+            self._housekeeping.now_and_then(),
             self._connectors(is_patient=not until_caught_up, on_state=on_state) as connectors,
         ):
             self._open_connectors = connectors
-            self._runners.run(
-                connectors.new_records, connectors.has_more, connectors.has_less, is_futile=connectors.have_failed,
-                until_caught_up=until_caught_up, on_progress=on_progress, stop=stop,
-            )  # fmt: skip
+            with self._working():
+                self._runners.run(
+                    connectors.new_records, connectors.has_more, connectors.has_less, is_futile=connectors.have_failed,
+                    until_caught_up=until_caught_up, on_progress=on_progress, stop=stop,
+                )  # fmt: skip
             if final and not stop.is_set():
                 connectors.raise_first()  # what a source still had is not to be late for ever
                 self._runners.catch_up(is_end=True)
@@ -373,7 +374,7 @@ class Instance:
         self, *, is_patient: bool, on_state: Callable[[SourceState | SinkState], None] | None
     ) -> Connectors:
         return Connectors(
-            self.app, self.log, self._views, self._catalog, self.reading.rows, files=self._files, clock=self.clock, is_patient=is_patient,
+            self.app, self.log, self._versions, self._catalog, self.reading.rows, files=self.files, clock=self.clock, is_patient=is_patient,
             on_state=on_state,
         )  # fmt: skip
 
@@ -391,6 +392,98 @@ class Instance:
     def _deliver_again(self, sink: str, letters: Mapping[str, bytes]) -> Mapping[str, str | None]:
         return self._connectors(is_patient=False, on_state=None).deliver_again(sink, letters)
 
+    @property
+    def jobs(self) -> Jobs:
+        """The app's batch jobs: to start, to go on with, to stop, and what became of them."""
+        self._check_open()
+        with self._mutex:
+            if self._open_jobs is None:
+                app = self.app or App("none")
+                self._open_jobs = Jobs(self, app.jobs, app.pools, app.schedules, open_data)
+            return self._open_jobs
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Note that a thread runs the views while the block does."""
+        with self._mutex:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._at_work -= 1
+
+    # --- versions ---
+
+    def replay(
+        self,
+        view: str,
+        *,
+        accept_differences: bool = False,
+        on_progress: Callable[[Build, bool], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Outcome | None:
+        """Compute a view, and those that read it, again from the log, beside the versions that are served meanwhile.
+
+        The rows of both are compared at one position. If they are the same, the new versions are served from then on, all at
+        once, and those before are kept for `rollback`. Whoever runs the views does it: this call, or the process that does.
+
+        Args:
+            accept_differences: serve the new version also if its rows are others.
+            on_progress: called now and then with the build, and whether it is done here.
+            stop: set it, from any thread, to give up: what is served stays.
+
+        Returns: how it ended, with the differences; None if it was stopped.
+
+        Raises:
+            UnknownName: there is no such view.
+            DefinitionError: it is being built already, or cannot be run any more as it was declared.
+            ViewFailed: records that it was computed from are not there any more, or it cannot come to an end.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        self._check_open()
+        return self._rebuilding().replay(view, accepts=accept_differences, on_progress=on_progress, stop=stop)
+
+    def rollback(
+        self,
+        view: str,
+        *,
+        as_it_is: bool = False,
+        on_progress: Callable[[Build, bool], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Outcome | None:
+        """Serve the version of a view again that was served before, with those of the views that read it.
+
+        It catches up first. Opening the app with the definition that was rolled back does not bring it back; another
+        `rollback` does, and so does another definition.
+
+        Args:
+            as_it_is: serve it at once, without what came since; it stands still if it cannot be run any more.
+            on_progress, stop: as of `replay`.
+
+        Returns: how it ended; None if it was stopped.
+
+        Raises:
+            UnknownName: there is no such view.
+            DefinitionError: no other version was served before, or it cannot be run any more, or does not fit the others.
+            ViewFailed: records are gone that it has not taken in, or it cannot come to an end.
+            DiskFull, StorageError, CorruptFrame: the disk refuses.
+        """
+        self._check_open()
+        return self._rebuilding().rollback(view, as_it_is=as_it_is, on_progress=on_progress, stop=stop)
+
+    def standing(self, view: str) -> str | None:
+        """Return why a view is served as it stands, whatever comes, after `rollback(…, as_it_is=True)`; None if it goes on."""
+        return self._versions.standing(view)
+
+    @property
+    def rolled_back(self) -> tuple[str, ...]:
+        """The views of the app that are served in another version than it declares, because they were rolled back."""
+        return tuple(self._versions.rolled_back())
+
+    def _rebuilding(self) -> Rebuilding:
+        return Rebuilding(self._versions, self._runners, self.files, lambda: self._at_work > 0)
+
     # --- keeping house ---
 
     def maintain(self) -> list[Maintained]:
@@ -406,42 +499,7 @@ class Instance:
             StorageError, DiskFull: the disk refuses; what was done before holds.
         """
         self._check_open()
-        result = []
-        for info in self._catalog.logs():
-            log = self.log(info.name)
-            done = log.maintain(self._pins(info.name))
-            if any(pin.holder.startswith("view ") for each in done for pin in each.held):
-                self._runners.release(info.name)
-                again = log.maintain(self._pins(info.name))
-                done = [before + after for before, after in zip(done, again, strict=True)]
-            result += done
-        return result
-
-    @contextlib.contextmanager
-    def _maintenance(self) -> Iterator[None]:
-        """Maintain the logs now and then while the block runs, on a thread; its failure is raised at the end."""
-        if all(info.retention == Retention() for info in self._catalog.logs()):
-            yield
-            return
-        is_over = threading.Event()
-        failures: list[Exception] = []
-
-        def work() -> None:
-            while not failures and not is_over.wait(MAINTAIN_INTERVAL_S):
-                try:
-                    self.maintain()
-                except Exception as error:  # noqa: BLE001  (raised at the end: a run does not stop for it)
-                    failures.append(error)
-
-        thread = threading.Thread(target=work, name="bourne-maintain", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            thread.join()
-        for failure in failures:
-            raise failure
+        return self._housekeeping.maintain()
 
     # --- asking ---
 
@@ -500,21 +558,40 @@ class Instance:
         found.check_partition(partition)
         return LogReader(found.folder, found.info, partition=partition)
 
+    def position_of(self, name: str) -> str:
+        """Return the position of all that is in a log now, or in the logs that a view follows, as `at_least` takes it.
+
+        Raises:
+            UnknownName: there is neither.
+        """
+        self._check_open()
+        views, waiting, ends = self._versions.served(), [name], dict[str, tuple[int, ...]]()
+        while waiting:
+            each = waiting.pop()
+            view = views.get(each)
+            if view is not None:
+                waiting += [below.name for below in view.inputs]
+            else:
+                ends[each] = tuple(self.log(each).end_offsets())
+        return position_text(ends)
+
     def status(self) -> Status:
         """Return how much the logs hold and how far the views are, as committed."""
         self._check_open()
-        logs = [self._log_status(info) for info in self._catalog.logs()]
+        logs = [self._housekeeping.status(info) for info in self._catalog.logs()]
         ends = {log.name: log.ends for log in logs} | {
             view.name: output_ends(view) for view in self._known_views()
         }
         records = {log.name: log.end for log in logs}
+        building = self._versions.building()
         views = [
             view_status(
                 view,
                 late_records=records.get(late_log_name(view.name), 0),
                 failed_records=records.get(error_log_name(view.name), 0),
                 input_ends={each.name: ends[each.name] for each in view.inputs if each.name in ends},
-                rows=self.reading.count(view.name),
+                rows=self.reading.count(view),
+                building=_building_status(building.get(view.name.casefold()), ends),
             )
             for view in self._known_views()
         ]
@@ -535,7 +612,7 @@ class Instance:
             SqlError: without an app: the view calls Python functions, which only its app knows.
         """
         self._check_open()
-        info = self._views.get(view) or self._catalog.view(view)
+        info = self._known_view(view)
         if info is None:
             known = ", ".join(each.name for each in self._known_views()) or "none"
             raise UnknownName(
@@ -543,30 +620,23 @@ class Instance:
             )
         inputs = {each.name: each for each in info.inputs}
         schemas = {name: relation_schema(each) for name, each in inputs.items()}
-        query = self._bound.get(info.name) or bind(info.sql, schemas, view=info.name)
+        query = self._versions.known_query(info) or bind(info.sql, schemas, view=info.name)
         circuit = compile_circuit(query, self._databases, sql=info.sql, inputs=inputs, view=info.name)
         views = [each.name for each in self._known_views()]
         found = explain_circuit(info.name, query, circuit, sql=info.sql, inputs=inputs, views=views)
         state = view_state(info)
         return found if state is None else found.with_state(state[1], epoch=state[0])
 
-    def _log_status(self, info: LogInfo) -> LogStatus:
-        log = self.log(info.name)
-        is_kept_for_ever = log.info.retention == Retention()
-        return log_status(log, [] if is_kept_for_ever else [*self._pins(info.name), *log.readers()])
-
-    def _pins(self, log: str) -> list[Pin]:
-        """Return which records of a log its views may have to read again."""
-        found = ((view, each) for view in self._known_views() for each in view.inputs if each.name == log)
-        return [pin for view, info in found for pin in view_pins(view, info)]
-
     def _known_views(self) -> Iterable[ViewInfo]:
-        return self._views_by_name().values()
+        return self._versions.served().values()
 
-    def _views_by_name(self) -> Mapping[str, ViewInfo]:
-        if self.app is not None:
-            return self._views
-        return {view.name: view for view in self._catalog.views()}
+    def _known_view(self, name: str) -> ViewInfo | None:
+        """Return the served version of a view; of one that is not served yet, what the app declares."""
+        return (
+            self._versions.served().get(name)
+            or self._catalog.view(name)
+            or self._versions.targets().get(name)
+        )
 
     # --- ending ---
 
@@ -577,6 +647,7 @@ class Instance:
                 return
             self._is_closed = True
             closing: list[Callable[[], None]] = [
+                *([] if self._open_jobs is None else [self._open_jobs.close]),
                 *self._runners.closers(),
                 *(log.close for log in self._logs.values()),
                 *self.reading.closers(),
@@ -641,6 +712,14 @@ def _log_info(declared: LogDefinition) -> LogInfo:
         declared.tombstone, declared.weight, idle_us=declared.idle_us, punctuation=declared.punctuation,
         seen=declared.seen,
     )  # fmt: skip
+
+
+def _building_status(
+    found: tuple[Build, ViewInfo] | None, ends: Mapping[str, Sequence[int]]
+) -> BuildingStatus | None:
+    if found is None:
+        return None
+    return building_status(found[1], found[0].why, input_ends=ends)
 
 
 def _attempt(action: Callable[[], None]) -> BaseException | None:

@@ -221,6 +221,13 @@ POSITION_CHARS_MAX: Final = 1 << 16
 CUT_FRAMES_MAX: Final = 256
 CUT_READ_BYTES_MAX: Final = 8 << 20
 
+# How the last builds of views' versions ended is kept for who asked for them; it is read with each query.
+BUILD_OUTCOMES_MAX: Final = 8
+
+# Rows that are shown of a difference between two versions, and how long each may be, in characters.
+DIFFERENCE_ROWS_MAX: Final = 3
+DIFFERENCE_CHARS_MAX: Final = 200
+
 # How long who asks for a position waits for it, in seconds: by default, and at most.
 AT_LEAST_S: Final = 5.0
 AT_LEAST_S_MAX: Final = 30.0
@@ -300,6 +307,15 @@ SERVE_WAITERS_MAX: Final = 256
 SERVE_SUBSCRIBERS_MAX: Final = 3_000
 SERVE_SUBSCRIBERS_OF_ONE: Final = 2_000
 
+# Runs of jobs, chunks and messages in one answer; runs at work at once of which requests may begin another one.
+SERVED_RUNS: Final = 50
+SERVED_RUNS_MAX: Final = 1_000
+SERVED_RUNS_AT_WORK: Final = 32
+
+# The newest runs of a job that a list of jobs shows, and what it says of an error, in characters: the run says all.
+RUNS_SHOWN: Final = 20
+RUN_ERROR_SHOWN_CHARS: Final = 300
+
 # The body of a question.
 SERVE_BODY_BYTES_MAX: Final = 1 << 20
 SERVE_BODY_S: Final = 10.0
@@ -337,3 +353,95 @@ CLIENT_SILENCE_S: Final = 45.0
 
 # Tokens of a data folder: each request's is compared with all of them, which takes some microseconds then.
 TOKENS_MAX: Final = 1000
+
+# A chunk of a batch job: what is in memory a few times over (read, processed, on its way), and is done again after a
+# crash. By default one takes about a second: the other side's commit then costs little, and a stop is quick.
+CHUNK_BYTES_MAX: Final = 64 << 20
+CHUNK_ROWS_MAX: Final = 1 << 20
+CHUNK_ROWS_FIRST: Final = 10_000
+CHUNK_S: Final = 1.0
+
+# A run that has not given a sign of life for so long is taken for dead, in seconds, and how often it gives one.
+LEASE_S: Final = 30.0
+HEARTBEAT_S: Final = 2.0
+
+# Steps of one job that run side by side at most, and of one job at all: a person wants to read its picture.
+STEPS_AT_ONCE_MAX: Final = 16
+STEPS_MAX: Final = 500
+
+# What an error of a run says at most in its history, in characters.
+RUN_ERROR_CHARS_MAX: Final = 20_000
+
+# A step's name is a part of what its position is kept under, in every database that it writes to.
+STEP_NAME_CHARS_MAX: Final = 60
+
+# Of a text file without declared columns a job looks at so much before it begins: more would take longer than the job.
+INFERENCE_BYTES_MAX: Final = 32 << 20
+
+# How long a slice of a part of a chunk step lasts on an executor, in seconds: then it is asked for again. So a stop is
+# noticed, and what a worker that died had in hand is small.
+SLICE_S: Final = 5.0
+
+# Each slot of a pool is a file that is tried for.
+POOL_SLOTS_MAX: Final = 1000
+# The shortest interval of a schedule, in seconds: each run costs a few syncs, and what is quicker is a view's work.
+SCHEDULE_INTERVAL_S_MIN: Final = 1
+
+# Times of one schedule that are made up for at one look, the oldest first; the rest comes with the next look.
+FIRES_DUE_MAX: Final = 1_000
+
+# The largest `catch_up` by number: each time is found by some dozen questions, going back from now.
+CATCH_UP_FIRES_MAX: Final = 1_000
+
+# How long the history remembers runs that ended, and how often a process that begins runs of a job looks for older ones, in
+# seconds.
+HISTORY_KEEP: Final = "90 days"
+HISTORY_FORGET_S: Final = 3600.0
+
+# Runs that schedules have at work at once, all in all: by default, and at most. Each is a thread or a process.
+SCHEDULED_RUNS: Final = 4
+SCHEDULED_RUNS_MAX: Final = 256
+
+# How often is looked whether something is due, has happened or has ended, in seconds.
+SCHEDULER_LOOK_S: Final = 1.0
+
+# Fires of one schedule that wait: beyond that its time stands still, and what is too late then is missed.
+FIRES_WAITING_MAX: Final = 10_000
+
+# Finished fires of one schedule that are remembered, and how often older ones are forgotten, in seconds. What is forgotten
+# cannot be told from what never was, so a clock that is turned back does not bring those times again.
+FIRES_KEPT: Final = 10_000
+FIRES_FORGET_S: Final = 3600.0
+
+# Finished calls of one schedule that are remembered, as requests of a log are: an older one that is repeated is a new one.
+CALLS_KEPT: Final = 1 << 16
+
+# The id of a call: a request's own, or a UUID.
+CALL_ID_CHARS_MAX: Final = 200
+
+# How often a run is begun that cannot be for a reason that may pass (the disk, a lock), a look each.
+FIRE_START_TRIES: Final = 10
+
+# How often one run is begun again after its process died: by then it is what kills it.
+FIRE_LOST_MAX: Final = 20
+
+# How long is waited for another process that writes to the history of jobs, in seconds.
+FIRES_LOCK_WAIT_S: Final = 30.0
+
+# Rows of a query that are read at once, at first (nobody knows how long they are) and at most: so many, or of so many bytes.
+QUERY_PAGE_ROWS_FIRST: Final = 4_096
+QUERY_PAGE_ROWS: Final = CHUNK_ROWS_MAX // 8
+QUERY_PAGE_BYTES: Final = 16 << 20
+
+# Instances of one backfill: thirty years of days.
+BACKFILL_INSTANCES_MAX: Final = 11_000
+
+# How long is waited for the answer of a slice, in seconds, before it is asked for again: twice as long each time in a row. A
+# chunk that takes longer than that is written by who is first.
+SLICE_PATIENCE_S: Final = 30.0
+
+# How often in a row the worker of one part may be lost, without a chunk in between: by then it is the step that kills it.
+LOST_SLICES_MAX: Final = 10
+
+# Processes of one step on this machine; more than 61 Windows cannot wait for.
+PROCESSES_MAX: Final = 61

@@ -19,6 +19,8 @@ from bourne.errors import (
     CorruptFrame,
     DefinitionError,
     InputError,
+    JobCompleted,
+    JobRunning,
     LogLocked,
     MalformedInput,
     QueryError,
@@ -35,6 +37,8 @@ _STATUSES: Final[tuple[tuple[type[BourneError], HTTPStatus], ...]] = (
     (SourceFailed, HTTPStatus.BAD_REQUEST),  # the body cannot be read
     (UnknownName, HTTPStatus.NOT_FOUND),
     (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (JobRunning, HTTPStatus.CONFLICT),
+    (JobCompleted, HTTPStatus.CONFLICT),
     (Behind, HTTPStatus.SERVICE_UNAVAILABLE),
     (QueryError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (DefinitionError, HTTPStatus.UNPROCESSABLE_ENTITY),

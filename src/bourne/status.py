@@ -50,7 +50,9 @@ def _tables(status: Status) -> Sequence[Sequence[dict[str, str]]]:
     views = [
         {
             "view": each.name,
-            "version": str(each.version),
+            "version": str(each.version)
+            if each.building is None
+            else f"{each.version} ({each.building.version} is built)",
             "of": ", ".join(each.inputs),
             "position": f"{each.position:,}",
             "lag": f"{each.lag_records:,}",

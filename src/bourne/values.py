@@ -235,7 +235,7 @@ _INSTANTS: Final = {
 }
 _INTEGER_DIGITS_MAX: Final = 39  # of a HUGEINT, the widest
 _FEW: Final = 8  # NumPy's own reductions pay from about here on
-_INFINITIES: Final = pa.array([-(2**63) + 1, 2**63 - 1])
+_INFINITIES: Final = (-(2**63) + 1, 2**63 - 1)
 
 
 def check_instants(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -277,7 +277,9 @@ def _check_instants(values: pa.Array) -> None:
             bounds[0](raw) < low or bounds[1](raw) > high
         ):  # it may be what lies where there is NULL
             numbers = values.drop_null().view(pa.int64())
-            finite = pc.min_max(numbers.filter(pc.invert(pc.is_in(numbers, value_set=_INFINITIES)))).as_py()
+            finite = pc.min_max(
+                numbers.filter(pc.invert(pc.is_in(numbers, value_set=pa.array(_INFINITIES))))
+            ).as_py()
             if finite["min"] is not None and (finite["min"] < low or finite["max"] > high):
                 raise ValueError("a timestamp beyond what DuckDB knows")
 

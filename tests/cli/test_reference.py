@@ -15,23 +15,38 @@ from bourne import errors
 from bourne.cli.program import program
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
-COMMANDS = get_command(program).commands
+
+
+def commands(group):
+    """Return all commands, those of a group by the name of that."""
+    found = {}
+    for name, command in group.commands.items():
+        found |= (
+            {f"{name} {inner}": each for inner, each in command.commands.items()}
+            if hasattr(command, "commands")
+            else {name: command}
+        )
+    return found
+
+
+COMMANDS = commands(get_command(program))
 
 
 def section(command: str) -> str:
     return PAGE.split(f"## bourne {command}\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_command_argument_and_option_is_explained(command):
+@pytest.mark.parametrize(("name", "command"), COMMANDS.items(), ids=COMMANDS)
+def test_every_command_argument_and_option_is_explained(name, command):
     assert " ".join(command.help.split("\n\n")[0].split()) in PAGE
+    page = name.split()[0]
     for parameter in command.params:
         if parameter.name == "data":
             continue
         names = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar]
-        for name in names:
-            assert re.search(rf"`{re.escape(name)}\b|`{re.escape(name)}", section(command.name)), name
-        assert parameter.help.rstrip(".").split(";")[0].split(",")[0] in section(command.name), parameter.help
+        for option in names:
+            assert re.search(rf"`{re.escape(option)}\b|`{re.escape(option)}", section(page)), option
+        assert parameter.help.rstrip(".").split(";")[0].split(",")[0] in section(page), parameter.help
 
 
 def test_the_page_names_no_option_that_is_not_there():

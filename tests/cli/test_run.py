@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 
+import httpx
 import pytest
 from rich.console import Console
 
@@ -56,6 +57,42 @@ def test_who_comes_second_serves_nothing(shop, bourne_here, start_bourne):
     assert "another process" in second.stderr and "serves http" not in second.stdout
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=60) == 0
+
+
+JOBS = """
+import bourne
+from bourne.batch import task
+
+app = bourne.App("jobs")
+
+
+@app.job
+def greet(name: str):
+    return task("greet", lambda: print("hello", name, flush=True))
+"""
+
+
+def test_an_app_of_jobs_alone_is_run_so_that_they_are_begun_over_http(tmp_path, start_bourne):
+    app = tmp_path / "jobs.py"
+    app.write_text(JOBS, encoding="utf-8")
+    first = start_bourne("run", app, "--serve", "--address", "127.0.0.1:0")
+    url = until(lambda: address(first.stdout.readline()))
+    begun = httpx.post(f"{url}/jobs/greet/runs", json={"name": "지우"}, timeout=60)
+    assert begun.status_code == 202
+    until(lambda: "hello 지우" in first.stdout.readline())
+    second = start_bourne("run", app, "--serve", "--address", "127.0.0.1:0")
+    until(lambda: "another process begins the jobs" in second.stdout.readline())
+    other = until(lambda: address(second.stdout.readline()))
+    assert httpx.post(f"{other}/jobs/greet/runs", json={"name": "bo"}, timeout=60).status_code == 409
+    assert len(httpx.get(f"{other}/jobs/runs", timeout=60).json()["runs"]) == 1
+    for process in (second, first):
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+
+
+def address(line: str) -> str | None:
+    return line.split()[1] if line.startswith("serves http") else None
 
 
 def test_final_needs_an_end(shop, bourne_here):

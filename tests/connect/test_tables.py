@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 import bourne
-from bourne import running
+from bourne import rounds
 from bourne.connect import tables
 from bourne.engine import runner
 from bourne.log.reader import LogReader
@@ -85,7 +85,7 @@ def test_a_view_over_a_table_follows_its_file() -> None:
 
 @pytest.mark.parametrize("is_read_by_a_view", [False, True])
 def test_a_version_is_in_one_commit(monkeypatch: pytest.MonkeyPatch, is_read_by_a_view: bool) -> None:
-    monkeypatch.setattr(running, "EPOCH_ROWS_MIN", 3)
+    monkeypatch.setattr(rounds, "EPOCH_ROWS_MIN", 3)
     monkeypatch.setattr(runner, "EPOCH_ROWS_MIN", 3)
     app = app_of()
     app.view("counted", "SELECT count(*) AS n FROM countries")
@@ -102,7 +102,7 @@ def test_a_version_is_in_one_commit(monkeypatch: pytest.MonkeyPatch, is_read_by_
 
 def said(it: Any, view: str) -> list[Any]:
     """Return the last value of each of a view's commits."""
-    info = it._views[view]
+    info = it.reading.views()[view]
     reader = LogReader(info.folder, info.output)
     try:
         frames = [frame for found in iter(lambda: reader.read(rows_max=1), []) for frame in found]

@@ -25,7 +25,7 @@ from engine.oracle import Bench, ask_duckdb, table_of
 from engine.random_views import SCHEMA, records, views
 
 _LONG = bool(os.environ.get("BOURNE_LONG"))
-_EXAMPLES = int(os.environ.get("BOURNE_EXAMPLES", "3000" if _LONG else "60"))
+_EXAMPLES = int(os.environ.get("BOURNE_EXAMPLES", "3000" if _LONG else "40"))
 _SETTINGS = settings(
     max_examples=_EXAMPLES,
     derandomize=not _LONG,

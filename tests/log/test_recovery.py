@@ -90,7 +90,7 @@ def _read_all(log: ScratchLog) -> tuple[list[Seen], BourneError | None]:
 def test_every_flipped_byte_of_a_segment_is_a_named_error_after_a_true_prefix(log: ScratchLog) -> None:
     frames = log.frames()
     for path in log.segments():
-        for at in _flips(path, both=True):
+        for at in _flips(path):
             seen, error = _read_all(log)
             assert isinstance(error, CorruptFrame), (path.name, at)
             assert path.name in str(error)

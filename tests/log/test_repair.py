@@ -35,7 +35,7 @@ from bourne.testing import FaultyFiles, ScratchLog, SimulatedClock
 IS_LONG = bool(os.environ.get("BOURNE_LONG"))
 
 # Each byte, or each third: prime to 8, so that each bit of a byte has its turn.
-STEP = 1 if IS_LONG else 3
+STEP = 1 if IS_LONG else 5
 CLOCK = SimulatedClock(1_800_000_000_000_000)
 Row = tuple[int, str]
 

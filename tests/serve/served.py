@@ -6,7 +6,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ class Served:
 
 @contextmanager
 def served(
-    app: bourne.App, folder: Path, *, token: str | None = None, runs: bool = True, file: Path | None = None
-) -> Iterator[Served]:
-    """Run an app on a folder and serve it at a free port while the block runs."""
+    app: bourne.App, folder: Path, *, token: str | None = None, runs: bool = True, file: Path | None = None,
+    begins: bool = True,
+) -> Iterator[Served]:  # fmt: skip
+    """Run an app on a folder and serve it at a free port while the block runs; its jobs too, unless it `begins` none."""
     stop = WakingEvent()
     failures: list[BaseException] = []
-    with bourne.open(app, data=folder) as instance, Server(instance, ("127.0.0.1", 0), file=file) as server:
+    with bourne.open(app, data=folder) as instance, ExitStack() as opened:
+        jobs = opened.enter_context(instance.jobs.scheduled()) if app.jobs and begins else None
+        server = opened.enter_context(Server(instance, ("127.0.0.1", 0), file=file, jobs=jobs))
 
         def run() -> None:
             try:

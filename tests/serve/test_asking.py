@@ -214,6 +214,10 @@ def test_a_query(site: Served) -> None:
         ("SELECT repeat('x', 4000000000)", "the query cannot be answered: Out of Memory"),
         ("SELECT list(i) FROM range(1000000000) t(i)", "the query cannot be answered: Out of Memory"),
         ("SELECT * FROM range(100000000)", "the answer is too large"),
+        (
+            "SELECT write_log('x') UNION ALL SELECT '{'::json FROM duckdb_memory()",
+            "the query cannot be answered: Conversion Error",
+        ),
     ],
 )
 def test_queries_that_are_refused(site: Served, sql: str, title: str) -> None:

@@ -566,6 +566,15 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/dead-letters/retry"): Role.ADMIN,
     ("POST", "/dead-letters/discard"): Role.ADMIN,
     ("GET", "/openapi.json"): Role.READER,
+    ("GET", "/jobs"): Role.READER,
+    ("GET", "/jobs/runs"): Role.READER,
+    ("GET", "/jobs/runs/{run}"): Role.READER,
+    ("GET", "/jobs/runs/{run}/chunks"): Role.READER,
+    ("GET", "/jobs/runs/{run}/messages"): Role.READER,
+    ("POST", "/jobs/{job}/runs"): Role.WRITER,
+    ("POST", "/jobs/runs/{run}/stop"): Role.WRITER,
+    ("POST", "/jobs/runs/{run}/restart"): Role.WRITER,
+    ("POST", "/jobs/calls/{name}"): Role.WRITER,
 }
 
 # What anybody may ask.
@@ -593,7 +602,7 @@ def routes() -> set[tuple[str, str]]:
 def test_each_route_has_somebody_who_may() -> None:
     assert routes() == set(NEEDED) | OPEN
     for (method, path), role in NEEDED.items():
-        assert needed_role(path.replace("{name}", "orders"), "GET" if method == "WS" else method) is role
+        assert needed_role(_filled(path, "orders"), "GET" if method == "WS" else method) is role
 
 
 def test_roles_tokens_and_names(tmp_path: Path) -> None:
@@ -603,7 +612,7 @@ def test_roles_tokens_and_names(tmp_path: Path) -> None:
         secrets = {role: tokens.create(role.name.lower(), role, SystemClock()) for role in Role}
         for (method, path), needed in NEEDED.items():
             name = "orders" if path.startswith("/logs") else "spend"
-            address = path.replace("{name}", name)
+            address = _filled(path, name)
             ask = functools.partial(_status, server, http, method, address)
             assert ask(None) == 401, path
             assert ask("bourne_" + "A" * 43) == 401, path
@@ -631,6 +640,10 @@ def test_roles_tokens_and_names(tmp_path: Path) -> None:
         assert http.get("/views", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
         (folder / "tokens.json").write_text("{")
         assert http.get("/views", headers={"Authorization": f"Bearer {secret}"}).status_code == 503
+
+
+def _filled(path: str, name: str) -> str:
+    return path.replace("{name}", name).replace("{job}", "load").replace("{run}", "1")
 
 
 def _status(server: Standing, http: httpx.Client, method: str, path: str, token: str | None) -> int:

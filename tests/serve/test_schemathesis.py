@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from datetime import date
+from typing import Any, Literal
 
 import pytest
 import schemathesis
@@ -23,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 import bourne
+from bourne.batch import http_call, task
 from serve.served import Served, served
 
 EXAMPLES = 500 if os.environ.get("BOURNE_LONG") else 12
@@ -39,6 +41,18 @@ def shop() -> bourne.App:
     app = bourne.App("shop")
     app.log("orders", schema={"id": "bigint", "user": "varchar", "at": "timestamp"}, partitions=2, key="user")
     app.view("counts", "SELECT user, count(*) AS n FROM orders GROUP BY user")
+
+    @app.job
+    def tidy(
+        day: date = date(2026, 1, 1), *, factor: float = 1.5, how: Literal["fast", "well"] = "fast"
+    ) -> Any:
+        return task("nothing", lambda: None)
+
+    @app.job
+    def fails() -> Any:
+        return task("breaks", lambda: 1 / 0)
+
+    app.schedule("tidy", http_call("clean"))
     return app
 
 
@@ -48,6 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         rows = [{"id": number, "user": f"u{number % 3}", "at": "2026-01-01 09:00:00"} for number in range(20)]
         position = found.instance.append("orders", rows).position
         assert found.get("/views/counts", at_least=position, wait=30).status_code == 200
+        assert found.http.post("/jobs/fails/runs").status_code == 202
         yield found
 
 
@@ -61,6 +76,8 @@ def operations(site: Served) -> dict[str, Any]:
 NAMES = [
     "GET /views", "GET /views/{name}", "GET /views/{name}/explain", "GET /logs", "GET /logs/{name}", "POST /logs/{name}",
     "POST /logs/{name}/verify", "POST /query", "GET /status", "GET /metrics", "GET /dead-letters", "GET /healthz", "GET /readyz",
+    "GET /jobs", "GET /jobs/runs", "GET /jobs/runs/{run}", "GET /jobs/runs/{run}/chunks", "GET /jobs/runs/{run}/messages",
+    "POST /jobs/{job}/runs", "POST /jobs/runs/{run}/stop", "POST /jobs/runs/{run}/restart", "POST /jobs/calls/{name}",
     "POST /dead-letters/retry", "POST /dead-letters/discard", "GET /session", "POST /session", "DELETE /session",
 ]  # fmt: skip
 
@@ -70,7 +87,16 @@ def test_all_operations_are_described(site: Served) -> None:
 
 
 # Where nothing is asked, nothing can be asked wrongly.
-BAD = [name for name in NAMES if "{" in name or name in ("POST /query", "GET /dead-letters")]
+BAD = [
+    name for name in NAMES if "{" in name or name in ("POST /query", "GET /dead-letters", "GET /jobs/runs")
+]
+
+
+def there(name: str) -> dict[str, Any]:
+    """Return path parameters of what is there."""
+    path = name.split()[1]
+    called = "orders" if path.startswith("/logs") else "clean" if path.startswith("/jobs") else "counts"
+    return {"name": called, "job": "tidy", "run": 1}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +116,10 @@ def test_answers_are_as_described(site: Served, name: str, mode: GenerationMode)
     def ask(case: Any, is_there: bool) -> None:
         nonlocal tries
         tries += 1
-        if is_there and "name" in case.path_parameters:
-            case.path_parameters["name"] = "orders" if name.split()[1].startswith("/logs") else "counts"
+        if is_there:
+            case.path_parameters.update(
+                {key: value for key, value in there(name).items() if key in case.path_parameters}
+            )
         if "wait" in (case.query or {}) and mode is GenerationMode.POSITIVE:
             case.query["wait"] = 0  # nobody writes: what is not there does not come
         if isinstance(case.body, dict) and "wait" in case.body and mode is GenerationMode.POSITIVE:

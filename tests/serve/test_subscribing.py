@@ -186,7 +186,9 @@ def test_a_changed_definition_brings_a_snapshot(tmp_path: Path) -> None:
     changed.view("large", "SELECT user FROM orders WHERE amount >= 50")
     with served(changed, tmp_path) as site:
         again = Subscriber(f"{site.url}/views/large/changes", follower.replica.id)
-        again.read_until("orders:1")
+        events = again.events()
+        while "snapshot" not in again.replica.names or again.replica.position != "orders:1":
+            again.replica.take(next(events))  # before it, what becomes of the version that is still served
         again.close()
         assert again.replica.sorted() == ['{"user": "ann"}']
 
@@ -333,7 +335,7 @@ def test_who_leaves_leaves_nothing_behind(site: Served) -> None:
     ]
     for each in threads:
         each.start()
-    until(lambda: site.instance.log("orders").end_offsets()[0] > 60_000)
+    until(lambda: site.instance.log("orders").end_offsets()[0] > 30_000)
     stop.set()
     for each in threads:
         each.join()

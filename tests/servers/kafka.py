@@ -62,6 +62,7 @@ log.cleaner.backoff.ms=200
 log.cleaner.dedupe.buffer.size=8388608
 log.segment.delete.delay.ms=100
 log.retention.check.interval.ms=500
+log.retention.ms=-1
 """
 
 

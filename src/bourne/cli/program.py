@@ -16,11 +16,14 @@ from bourne.cli.append import append
 from bourne.cli.check_proof import check_proof
 from bourne.cli.dead_letters import dead_letters
 from bourne.cli.explain import explain
+from bourne.cli.jobs import jobs
 from bourne.cli.maintain import maintain
 from bourne.cli.pipe import pipe
 from bourne.cli.prove import prove
 from bourne.cli.query import query
 from bourne.cli.repair import repair
+from bourne.cli.replay import replay
+from bourne.cli.rollback import rollback
 from bourne.cli.run import run
 from bourne.cli.status import status
 from bourne.cli.tail import tail
@@ -39,9 +42,10 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    run, pipe, append, tail, query, watch, status, dead_letters, explain, verify, prove, check_proof, repair, maintain, token,
+    run, pipe, append, tail, query, watch, status, replay, rollback, dead_letters, explain, verify, prove, check_proof, repair, maintain, token,
 ):  # fmt: skip
     program.command()(command)
+program.add_typer(jobs)
 
 
 def _show_version(is_wanted: bool) -> None:

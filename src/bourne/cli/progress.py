@@ -58,7 +58,7 @@ class ViewProgress:
         now = self._now()
         self._latest, self._busy_until = progress, now
         self._seen = [entry for entry in self._seen if entry[0] > now - _RATE_S] or self._seen[-1:]
-        self._seen.append((now, {each.view: each.rows for each in progress}))
+        self._seen.append((now, {_label(each): each.rows for each in progress}))
         if self._live is None and now - self._printed >= _LINES_EVERY_S:
             self._printed = now
             for each in progress:
@@ -67,7 +67,7 @@ class ViewProgress:
     def _rate(self, view: Progress) -> float:
         """Return the rows per second of late."""
         since, before = self._seen[0]
-        return (view.rows - before.get(view.view, 0)) / max(self._now() - since, 1e-3)
+        return (view.rows - before.get(_label(view), 0)) / max(self._now() - since, 1e-3)
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD)
@@ -76,10 +76,14 @@ class ViewProgress:
             table.add_column(name, justify="right", min_width=11)
         for each in self._latest:
             lag = f"{each.lag_records:,}" if each.failure is None else "failed"
-            table.add_row(each.view, f"{each.rows:,}", f"{self._rate(each):,.0f}", lag)
+            table.add_row(_label(each), f"{each.rows:,}", f"{self._rate(each):,.0f}", lag)
         return table
 
 
 def _line(view: Progress, rate: float) -> str:
     failed = "" if view.failure is None else f", failed: {view.failure.what}"
-    return f"{view.view}: {view.rows:,} records, {rate:,.0f} records/s, lag {view.lag_records:,}{failed}"
+    return f"{_label(view)}: {view.rows:,} records, {rate:,.0f} records/s, lag {view.lag_records:,}{failed}"
+
+
+def _label(view: Progress) -> str:
+    return f"{view.view} (new version)" if view.is_new else view.view

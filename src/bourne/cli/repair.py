@@ -86,7 +86,7 @@ def _check_name(data: Path, name: str) -> None:
     from bourne.views.catalog import Catalog
 
     check_name(name, kind="log")
-    if Catalog(data).view(name) is not None:
+    if Catalog(data).has_view(name):
         raise DefinitionError(f"the name {name!r} is taken", found="a view", hint="choose another name")
 
 

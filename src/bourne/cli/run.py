@@ -12,6 +12,10 @@ import typer
 from bourne.cli.options import DATA, Data, stop_on_signals
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bourne.instance import Instance
+    from bourne.jobs.jobs import Scheduled
     from bourne.running import Progress
 
 
@@ -78,6 +82,11 @@ def run(
             console.print(
                 f"{app.name}: {len(app.views)} views follow {len(app.logs)} logs in {data}", soft_wrap=True
             )
+            for view in instance.rolled_back:
+                console.print(
+                    f"note: {view} was rolled back and is served as before; to have what {file.name} declares: "
+                    f"bourne rollback {view}", soft_wrap=True,
+                )  # fmt: skip
             with ExitStack() as opened_beside:
                 note: Callable[[list[Progress]], None] = lambda progress: None  # noqa: E731
                 if is_serving:
@@ -85,9 +94,16 @@ def run(
 
                     _log_access(access_log, opened_beside)
                     instance.start()  # first: nobody is served what another process runs
-                    server = opened_beside.enter_context(Server(instance, place, file=file, name=name))
+                    jobs = None if until_caught_up else _jobs_at_work(instance, opened_beside, console)
+                    server = opened_beside.enter_context(
+                        Server(instance, place, file=file, name=name, jobs=jobs)
+                    )
                     note = server.note
                     console.print(f"serves {server.url}", soft_wrap=True)
+                elif app.schedules and not until_caught_up:
+                    opened_beside.enter_context(instance.jobs.scheduled())
+                if app.schedules and not until_caught_up:
+                    console.print(f"begins jobs by {len(app.schedules)} schedules", soft_wrap=True)
                 shown = opened_beside.enter_context(ViewProgress(console))
 
                 def update(progress: list[Progress]) -> None:
@@ -108,6 +124,27 @@ def read_address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise typer.BadParameter(f"{text!r} is no address, such as 127.0.0.1:8040 or [::1]:0")
     return host.strip("[]"), int(port)
+
+
+def _jobs_at_work(instance: Instance, opened: ExitStack, console: Console) -> Scheduled | None:
+    """Let the app's jobs be begun, by schedules and requests; None if it has none.
+
+    Raises:
+        LogLocked: another process does so, and there are schedules. Without any, nothing but requests is lost: it is said.
+    """
+    from bourne.errors import LogLocked
+
+    if not instance.jobs.names:
+        return None
+    try:
+        return opened.enter_context(instance.jobs.scheduled())
+    except LogLocked:
+        if instance.jobs.schedules:
+            raise
+        console.print(
+            "another process begins the jobs of this folder: here they can be looked at", soft_wrap=True
+        )
+        return None
 
 
 def _log_access(file: Path | None, opened: ExitStack) -> None:

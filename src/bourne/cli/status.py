@@ -70,6 +70,17 @@ def _print(found: Status, *, with_state: bool) -> None:
         for log in found.logs
         for pin in log.pins
     ]
+    building = [
+        {
+            "view": view.name,
+            "next version": view.building.version,
+            "built for": view.building.why,
+            "position": view.building.position,
+            "lag": view.building.lag_records,
+        }
+        for view in found.views
+        if view.building is not None
+    ]
     operators = [
         {
             "view": view.name,
@@ -108,6 +119,6 @@ def _print(found: Status, *, with_state: bool) -> None:
         }
         for each in found.sinks
     ]
-    shown = [rows for rows in (logs, views, times, operators, pins, sources, sinks) if rows]
+    shown = [rows for rows in (logs, views, building, times, operators, pins, sources, sinks) if rows]
     tables = [AlignedRows().lines(pa.Table.from_pylist(rows)) for rows in shown]
     print("\n".join("".join(lines) for lines in tables), end="")

@@ -16,7 +16,7 @@ of a UNIQUE column of the user's are refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ from bourne.connect.positions import POSITIONS_TABLE, check_held, position_text,
 from bourne.connect.sink import Change, Shape
 from bourne.connect.sink_url import check_shape, split_file_url
 from bourne.connect.source import Delivery, Position
+from bourne.duck import written
 from bourne.errors import BourneError, Rejected, SinkFailed, Unreachable
 from bourne.log.relation import COUNT_COLUMN
 from bourne.schema import Column, cast_back, quote
@@ -209,10 +210,9 @@ class DuckdbSink:
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Hold the file for the block, which is a transaction; what it does not commit is taken back."""
-        with self._mapped():
-            database = duckdb.connect(self._path)
-        with closing(database):
+        with ExitStack() as held:
             with self._mapped():
+                database = held.enter_context(written(self._path))
                 # Else each close would write the table's index anew: the log is enough, and is worked in when it is long.
                 database.execute("PRAGMA disable_checkpoint_on_shutdown")
                 database.begin()

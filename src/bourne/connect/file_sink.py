@@ -175,7 +175,7 @@ class FileSink:
             raise SinkFailed(
                 "the file holds something else", where=self._where,
                 expected=f"{self._shape.name}: {columns}", found=f"{content.get('sink')}: {content.get('columns')}",
-                hint="write to another file",
+                hint="write to another file; from a job to one for each instance, such as out/{day}.csv",
             )  # fmt: skip
         return content
 

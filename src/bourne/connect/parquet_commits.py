@@ -101,7 +101,7 @@ class CommittedFolder:
         if content.get("what") != self._what:
             raise SinkFailed(
                 "the folder holds other rows", where=where, expected=self._what, found=content.get("what"),
-                hint="write to another folder",
+                hint="write to another folder; from a job to one for each instance, such as parquet:out/{day}/",
             )  # fmt: skip
         return Commit(
             content["number"],

@@ -94,7 +94,8 @@ class RedisSink:
             )
         self._connect, self._shape, self._prefix, self._part_rows = connect, shape, prefix, part_rows
         self._where = f"{where}, {prefix!r}"
-        self._key = f"{prefix}%position"  # no row's key: there, % is followed by 25, 3A or N
+        # No row's key: there, % is followed by 25, 3A or N.
+        self._key = f"{prefix}%position" + (f"/{shape.name}" if shape.is_shared else "")
         self._client: Any = None
         self._scripts: dict[str, Any] = {}
 

@@ -25,12 +25,15 @@ class Shape:
 
     With a `key`, the rows replace those of the same key, and keys go away: an upsert. Without one, and if rows are also
     taken back (`has_weights`), each row has a weight, +n or -n. Else rows are only ever added.
+
+    `is_shared`: sinks of other names may write to the same place, as the instances and parts of a job do.
     """
 
     name: str
     schema: Schema
     key: tuple[str, ...] = ()
     has_weights: bool = False
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

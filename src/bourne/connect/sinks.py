@@ -16,7 +16,7 @@ from bourne.connect.redis_sink import RedisSink
 from bourne.connect.sink import Shape, Sink
 from bourne.connect.source import Delivery
 from bourne.connect.sqlite_sink import SqliteSink
-from bourne.connect.urls import parse_url
+from bourne.connect.urls import Url, parse_url
 from bourne.errors import DefinitionError
 
 KNOWN: Final = (
@@ -55,6 +55,11 @@ def check_delivery(asked: str | None, sink: Sink, name: str) -> Delivery:
     )  # fmt: skip
 
 
+def sink_kind(url: Url) -> str:
+    """Return which kind of sink a URL means: its scheme, or the ending of a path."""
+    return PurePath(url.path).suffix.lower().removeprefix(".") if url.scheme == "file" else url.scheme
+
+
 def open_sink(url: str, shape: Shape) -> Sink:
     """Return the sink that a URL names. It connects only when it is opened.
 
@@ -69,7 +74,7 @@ def open_sink(url: str, shape: Shape) -> Sink:
         if kind not in ("jsonl", "csv"):
             raise DefinitionError("no such format", where=where, expected="jsonl or csv", found=kind)
         return StreamSink(sys.stdout, "csv" if kind == "csv" else "jsonl", shape)
-    suffix = PurePath(parts.path).suffix.lower().removeprefix(".") if parts.scheme == "file" else parts.scheme
+    suffix = sink_kind(parts)
     if suffix in _SINKS:
         full = parts.full if parts.scheme != "file" else f"{suffix}:{parts.full}"
         return _SINKS[suffix](full, shape)

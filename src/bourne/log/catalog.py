@@ -164,10 +164,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StorageError: it is no JSON object, or cannot be read.
     """
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StorageError(f"cannot read {path.name}", where=str(path), found=str(error)) from error
+    return checked_json(path, text)
+
+
+def checked_json(path: Path, text: bytes) -> dict[str, Any]:
+    """Return what the text of one of Bourne's own JSON files says. Raises: as `read_json`."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
         raise StorageError(f"cannot read {path.name}", where=str(path), found=str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise StorageError(

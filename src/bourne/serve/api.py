@@ -19,6 +19,7 @@ from bourne.errors import BourneError, InputError
 from bourne.problems import Refused, problem, refusal
 from bourne.serve import session
 from bourne.serve.interface import PROBLEM, Problem, Question, not_understood, service_of
+from bourne.serve.jobs_api import add_jobs
 from bourne.serve.logs_api import add_logs
 from bourne.serve.query_api import add_query
 from bourne.serve.service import Service
@@ -48,6 +49,7 @@ def make_app(make_service: Callable[[], Service], tokens: Tokens) -> FastAPI:
     add_views(app)
     add_logs(app)
     add_query(app)
+    add_jobs(app)
     add_state(app)
     _add_pages(app, tokens)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

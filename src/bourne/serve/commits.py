@@ -21,9 +21,25 @@ class Commits:
         """
         self.count = 0
         self._happened = asyncio.Event()
-        self._wake = Wake(folders)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._wake.fileno(), self._look)
+        self._watch(Wake(folders))
+
+    def _watch(self, wake: Wake) -> None:
+        self._wake = wake
+        self._loop.add_reader(wake.fileno(), self._look)
+
+    def watch(self, folders: Sequence[Path]) -> None:
+        """Watch other partitions from now on, and wake all who wait: something may have happened there.
+
+        Raises:
+            StorageError: no more files may be opened. Then it goes on with those before.
+        """
+        before = self._wake
+        wake = Wake(folders)
+        self._loop.remove_reader(before.fileno())
+        before.close()
+        self._watch(wake)
+        self.tell()
 
     def _look(self) -> None:
         if self._wake.drain():

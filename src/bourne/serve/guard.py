@@ -192,7 +192,7 @@ def needed_role(path: str, method: str) -> Role:
     if method in _READS or path == "/query":
         return Role.READER
     is_append = path.startswith("/logs/") and path.count("/") == 2
-    return Role.WRITER if is_append else Role.ADMIN
+    return Role.WRITER if is_append or path.startswith("/jobs/") else Role.ADMIN
 
 
 def token_of(request: HTTPConnection) -> str | None:

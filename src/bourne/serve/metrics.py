@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bourne.jobs.counting import RowsCounted, RunsCounted
 from bourne.status import Status
 
 _Sample = tuple[dict[str, str], float | int | None]
@@ -42,6 +43,28 @@ def metrics_text(status: Status, subscribers: int) -> str:
         _metric("bourne_sink_lag_records", "gauge", "Records that are still to be delivered to a sink.",
                 [({"sink": each.name, "view": each.view}, each.lag_records) for each in status.sinks]),
         _metric("bourne_subscribers", "gauge", "Subscriptions of views.", [({}, subscribers)]),
+    ]  # fmt: skip
+    return "".join(parts)
+
+
+def jobs_text(
+    runs: Iterable[RunsCounted], rows: Iterable[RowsCounted], waiting: Iterable[tuple[str, int]]
+) -> str:
+    """Return the metrics of jobs. They are of what the history remembers, so they are no counters."""
+    counted = list(runs)
+    kinds = [
+        ({"job": each.job, "kind": kind}, value)
+        for each in rows
+        for kind, value in (("read", each.read), ("filtered", each.filtered), ("written", each.written), ("skipped", each.skipped))
+    ]  # fmt: skip
+    parts = [
+        _metric("bourne_job_runs", "gauge", "Runs of a job that are remembered, by status.",
+                [({"job": each.job, "status": each.status}, each.runs) for each in counted]),
+        _metric("bourne_job_runs_at_work", "gauge", "Runs of jobs that are at work.",
+                [({}, sum(each.runs for each in counted if each.status == "STARTED"))]),
+        _metric("bourne_job_rows", "gauge", "Rows that the remembered runs of a job have read, filtered, written and skipped.", kinds),
+        _metric("bourne_job_fires_waiting", "gauge", "Fires of a schedule that wait to begin.",
+                [({"schedule": name}, count) for name, count in waiting]),
     ]  # fmt: skip
     return "".join(parts)
 

@@ -40,7 +40,7 @@ from bourne.reading import Reading
 from bourne.serve.encoding import json_body, rows_json, table_body
 from bourne.sql.zones import register_zones
 from bourne.udf import register
-from bourne.views.catalog import Catalog
+from bourne.views.catalog import Catalog, ViewInfo
 
 LENGTHS: Final = struct.Struct("!IQ")
 
@@ -198,7 +198,10 @@ def _reading(folder: Path, file: str, name: str) -> Reading:
             raise UnknownName(f"there is no log {name!r}", found=name)
         return found
 
-    return Reading(catalog, lambda: {view.name: view for view in catalog.views()}, log, lambda: database)
+    def views() -> dict[str, ViewInfo]:
+        return {view.name: view for view in catalog.views()}
+
+    return Reading(catalog, views, views, log, lambda: database)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import uvicorn
 
 from bourne.errors import DefinitionError, StorageError
 from bourne.instance import Instance
+from bourne.jobs.jobs import Scheduled
 from bourne.limits import HTTP_IDLE_S, SERVE_CONNECTIONS_MAX, SERVE_SEND_BUFFER_BYTES
 from bourne.running import Progress
 from bourne.serve.api import make_app
@@ -45,13 +46,16 @@ class Server:
     """Serves an instance until it is closed."""
 
     def __init__(
-        self, instance: Instance, address: tuple[str, int] | None = None, *, file: Path | None = None, name: str | None = None
+        self, instance: Instance, address: tuple[str, int] | None = None, *, file: Path | None = None, name: str | None = None,
+        jobs: Scheduled | None = None,
     ) -> None:  # fmt: skip
         """Listen; port 0 is any free one, and so is a taken default one: see `url`.
 
         Args:
             address: host and port; by default 127.0.0.1 and 8040.
             file: the Python file that declares the app, whose functions `/query` may call; `name` says which app.
+            jobs: what begins runs of the app's jobs (`instance.jobs.scheduled()`), to be closed after the server; without
+                it runs are shown, and none begun.
 
         Raises:
             DefinitionError: other machines could ask, and there are no tokens.
@@ -72,7 +76,7 @@ class Server:
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
 
         def make_service() -> Service:
-            return Service(instance, file=file, name=name, progress=self.progress)
+            return Service(instance, file=file, name=name, progress=self.progress, jobs=jobs)
 
         inner = make_app(make_service, tokens)
         app: Any = Guard(inner, tokens, local_host=host if is_local else None)
@@ -113,7 +117,7 @@ class Server:
 
     def note(self, progress: list[Progress]) -> None:
         """Take in where the views are. From any thread."""
-        self.progress.update({each.view: each for each in progress})
+        self.progress.update({each.view: each for each in progress if not each.is_new})
 
     def close(self) -> None:
         """End, and free the port. Safe to call twice."""

@@ -1,16 +1,18 @@
 """What the server of a data folder has: its loop's watch over commits, feeds of views, queries, threads that read.
 
-Law: reading is done by threads, waiting by the loop: who waits for a position holds no thread.
+Law: reading is done by threads, waiting by the loop: who waits for a position holds no thread. When other versions of views
+are served, whoever asks gets those from then on, and whoever follows a view gets a snapshot of its new version.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,8 +20,9 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 
 from bourne.connect.http_requests import Room
-from bourne.errors import Closed, UnknownName
+from bourne.errors import BourneError, Closed, UnknownName
 from bourne.instance import Instance
+from bourne.jobs.jobs import Scheduled
 from bourne.limits import (
     SERVE_SUBSCRIBERS_MAX,
     SERVE_SUBSCRIBERS_OF_ONE,
@@ -39,6 +42,9 @@ from bourne.views.catalog import ViewInfo
 
 _T = TypeVar("_T")
 
+# How often it is looked whether other versions of views are served, in seconds.
+_LOOK_S: Final = 0.2
+
 # Names that are not asked for any more hold on to their last tables: so many at most.
 _KEPT_MAX: Final = 64
 
@@ -52,9 +58,11 @@ class Service:
 
     def __init__(
         self, instance: Instance, *, file: Path | None = None, name: str | None = None,
-        progress: Mapping[str, Progress] | None = None,
+        progress: Mapping[str, Progress] | None = None, jobs: Scheduled | None = None,
     ) -> None:  # fmt: skip
-        """`file` declares the app, whose functions queries may call; `name` says which. `progress` is told of elsewhere."""
+        """`file` declares the app, whose functions queries may call; `name` says which. `progress` is told of elsewhere.
+        `jobs` begins runs; without it they can be looked at only."""
+        self.jobs = jobs
         self.progress = {} if progress is None else progress
         self.instance = instance
         self.reading: Reading = instance.reading
@@ -67,6 +75,26 @@ class Service:
         self._waiting = 0
         self._latest: dict[tuple[str, ...], tuple[int, Together]] = {}
         self._is_ending = False
+        self._served = {view.id for view in self.reading.views().values()}
+        self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        """See to it that a switch to other versions is noticed, whichever process made it."""
+        while not self._is_ending:
+            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(BourneError):  # said to who asks
+                await self._follow_served()
+
+    async def _follow_served(self) -> None:
+        """Let go of versions that are not served any more; their subscribers come to those that are."""
+        served = await self.work(self.reading.views)
+        ids = {view.id for view in served.values()}
+        if ids != self._served:
+            self.commits.watch(await self.work(self.reading.all_folders))
+            self._served = ids
+            self._latest.clear()
+        for id_ in [id_ for id_ in self._feeds if id_ not in ids]:
+            await self._feeds.pop(id_).close()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -113,7 +141,8 @@ class Service:
     def _kept(self, names: list[str], wanted: LogPosition) -> Together | None:
         """Return what was read last, if nothing was committed since then. Only one reading of each is kept."""
         count, found = self._latest.get(tuple(names), (-1, None))
-        if found is None or count != self.commits.count or len(self._latest) > _KEPT_MAX:
+        is_old = count != self.commits.count or len(self._latest) > _KEPT_MAX
+        if found is None or is_old or not self.reading.are_served(names, found.views):
             self._latest.clear() if len(self._latest) > _KEPT_MAX else self._latest.pop(tuple(names), None)
             return None
         position = {**found.position, **found.ends}
@@ -141,9 +170,10 @@ class Service:
         return self._subscribers.total()
 
     def follow(
-        self, view: ViewInfo, selected: Selected, who: str, *, after: str | None, is_whole: bool
-    ) -> AsyncGenerator[Sequence[Event], None]:
-        """Return what becomes of some rows of a view; see `Feed.follow`.
+        self, view: ViewInfo, selected: Selected, select: Callable[[ViewInfo], Selected], who: str, *, after: str | None,
+        is_whole: bool,
+    ) -> AsyncGenerator[Sequence[Event], None]:  # fmt: skip
+        """Return what becomes of some rows of a view; see `Feed.follow`. `select` says which they are of another version.
 
         Raises:
             Closed: the server ends.
@@ -152,7 +182,26 @@ class Service:
         if self._is_ending:
             raise Closed("the server ends", hint="come again")
         self._check_subscribers(who)
-        return self._feed(view).follow(selected, after, is_whole=is_whole, place=self._subscriber(who))
+        return self._follow(view, selected, select, who, after, is_whole)
+
+    async def _follow(
+        self, view: ViewInfo, selected: Selected, select: Callable[[ViewInfo], Selected], who: str, after: str | None,
+        is_whole: bool,
+    ) -> AsyncGenerator[Sequence[Event], None]:  # fmt: skip
+        """Follow the version of a view that is served, and then each one that takes its place."""
+        with self._subscriber(who):
+            while True:
+                follower = self._feed(view).follow(selected, after, is_whole=is_whole, place=nullcontext())
+                async with contextlib.aclosing(follower) as events:
+                    async for some in events:
+                        yield some
+                if self._is_ending:
+                    return
+                served = await self.work(self.view, view.name)
+                if served.id == view.id:
+                    return  # its feed has ended
+                view, after, is_whole = served, None, True
+                selected = await self.work(select, view)
 
     @contextmanager
     def _subscriber(self, who: str) -> Iterator[None]:
@@ -180,7 +229,8 @@ class Service:
     async def end_streams(self) -> None:
         """Let all who follow go, and take in no more. Safe to call twice."""
         self._is_ending = True
-        for feed in self._feeds.values():
+        self._looking.cancel()
+        for feed in list(self._feeds.values()):
             await feed.close()
 
     async def close(self) -> None:

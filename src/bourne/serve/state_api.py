@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from bourne.limits import SERVED_ROWS, SERVED_ROWS_MAX
-from bourne.serve import described
+from bourne.serve import described, jobs_told
 from bourne.serve.interface import NOT_READY, Chosen, service_of
 from bourne.serve.metrics import metrics_text
 
@@ -28,7 +28,9 @@ def add_state(app: FastAPI) -> None:
     async def metrics(request: Request) -> Response:
         """Say the same to Prometheus."""
         service = service_of(request)
-        text = await service.work(lambda: metrics_text(service.instance.status(), service.subscribers))
+        text = await service.work(
+            lambda: metrics_text(service.instance.status(), service.subscribers) + jobs_told.metrics(service)
+        )
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/dead-letters", tags=["status"])

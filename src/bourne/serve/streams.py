@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 from bourne.errors import BourneError, InputError
 from bourne.limits import STREAM_LOOK_S
 from bourne.problems import Refused, problem_text
-from bourne.serve.asked import read_selected
+from bourne.serve.asked import Selected, read_selected
 from bourne.serve.events import Event
 from bourne.serve.guard import LET_IN, who_asks
 from bourne.serve.service import Service
+from bourne.views.catalog import ViewInfo
 
 # What a WebSocket is closed with: our fault, a refusal, or the end of the server.
 _FAILED, _REFUSED, _GOING_AWAY = 1011, 1008, 1001
@@ -105,10 +106,14 @@ async def websocket(service: Service, socket: WebSocket, name: str) -> None:
         view = service.view(name)
         where, columns = parameters.get("where"), parameters.get("columns")
         items = parameters.multi_items()
-        selected = await service.work(lambda: read_selected(view.schema, items, where=where, columns=columns))
+
+        def select(view: ViewInfo) -> Selected:
+            return read_selected(view.schema, items, where=where, columns=columns)
+
+        selected = await service.work(select, view)
         is_whole = _truth(parameters.get("snapshot", "true"))
         who = who_asks(socket)
-        events = service.follow(view, selected, who, after=parameters.get("after"), is_whole=is_whole)
+        events = service.follow(view, selected, select, who, after=parameters.get("after"), is_whole=is_whole)
     except (BourneError, Refused) as error:
         await socket.send_text(Event("error", problem_text(error)).message)
         await socket.close(_REFUSED)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bourne.position import parse_position, position_text
 from bourne.serve import described, streams
-from bourne.serve.asked import Asked, answer, read_order, read_selected
+from bourne.serve.asked import Asked, Selected, answer, read_order, read_selected
 from bourne.serve.encoding import MEDIA_TYPES, columns_json, json_body, json_columns, rows_json, table_body
 from bourne.serve.guard import who_asks
 from bourne.serve.interface import (
@@ -26,6 +26,7 @@ from bourne.serve.interface import (
     not_understood,
     service_of,
 )
+from bourne.views.catalog import ViewInfo
 
 # So few rows are looked through, and written, before a thread would have begun with it.
 _QUICK_ROWS: Final = 20_000
@@ -45,7 +46,6 @@ def add_views(app: FastAPI) -> None:
     async def view(request: Request, name: Name) -> Response:
         """Return rows of a view."""
         service = service_of(request)
-        info = service.view(name)
         given = request.query_params.multi_items()
         try:
             # One call, not one for each parameter: this is the most frequent request.
@@ -55,12 +55,16 @@ def add_views(app: FastAPI) -> None:
         wanted = parse_position(said.at_least)
         kind = kind_of(request, said.format)
 
-        def read() -> Asked:
+        def read(info: ViewInfo) -> Asked:
             selected = read_selected(info.schema, given, where=said.where, columns=said.columns)
             return Asked(selected, read_order(info.schema, said.order), said.limit, said.page)
 
-        asked = read() if said.where is None else await service.work(read)
-        found = await service.together([name], wanted, said.wait)
+        while True:
+            info = service.view(name)
+            asked = read(info) if said.where is None else await service.work(read, info)
+            found = await service.together([name], wanted, said.wait)
+            if found.views[name].id == info.id:  # else it is of another version
+                break
         table = found.tables[name]
 
         def write() -> Response:
@@ -93,11 +97,13 @@ def add_views(app: FastAPI) -> None:
         service = service_of(request)
         info = service.view(name)
         parameters = request.query_params.multi_items()
-        selected = await service.work(
-            lambda: read_selected(info.schema, parameters, where=where, columns=columns)
-        )
+
+        def select(view: ViewInfo) -> Selected:
+            return read_selected(view.schema, parameters, where=where, columns=columns)
+
+        selected = await service.work(select, info)
         events = service.follow(
-            info, selected, who_asks(request), after=after or last_event_id, is_whole=snapshot
+            info, selected, select, who_asks(request), after=after or last_event_id, is_whole=snapshot
         )
         return streams.EventStream(events)
 

@@ -1,7 +1,7 @@
 """The data folder: which logs and views there are, each described by a small file beside its data.
 
 Invariant: a view's folder is named by its version; a changed definition is a new version, computed anew from the
-log beside the old one, which stays as it is.
+log beside the old one, which stays as it is. Which version is served, `bourne.views.serving` says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from bourne.log.disk import disk_errors
 from bourne.log.relation import COUNT_COLUMN, KEY_COLUMN, WEIGHT_COLUMN
 from bourne.ports import Files, make_folder_durably, write_durably
 from bourne.schema import Column, Schema
+from bourne.views.serving import Serving, ServingFile
 
 # What an output log holds before the view's own columns, by its kind of changes.
 _HIDDEN: dict[Changes, tuple[Column, ...]] = {
@@ -62,6 +64,11 @@ class ViewInfo:
     bounds: tuple[tuple[str, str], ...] = ()
 
     @property
+    def key(self) -> str:
+        """What tells it from all other versions of all views in its data folder."""
+        return f"{self.name.casefold()}/{self.version}"
+
+    @property
     def output(self) -> LogInfo:
         """The view's output as a log."""
         hidden = _HIDDEN.get(self.changes, ())
@@ -81,6 +88,7 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._serving = ServingFile(folder / "views")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -153,7 +161,7 @@ class Catalog:
         """
         existing = self.log(info.name)
         if existing is None:
-            self._check_free(info.name, "log", "view", self.view(info.name) is not None)
+            self._check_free(info.name, "log", "view", self.has_view(info.name))
         with disk_errors(self.folder, f"cannot make log {info.name!r}"):
             if existing is None:
                 return write_log_info(self.log_folder(info.name), info, files)
@@ -195,17 +203,60 @@ class Catalog:
     # --- views ---
 
     def view(self, name: str) -> ViewInfo | None:
-        """Return the newest version of a view by its name, ignoring case."""
-        folder = _child(self.folder / "views", name)
-        if folder is None:
-            return None
-        versions = [entry for entry in _folders(folder) if (entry / "view.json").exists()]
-        return self._read_view(max(versions, key=lambda entry: int(entry.name))) if versions else None
+        """Return the version of a view that is served, by its name, ignoring case. None: there is none (yet)."""
+        return next((view for view in self.views() if view.name.casefold() == name.casefold()), None)
 
     def views(self) -> list[ViewInfo]:
-        """Return the newest version of each view, by name."""
-        infos = [self.view(folder.name) for folder in _folders(self.folder / "views")]
-        return [info for info in infos if info is not None]
+        """Return the version of each view that is served, by name; all at one moment."""
+        while True:
+            serving = self.serving()
+            found = [self._served(folder.name, serving) for folder in _folders(self.folder / "views")]
+            if serving == self.serving():  # else some may be newer than others
+                return [info for info in found if info is not None]
+
+    def _served(self, name: str, serving: Serving) -> ViewInfo | None:
+        number = serving.views.get(name.casefold())
+        if number == 0:
+            return None
+        return (self.version(name, number) if number else None) or self.newest(name)
+
+    def newest(self, name: str) -> ViewInfo | None:
+        """Return the newest version of a view by its name, ignoring case, whether it is served or not."""
+        for number in reversed(self.version_numbers(name)):
+            if (found := self.version(name, number)) is not None:
+                return found
+        return None
+
+    def version(self, name: str, number: int) -> ViewInfo | None:
+        """Return one version of a view."""
+        folder = _child(self.folder / "views", name)
+        return None if folder is None else self._read_view(folder / str(number))
+
+    def version_numbers(self, name: str) -> list[int]:
+        """Return the numbers that versions of a view have, or had, from the oldest on. None is given twice."""
+        folder = _child(self.folder / "views", name)
+        names = [each.name for each in (_folders(folder) if folder is not None else [])]
+        return sorted(int(each) for each in names if each.isascii() and each.isdigit())
+
+    def has_view(self, name: str) -> bool:
+        """Say whether there is any version of a view, served or not."""
+        return self.newest(name) is not None
+
+    def view_names(self) -> list[str]:
+        """Return the names of all views' folders, without case."""
+        return [folder.name.casefold() for folder in _folders(self.folder / "views")]
+
+    def serving(self) -> Serving:
+        """Return which versions are served and built.
+
+        Raises:
+            FormatTooNew, StorageError: that cannot be understood.
+        """
+        return self._serving.read()
+
+    def serve(self, serving: Serving, files: Files) -> None:
+        """Say durably which versions are served and built. Only within `alone`, from what `serving` says there."""
+        self._serving.write(serving, files)
 
     def versions(self, name: str) -> dict[str, tuple[Path, LogInfo]]:
         """Return the log of this name, or all versions of the view: by the log's id, its folder, and itself."""
@@ -216,46 +267,63 @@ class Catalog:
         found = [(entry, read_log_info(entry)) for entry in (_folders(folder) if folder is not None else [])]
         return {info.id.hex(): (entry, info) for entry, info in found if info is not None}
 
-    def declare_view(
-        self, name: str, sql: str, inputs: Sequence[LogInfo], schema: Schema, changes: Changes, files: Files, *,
-        functions: Mapping[str, str], on_error: OnError, bounds: tuple[tuple[str, str], ...] = (),
-    ) -> ViewInfo:  # fmt: skip
-        """Return the version of the view that has this definition: the newest if it is the same, else a new one."""
-        newest = self.view(name)
-        if newest is None:
-            self._check_free(name, "view", "log", self.log(name) is not None)
-        version = 1 if newest is None else newest.version + 1
-        folder = (self.folder / "views" / name) if newest is None else newest.folder.parent
-        info = ViewInfo(
-            name, version, sql, tuple(inputs), schema, changes, folder / str(version), functions=functions,
-            on_error=on_error, bounds=bounds,
-        )  # fmt: skip
-        if newest is not None and _is_same(newest, info):
-            return replace(newest, inputs=info.inputs)
-        with disk_errors(self.folder, f"cannot make view {name!r}"):
+    def make_version(self, draft: ViewInfo, files: Files) -> ViewInfo:
+        """Make the next version of a view, with this definition; nobody reads it before it is served.
+
+        Raises:
+            DefinitionError: a log has its name.
+            StorageError: its folder cannot be made.
+        """
+        self._check_free(draft.name, "view", "log", self.log(draft.name) is not None)
+        version = max(self.version_numbers(draft.name), default=0) + 1
+        folder = _child(self.folder / "views", draft.name) or self.folder / "views" / draft.name
+        info = replace(draft, version=version, folder=folder / str(version), engine=ENGINE_VERSION)
+        info = replace(info, id=bytes(16))
+        with disk_errors(self.folder, f"cannot make view {draft.name!r}"):
             make_folder_durably(files, info.folder)
             info = replace(info, id=write_log_info(info.folder, info.output, files).id)
             content = {
                 "format": FORMAT,
-                "name": name,
+                "name": info.name,
                 "version": version,
-                "sql": sql,
+                "sql": info.sql,
                 "engine": info.engine,
-                "inputs": [each.to_json() for each in inputs],
-                "columns": schema.to_json(),
-                "changes": changes,
-                "functions": dict(functions),
-                "on_error": on_error,
-                "bounds": [list(pair) for pair in bounds],
+                "inputs": [each.to_json() for each in info.inputs],
+                "columns": info.schema.to_json(),
+                "changes": info.changes,
+                "functions": dict(info.functions),
+                "on_error": info.on_error,
+                "bounds": [list(pair) for pair in info.bounds],
             }
             text = json.dumps(content, indent=1, ensure_ascii=False)
             write_durably(files, info.folder / "view.json", text.encode())
         return info
 
+    def empty_version(self, name: str, number: int, files: Files) -> None:
+        """Delete the files of a version that nobody reads or runs. Its folder stays, so that its number is not given again."""
+        folder = _child(self.folder / "views", name)
+        if folder is None or not (folder / str(number)).is_dir():
+            return
+        with disk_errors(folder, f"cannot delete version {number} of view {name!r}"):
+            files.remove(folder / str(number) / "view.json")
+            files.sync_folder(folder / str(number))
+            for entry in (folder / str(number)).iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def forget_state(self, name: str, number: int, files: Files) -> None:
+        """Delete the saved state of a version that is not going to run again. Its rows stay: a sink may still have them."""
+        folder = _child(self.folder / "views", name)
+        snapshots = None if folder is None else folder / str(number) / "snapshots"
+        if snapshots is not None and snapshots.is_dir():
+            with disk_errors(snapshots, f"cannot delete the state of version {number} of view {name!r}"):
+                shutil.rmtree(snapshots)
+                files.sync_folder(snapshots.parent)
+
     def _read_view(self, folder: Path) -> ViewInfo | None:
         content = read_json(folder / "view.json")
         if content is None:
             return None
+        output = read_log_info(folder)
         return ViewInfo(
             name=content["name"],
             version=content["version"],
@@ -264,7 +332,7 @@ class Catalog:
             schema=Schema.from_json(content["columns"]),
             changes=content["changes"],
             folder=folder,
-            id=output.id if (output := read_log_info(folder)) else bytes(16),
+            id=output.id if output is not None else bytes(16),
             engine=content.get("engine", 0),
             functions=content.get("functions", {}),
             on_error=content.get("on_error", "fail"),
@@ -277,7 +345,7 @@ def _is_new_tombstone(old: LogInfo, new: LogInfo) -> bool:
     return old.tombstone is None and new.tombstone is not None and old.schema.column(new.tombstone) is None
 
 
-def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
+def is_same_definition(old: ViewInfo, new: ViewInfo) -> bool:
     """Say whether a view's output goes on under its new definition."""
     definitions = [
         (
@@ -293,10 +361,10 @@ def _is_same(old: ViewInfo, new: ViewInfo) -> bool:
         )
         for view in (old, new)
     ]
-    return definitions[0] == definitions[1] and all(map(_is_fed_the_same, old.inputs, new.inputs))
+    return definitions[0] == definitions[1] and all(map(is_fed_the_same, old.inputs, new.inputs))
 
 
-def _is_fed_the_same(old: LogInfo, new: LogInfo) -> bool:
+def is_fed_the_same(old: LogInfo, new: LogInfo) -> bool:
     """Say whether an input goes on as it was. Columns that it has got meanwhile do not count."""
     has_all_columns = all(new.schema.column(column.name) == column for column in old.schema.columns)
     times = [

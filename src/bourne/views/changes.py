@@ -80,6 +80,10 @@ class Changes:
         """The offset of the next record of each partition."""
         return self._cursor.positions
 
+    def end_offsets(self) -> tuple[int, ...]:
+        """Return the offset after the last record of each partition, as of now."""
+        return self._cursor.end_offsets()
+
     def seek(self, positions: Sequence[int]) -> None:
         """Move to these offsets, where nothing has to be remembered (`is_told`).
 

@@ -1,6 +1,7 @@
 """From an app's views to what runs them: bound, compiled, and each a relation for those that read it.
 
-Nothing is made on disk here: everything that can be wrong with the text of a view is said before.
+Nothing is made on disk here: everything that can be wrong with the text of a view is said before. A version that the app
+does not declare any more is bound again from what is kept of it, if all that its rows depend on is still the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bourne.app import App, ViewDefinition, error_log_name, late_log_name
 from bourne.engine.compile import compile_circuit
 from bourne.engine.explain import growth_warning
 from bourne.engine.kernels.stage import Databases
+from bourne.engine.snapshot import ENGINE_VERSION
 from bourne.errors import DefinitionError, GrowingState, SqlError
 from bourne.log.catalog import LogInfo
 from bourne.log.relation import relation_schema
@@ -88,6 +90,45 @@ class Compiling:
             bounds=tuple((query.schema.names[column], text) for column, text in circuit.output_bounds),
         )  # fmt: skip
         return Compiled(info, query, None if growth is None else GrowingState(growth, view=view.name))
+
+    def bind_version(self, info: ViewInfo) -> BoundQuery:
+        """Bind a version as its folder describes it; its inputs are to be as they are now.
+
+        Raises:
+            DefinitionError: it cannot be run any more; says why.
+        """
+        if info.engine != ENGINE_VERSION:
+            raise _not_run(info, f"engine {ENGINE_VERSION}", f"made by engine {info.engine}")
+        called, function = [], None
+        for name, identity in info.functions.items():
+            udf, declared = self._app.functions.get(name), self._app.views.get(info.name)
+            if udf is not None and udf.identity == identity:
+                called.append(udf)
+            elif (
+                declared is not None
+                and declared.function is not None
+                and declared.function.identity == identity
+            ):
+                function = declared.function
+            else:
+                raise _not_run(info, f"the function {name!r} as it was", "another one, or none")
+        inputs = {each.name: each for each in info.inputs}
+        schemas = {name: relation_schema(each) for name, each in inputs.items()}
+        query = bind(info.sql, schemas, functions=called, view=info.name)
+        if function is not None:
+            query = replace(query, schema=function.schema, function=function)
+        circuit = compile_circuit(query, self._database, sql=info.sql, inputs=inputs, view=info.name)
+        if (query.schema, circuit.changes) != (info.schema, info.changes):
+            raise _not_run(info, "the columns that it has", "other ones")
+        return query
+
+
+def _not_run(info: ViewInfo, expected: str, found: str) -> DefinitionError:
+    return DefinitionError(
+        f"version {info.version} of view {info.name!r} cannot be run any more", where=f"view {info.name!r}",
+        expected=expected, found=found,
+        hint="run it with the app that declares it (--file app.py)" if info.functions else None,
+    )  # fmt: skip
 
 
 def _may_read(view: ViewDefinition, others: Iterable[str]) -> bool:

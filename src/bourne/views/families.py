@@ -1,42 +1,50 @@
 """Which views read which: the order in which they have to step, and which have to step together.
 
 Law: a view over views is a function of the logs below. So the views that are connected, by one reading another, take in
-the same records of the logs in each round, the lower ones first.
+the same records of the logs in each round, the lower ones first. A version reads a version: names do not tell them apart,
+ids do, so views are known by their keys here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bourne.errors import DefinitionError
 from bourne.log.relation import is_exact
 from bourne.views.catalog import ViewInfo
 
 
+def reads(views: Mapping[str, ViewInfo]) -> dict[str, list[str]]:
+    """Return of each view which of the views it reads itself."""
+    keys = {view.id: key for key, view in views.items()}
+    return {key: [keys[each.id] for each in view.inputs if each.id in keys] for key, view in views.items()}
+
+
 def levels(views: Mapping[str, ViewInfo]) -> list[list[str]]:
-    """Return the views' names, level by level: each reads logs and views of lower levels only."""
+    """Return the views, level by level: each reads logs and views of lower levels only."""
+    below = reads(views)
     level: dict[str, int] = {}
 
-    def of(name: str) -> int:
-        if name not in level:
-            level[name] = 1 + max((of(below) for below in _below(views, name)), default=-1)
-        return level[name]
+    def of(key: str) -> int:
+        if key not in level:
+            level[key] = 1 + max((of(lower) for lower in below[key]), default=-1)
+        return level[key]
 
-    for name in views:
-        of(name)
+    for key in views:
+        of(key)
     found: list[list[str]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
-    for name in views:
-        found[level[name]].append(name)
+    for key in views:
+        found[level[key]].append(key)
     return found
 
 
 def families(views: Mapping[str, ViewInfo]) -> list[list[str]]:
     """Return the views in groups: two that one reads the other, or that a third one reads, are in the same."""
-    family = {name: [name] for name in views}
-    for name in views:
-        for below in _below(views, name):
-            if family[below] is not family[name]:
-                joined = family[name] + family[below]
+    family = {key: [key] for key in views}
+    for key, lower in reads(views).items():
+        for below in lower:
+            if family[below] is not family[key]:
+                joined = family[key] + family[below]
                 for member in joined:
                     family[member] = joined
     return list({id(found): found for found in family.values()}.values())
@@ -73,7 +81,3 @@ def check_side_logs(views: Mapping[str, ViewInfo], owners: Mapping[str, str]) ->
                 if below in views and below not in seen:
                     seen.add(below)
                     waiting.append(below)
-
-
-def _below(views: Mapping[str, ViewInfo], name: str) -> Sequence[str]:
-    return [each.name for each in views[name].inputs if each.name in views]

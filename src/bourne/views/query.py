@@ -6,7 +6,7 @@ Invariant: a query reads; it can neither write nor reach files, the network or e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import duckdb
@@ -32,22 +32,18 @@ Rows: TypeAlias = Callable[[Collection[str]], tuple[Mapping[str, pa.Table], LogP
 class Queries:
     """Answers queries over named relations. Safe to call from any thread."""
 
-    def __init__(
-        self,
-        schemas: Callable[[], Mapping[str, Schema]],
-        database: Callable[[], duckdb.DuckDBPyConnection],
-    ) -> None:
-        """`schemas` says which relations there are, `database` computes."""
-        self._schemas = schemas
+    def __init__(self, database: Callable[[], duckdb.DuckDBPyConnection]) -> None:
+        """`database` computes."""
         self._database = database
 
     def run(
-        self, sql: str, parameters: Any, rows: Rows, *, bytes_max: int | None = None,
+        self, sql: str, parameters: Any, schemas: Mapping[str, Schema], rows: Rows, *, bytes_max: int | None = None,
         started: Callable[[duckdb.DuckDBPyConnection], None] = lambda cursor: None,
     ) -> Result:  # fmt: skip
         """Answer one SELECT. Only the relations that it names are read: `rows` returns them, and at which position.
 
         Args:
+            schemas: which relations there are.
             bytes_max: the largest answer there may be.
             started: is given the cursor, whose `interrupt` ends the query, from any thread.
 
@@ -55,7 +51,6 @@ class Queries:
             SqlError: TUMBLE is used wrongly.
             QueryError: the SQL is wrong or is no SELECT, or a value cannot be computed.
         """
-        schemas = self._schemas()
         # To sqlglot, what follows EXPLAIN is one word.
         explain = _EXPLAIN.match(sql)
         prefix = explain[0] if explain is not None else ""
@@ -121,7 +116,7 @@ def _fetched(relation: duckdb.DuckDBPyRelation, bytes_max: int | None) -> pa.Tab
         return relation.to_arrow_table()
     reader = relation.to_arrow_reader(_BATCH_ROWS)
     batches, size = [], 0
-    for batch in reader:
+    for batch in _batches(reader):
         batches.append(batch)
         size += batch.nbytes
         if size > bytes_max:
@@ -130,3 +125,11 @@ def _fetched(relation: duckdb.DuckDBPyRelation, bytes_max: int | None) -> pa.Tab
                 hint="ask for fewer columns, a sum, or with LIMIT; a whole view comes in pages or as a subscription",
             )  # fmt: skip
     return pa.Table.from_batches(batches, reader.schema)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield what a reader yields; what DuckDB says in the middle comes through Arrow as an error of the system."""
+    try:
+        yield from reader
+    except OSError as error:
+        raise QueryError(f"the query cannot be answered: {error}") from error

@@ -56,6 +56,16 @@ class WatermarkStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildingStatus:
+    """How far the version of a view is that is being built, and why it is: `change`, `replay` or `rollback`."""
+
+    version: int
+    why: str
+    position: int
+    lag_records: int
+
+
+@dataclass(frozen=True, slots=True)
 class ViewStatus:
     """How far a view is. `watermark_us` is in microseconds of event time, the least of `watermarks`, but for idle ones;
     None as long as nothing is known. `is_complete` says that its inputs have ended (`catch_up(final=True)`).
@@ -64,7 +74,8 @@ class ViewStatus:
     that it goes on without (in `NAME_errors`).
 
     `inputs` are the logs and views that it reads, `position` the sum of its offsets in them. `state` says what each of
-    its operators remembers, `state_rows` and `state_bytes` are the sums.
+    its operators remembers, `state_rows` and `state_bytes` are the sums. `building` is the version that is going to be
+    served next, if there is one.
     """
 
     name: str
@@ -83,6 +94,7 @@ class ViewStatus:
     is_complete: bool = False
     late_records: int = 0
     failed_records: int = 0
+    building: BuildingStatus | None = None
 
 
 def log_status(log: EmbeddedLog, pins: Sequence[Pin]) -> LogStatus:
@@ -126,6 +138,7 @@ def view_status(
     rows: int,
     late_records: int,
     failed_records: int,
+    building: BuildingStatus | None = None,
 ) -> ViewStatus:
     """Return how far a view is; `input_ends` are the ends of its inputs, `rows` how many rows it has."""
     reader = LogReader(view.folder, view.output)
@@ -154,6 +167,27 @@ def view_status(
         is_complete=meta.get("end", False),
         late_records=late_records,
         failed_records=failed_records,
+        building=building,
+    )
+
+
+def building_status(view: ViewInfo, why: str, *, input_ends: Mapping[str, Sequence[int]]) -> BuildingStatus:
+    """Return how far a version is that is being built; `input_ends` are the ends of logs and served views."""
+    reader = LogReader(view.folder, view.output)
+    try:
+        last = reader.last_frame()
+    finally:
+        reader.close()
+    reached: Mapping[str, Sequence[int]] = {} if last is None else last.meta["positions"]
+    return BuildingStatus(
+        view.version,
+        why,
+        sum(sum(offsets) for offsets in reached.values()),
+        sum(
+            _lag(input_ends[each.name], reached.get(each.name, ()))
+            for each in view.inputs
+            if each.name in input_ends
+        ),
     )
 
 

@@ -8,13 +8,16 @@ import { href } from "./nodes.js";
 import { prepareSession } from "./session.js";
 import * as api from "./pages/api.js";
 import * as connector from "./pages/connector.js";
+import * as jobs from "./pages/jobs.js";
 import * as letters from "./pages/letters.js";
 import * as log from "./pages/log.js";
 import * as overview from "./pages/overview.js";
+import * as run from "./pages/run.js";
 import * as sql from "./pages/sql.js";
 import * as view from "./pages/view.js";
 
-const PAGES = { "": overview, view, log, source: connector, sink: connector, sql, "dead-letters": letters, api };
+const PAGES = { "": overview, view, log, source: connector, sink: connector, sql, "dead-letters": letters, jobs, run, api };
+const OF = { run: "jobs" }; // pages that belong to one of the navigation
 
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
@@ -41,7 +44,7 @@ function open() {
   current = null;
   const { page, name, query } = route();
   for (const link of document.querySelectorAll("nav a[data-page]")) {
-    if (link.dataset.page === page) link.setAttribute("aria-current", "page");
+    if (link.dataset.page === (OF[page] ?? page)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (!live.status) {

@@ -51,6 +51,16 @@ export function span(us) {
   return `${number} ${name}${number === 1 ? "" : "s"}`;
 }
 
+/** The same for what may be shorter than a second: 40 ms, 3.2 seconds. */
+export const brief = (us) => (us < 1e6 ? `${Math.round(us / 1000)} ms` : span(us));
+
+/** A moment in microseconds as the time of day here; with its date, if that is not today's. */
+export function moment(us) {
+  const at = new Date(us / 1000);
+  const day = at.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+  return at.toDateString() === new Date().toDateString() ? clock(us / 1000) : `${day}, ${clock(us / 1000)}`;
+}
+
 /** The time of day here, of a moment in milliseconds. */
 export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 

@@ -8,6 +8,9 @@ export const session = { name: null, role: "admin" };
 
 export const isAdmin = () => session.role === "admin";
 
+/** Whether runs of jobs may be begun and stopped. */
+export const mayWrite = () => session.role !== "reader";
+
 /** Prepare the form; `onChange` is called after somebody has signed in. */
 export function prepareSession(onChange) {
   const dialog = document.getElementById("sign-in");

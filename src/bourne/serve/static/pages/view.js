@@ -58,9 +58,11 @@ export function open(root, { name }) {
       Failed: view.failed_records ? link("log", `${name}_errors`, count(view.failed_records)) : "0",
     });
     showTimes(view);
+    const next = view.building;
+    const built = next ? `, version ${next.version} is being built: ${many(next.lag_records, "record")} to go` : "";
+    setText(version, `version ${view.version}${built}`);
     if (view.version === shownVersion) return;
     shownVersion = view.version;
-    setText(version, `version ${view.version}`);
     put(sql, highlight(live.views.get(name)?.sql ?? ""));
     void explain();
   }
