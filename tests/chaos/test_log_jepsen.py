@@ -191,6 +191,8 @@ def who_writes(folder: Path) -> int | None:
     """Return the process that has the lock of a partition, or had it last."""
     try:
         return json.loads((folder / "lock").read_bytes())["pid"]
+    except FileNotFoundError:
+        return None  # nobody has had it yet
     except ValueError:
         return None  # it was being written
 

@@ -327,6 +327,14 @@ def make_app(shop: Shop) -> Starlette:
         text = f"view {request.path_params['name']}\n  3 aggregate by name, city\n  └ 2 join on user_id\n    ├ 1 filter\n    │ └ 0 scan orders\n    └ scan customers"
         return _json({"text": text, "operators": operators, "mermaid": "flowchart LR"})
 
+    class Followed(StreamingResponse):
+        async def __call__(self, *of: Any) -> None:
+            shop.followers += 1
+            try:
+                await super().__call__(*of)
+            finally:  # the generator's own may wait for the garbage collector
+                shop.followers -= 1
+
     async def changes(request: Request) -> Response:
         shop.followed.append(dict(request.query_params))
         where = request.query_params.get("where")
@@ -344,14 +352,6 @@ def make_app(shop: Shop) -> Starlette:
                 )
             kept = {name for (name,) in names}
             wanted = {key for key, row in shop.spend.items() if row["name"] in kept}
-
-        async def stream() -> AsyncIterator[str]:
-            shop.followers += 1
-            try:
-                async for each in events():
-                    yield each
-            finally:
-                shop.followers -= 1
 
         async def events() -> AsyncIterator[str]:
             at = shop.ticks
@@ -384,7 +384,7 @@ def make_app(shop: Shop) -> Starlette:
                 else:
                     yield _event("position", f"e-{at}", {"position": shop.position})
 
-        return StreamingResponse(stream(), media_type="text/event-stream")
+        return Followed(events(), media_type="text/event-stream")
 
     async def query(request: Request) -> Response:
         sql = (await request.json())["sql"]

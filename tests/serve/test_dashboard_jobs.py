@@ -188,6 +188,8 @@ def test_a_run_is_started_moves_is_stopped_and_gone_on_with(site: Served, mill: 
     }  # fmt: skip
     # As its chunks commit, it moves.
     expect(seen.locator(".title .status")).to_have_text("running")
+    bars = seen.locator(".gantt-row").last.locator("rect")
+    expect(bars).to_have_count(1)  # the step: a part begins with its first chunk
     with mill.going():
         read = figure(seen, "Read")
         for _ in range(2):
@@ -200,13 +202,13 @@ def test_a_run_is_started_moves_is_stopped_and_gone_on_with(site: Served, mill: 
         expect(
             seen.get_by_role("region", name="Steps").get_by_role("rowheader", name="berlin.csv")
         ).to_be_visible()
-        bars = seen.locator(".gantt-row").last.locator("rect")
-        assert 1 + 3 < bars.count() < 1 + len(FIELDS)  # the step, and the parts that have begun
-        seen.set_viewport_size({"width": 1100, "height": 1180})
-        if WHERE is not None:
-            seen.screenshot(path=str(DOCS / "dashboard_jobs.png"))
-        seen.get_by_role("button", name="Stop").click()
-        expect(seen.get_by_role("status").filter(has_text="after the chunks at hand")).to_be_visible()
+        until(lambda: bars.count() > 1 + 3, what="the next part")
+    seen.set_viewport_size({"width": 1100, "height": 1180})
+    if WHERE is not None:
+        seen.screenshot(path=str(DOCS / "dashboard_jobs.png"))
+    seen.get_by_role("button", name="Stop").click()
+    expect(seen.get_by_role("status").filter(has_text="after the chunks at hand")).to_be_visible()
+    with mill.going():
         expect(seen.locator(".title .status")).to_have_text("stopped", timeout=20_000)
     assert 0 < int(figure(seen, "Read").inner_text().replace(",", "")) < ROWS * len(FIELDS)
     seen.get_by_role("button", name="Restart").click()

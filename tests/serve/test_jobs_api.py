@@ -277,7 +277,7 @@ def test_a_job_that_cannot_be_run_is_refused(site: Served) -> None:
     response = site.http.post("/jobs/odd/runs")
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert "the history cannot keep" in response.json()["title"]
-    response = site.http.post("/jobs/broken/runs", json={"far": "nan"})
+    response = site.http.post("/jobs/broken/runs", json={"far": 2.5})
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert "그런 것은 없다" in response.json()["found"]
 

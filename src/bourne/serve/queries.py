@@ -3,6 +3,7 @@
 Law: a query is answered, or refused with a reason, within its time, and who asks much takes no places from who asks little:
 each client has a part of them. If the process dies, or has no memory left, the queries
 that were in it are asked again, one after another, each alone: the one whose fault it was is refused, the others are answered.
+A process that had no memory for what fits alone is spent (allocators do not give all of it back): it gets no more queries.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class _Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._is_leaving = self._is_over = False
         self.has_begun = False  # it has loaded the app
 
     async def start(self) -> None:
@@ -86,15 +88,21 @@ class _Process:
                 asked = self._asked.pop(head.get("id", -1), None)
                 if asked is not None and not asked.done():
                     asked.set_result(_answer(head, body))
+                if self._is_leaving and not self._asked:
+                    self.kill()
+        self._is_over = True
         for asked in self._asked.values():
             if not asked.done():
                 asked.set_exception(_Died())
         self._asked.clear()
+        self.kill()
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait)
 
     @property
     def is_alive(self) -> bool:
         """Say whether it takes queries."""
-        return self._listening is not None and not self._listening.done()
+        return self._listening is not None and not self._is_over
 
     async def ask(self, question: dict[str, Any], time_s: float) -> Answer:
         """Return the answer. Who is cancelled cancels the query.
@@ -130,6 +138,12 @@ class _Process:
             head = json.dumps(message).encode()
             self._writer.write(LENGTHS.pack(len(head), 0) + head)
 
+    def leave(self) -> None:
+        """End it as soon as the queries in it are answered."""
+        self._is_leaving = True
+        if not self._asked:
+            self.kill()
+
     def kill(self) -> None:
         """End it at once."""
         if self._process is not None and self._process.poll() is None:
@@ -142,8 +156,6 @@ class _Process:
             self._writer.close()
         if self._listening is not None:
             await self._listening
-        if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
 
 
 def _answer(head: dict[str, Any], body: bytes) -> Answer:
@@ -165,6 +177,7 @@ class QueryProcesses:
         """`file` declares the app whose functions queries may call."""
         self._arguments = [str(folder), "" if file is None else str(file), name or ""]
         self._process: _Process | None = None
+        self._leaving: _Process | None = None
         self._starting = asyncio.Lock()
         self._places = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._alone = asyncio.Lock()
@@ -200,9 +213,11 @@ class QueryProcesses:
 
     async def _ask(self, question: dict[str, Any]) -> Answer:
         time_s = QUERY_S + question["wait"]
+        shared: _Process | None = None
         try:
             with contextlib.suppress(_Died):
-                answer = await (await self._living()).ask(question, time_s)
+                shared = await self._living()
+                answer = await shared.ask(question, time_s)
                 if not answer.is_memory:
                     return answer
             async with contextlib.AsyncExitStack() as held:  # whose fault was it?
@@ -210,7 +225,10 @@ class QueryProcesses:
                 process = _Process(self._arguments)
                 try:
                     await process.start()
-                    return await process.ask(question, time_s)
+                    answer = await process.ask(question, time_s)
+                    if not answer.is_memory and shared is not None:
+                        await self._replace(shared)
+                    return answer
                 except _Died as error:
                     if not process.has_begun:
                         raise BourneError(
@@ -242,14 +260,24 @@ class QueryProcesses:
                 await self._process.start()
             return self._process
 
+    async def _replace(self, spent: _Process) -> None:
+        """Send no more queries to a process; of those that have some yet, one is left time to answer them."""
+        async with self._starting:
+            if self._process is spent:
+                if self._leaving is not None:
+                    await self._leaving.close()
+                self._leaving, self._process = spent, None
+                spent.leave()
+
     async def close(self) -> None:
-        """End the process. Safe to call twice."""
+        """End the processes. Safe to call twice."""
         if self._preparing is not None:
             with contextlib.suppress(OSError):
                 await self._preparing
-        if self._process is not None:
-            await self._process.close()
-            self._process = None
+        for process in (self._process, self._leaving):
+            if process is not None:
+                await process.close()
+        self._process = self._leaving = None
 
 
 async def _within_bounds(

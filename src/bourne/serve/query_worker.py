@@ -44,6 +44,9 @@ from bourne.views.catalog import Catalog, ViewInfo
 
 LENGTHS: Final = struct.Struct("!IQ")
 
+# What errors of other libraries say when there was no memory left.
+_NO_MEMORY: Final = ("out of memory", "memoryerror", "bad_alloc", "malloc of size", "can't start new thread")
+
 # How often what was cancelled is interrupted until it has ended, in seconds.
 _INTERRUPT_S: Final = 0.05
 
@@ -106,7 +109,8 @@ class Worker:
         try:
             head, body = self._ask(message)
         except Exception as error:  # noqa: BLE001  (told to who asked)
-            is_memory = isinstance(error, MemoryError) or "out of memory" in str(error).casefold()
+            said = str(error).casefold()
+            is_memory = isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY)
             if isinstance(error, BourneError):
                 what = error
             elif isinstance(error, pa.ArrowException):
