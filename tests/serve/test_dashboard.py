@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-expect.set_options(timeout=10_000)
 
 PAGES = ["view/spend", "view/margin", "view/지우의_주문", "log/orders", "log/clicks", "source/pg_customers", "sink/to_redis", "dead-letters", "sql", "nowhere"]  # fmt: skip
 

@@ -84,18 +84,18 @@ def test_the_graph_moves_as_records_flow(site: Served, page: Page) -> None:
         row = page.get_by_role("row").filter(has_text="spend")
         expect(row).to_be_visible()
         rate = row.get_by_role("cell").nth(2)
-        expect(rate).not_to_have_text("0", timeout=20_000)
-        expect(rate).not_to_have_text("–", timeout=20_000)
+        expect(rate).not_to_have_text("0")
+        expect(rate).not_to_have_text("–")
         expect(page.locator("svg .flows").first).to_be_attached()
         rows = page.get_by_role("row").filter(has_text="orders").get_by_role("cell").nth(4)
         before = rows.inner_text()
-        expect(rows).not_to_have_text(before, timeout=20_000)
+        expect(rows).not_to_have_text(before)
         picture(page, "dashboard.png")
         page.goto(f"{site.url}/#/view/spend")
         expect(page.get_by_role("cell", name="지우")).to_be_visible()
         cell = page.get_by_role("row").filter(has_text="지우").get_by_role("cell").nth(2)
         before = cell.inner_text()
-        expect(cell).not_to_have_text(before, timeout=20_000)
+        expect(cell).not_to_have_text(before)
         page.set_viewport_size({"width": 1100, "height": 900})
         picture(page, "dashboard_view.png")
 
@@ -107,10 +107,10 @@ def test_a_query_in_the_dashboard(site: Served, page: Page) -> None:
         "SELECT 1 + 41 AS answer"
     )
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("cell", name="42")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("cell", name="42")).to_be_visible()
     page.locator("textarea").first.fill("SELECT nothing FROM spend")
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_text("Binder Error").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Binder Error").first).to_be_visible()
 
 
 def test_the_page_of_the_api(site: Served, page: Page) -> None:
@@ -152,7 +152,7 @@ def test_a_page_that_was_offline_is_exact_again(tmp_path: Path, page: Page) -> N
         )
         page.evaluate("position => replica.reaches(position, { timeout: 30_000 })", position)
         assert page.evaluate("replica.rows.map(row => row.user)") == ["ann"]
-    page.wait_for_function("replica.state === 'offline'", timeout=30_000)
+    page.wait_for_function("replica.state === 'offline'")
     assert page.evaluate("replica.rows.map(row => row.user)") == ["ann"]  # still there to look at
     with served(shop(), tmp_path, runs=False) as other, Server(other.instance, address), _running(other):
         rows = [{"id": n, "user": f"u{n % 7}", "amount": n, "at": None} for n in range(200)]
