@@ -38,7 +38,7 @@ def test_killed_again_and_again(tmp_path):
         scheduler.look()
     fires = scheduler.fires.listed(limit=1_000_000)
     scheduler.close()
-    assert len(fires) > 10 * KILLS
+    assert len(fires) > 2 * KILLS  # as many as time has gone by: fewer on a quick machine
     for each in SCHEDULES:
         mine = sorted(fire.at_us for fire in fires if fire.schedule == each.name)
         assert mine == list(due_between(each.when, mine[0] - 1, end_us)), "one is missing"
