@@ -10,8 +10,9 @@ shows an empty table to who began to read before it.
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,8 +139,8 @@ def _pg_name(table: str) -> str:
     return f"{quote(schema)}.{quote(name)}" if schema else quote(name)
 
 
-class SqliteTables:
-    """Of SQLite."""
+class _FileTables(ABC):
+    """Of a database that is a file: what is asked in the same words whichever it is."""
 
     def __init__(self, path: Path, *, where: str) -> None:
         self._path, self._where = path, where
@@ -154,17 +155,27 @@ class SqliteTables:
             ).fetchone()
         return read_position(row[0] if row else None, where=self._where)
 
+    def drop(self, table: str) -> None:
+        """Take a table away."""
+        with self._database() as database:
+            database.execute(f"DROP TABLE IF EXISTS {quote(table)}")
+
+    @abstractmethod
+    def has(self, table: str) -> bool: ...
+
+    @abstractmethod
+    def _database(self) -> AbstractContextManager[Any]: ...
+
+
+class SqliteTables(_FileTables):
+    """Of SQLite."""
+
     def has(self, table: str) -> bool:
         """Say whether there is such a table."""
         if not self._path.exists():
             return False
         with self._database() as database:
             return bool(database.execute(f"PRAGMA table_info({quote(table)})").fetchall())
-
-    def drop(self, table: str) -> None:
-        """Take a table away."""
-        with self._database() as database:
-            database.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
     def make_like(self, table: str, other: str) -> None:
         """Leave it to the sink, if no other table refers to its rows."""
@@ -199,21 +210,8 @@ class SqliteTables:
             raise SinkFailed("SQLite does not do that", where=self._where, found=str(error)) from error
 
 
-class DuckdbTables:
+class DuckdbTables(_FileTables):
     """Of DuckDB."""
-
-    def __init__(self, path: Path, *, where: str) -> None:
-        self._path, self._where = path, where
-
-    def position(self, sink: str) -> Position | None:
-        """Return the position that is kept for a sink."""
-        if not self.has(POSITIONS_TABLE):
-            return None
-        with self._database() as database:
-            row = database.execute(
-                f"SELECT position FROM {POSITIONS_TABLE} WHERE sink = ?", [sink]
-            ).fetchone()
-        return read_position(row[0] if row else None, where=self._where)
 
     def has(self, table: str) -> bool:
         """Say whether there is such a table."""
@@ -222,11 +220,6 @@ class DuckdbTables:
         query = "SELECT 1 FROM duckdb_tables() WHERE lower(table_name) = lower(?) AND database_name = current_database()"
         with self._database() as database:
             return database.execute(query, [table]).fetchone() is not None
-
-    def drop(self, table: str) -> None:
-        """Take a table away."""
-        with self._database() as database:
-            database.execute(f"DROP TABLE IF EXISTS {quote(table)}")
 
     def make_like(self, table: str, other: str) -> None:
         """Leave it to the sink, if no other table refers to its rows."""
