@@ -91,6 +91,12 @@ class Builds:
             pass
         self._rounds.settle()
 
+    def wait(self) -> None:
+        """Wait until all that is being compared is compared."""
+        for work in self._works:
+            if work.comparison is not None:
+                work.comparison.wait()
+
     def close(self) -> None:
         """Let comparisons end. Safe to call twice."""
         for work in self._works:
@@ -234,6 +240,10 @@ class _Comparison:
     def is_done(self) -> bool:
         """Say whether all are compared, or it has failed."""
         return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Wait until all are compared, or it has failed."""
+        self._thread.join()
 
     def close(self) -> None:
         """End. Safe to call twice."""

@@ -164,7 +164,7 @@ class Runners:
                 until |= made
             has_ended = builds.look(pool)
             while builds.are_comparing:
-                time.sleep(POLL_INTERVAL_S)
+                builds.wait()
                 has_ended |= builds.look(pool)
             has_ended |= builds.look(pool)
         rounds.raise_first(self._lineup.matters)
